@@ -1,0 +1,1 @@
+//! Hooks of the MaiRust mail platform: code that decides about mail on its way

@@ -1,0 +1,1 @@
+//! REST API of the MaiRust mail platform as an axum router

@@ -1,0 +1,1 @@
+//! SMTP as a library: sans-IO session, tokio server and client

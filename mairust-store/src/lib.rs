@@ -1,0 +1,1 @@
+//! What the MaiRust mail platform keeps: messages, directory, queue; SQLite rows and immutable bodies

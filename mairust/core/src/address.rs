@@ -1,0 +1,226 @@
+//! Addresses as SMTP writes them (RFC 5321 §4.1.2).
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::domain::{Domain, DomainError};
+
+/// The part before the `@`, unquoted: what the words mean, not how they are written.
+///
+/// Never holds control characters, so that writing it out again can't smuggle anything in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LocalPart(String);
+
+/// `local@domain`: where mail goes. RFC 5321 calls this a mailbox; here a mailbox is the store
+/// behind an address.
+///
+/// `Display` quotes the local part where needed, so that the text can stand in a command.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EmailAddress {
+    local: LocalPart,
+    domain: Domain,
+}
+
+/// The argument of MAIL FROM: an address, or `<>` for mail that must not be answered
+/// (RFC 5321 §4.5.5).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ReversePath {
+    /// A sender that takes notices about its mail.
+    Address(EmailAddress),
+    /// `<>`.
+    Null,
+}
+
+/// The argument of RCPT TO: an address, or the bare `<postmaster>` (RFC 5321 §4.1.1.3).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ForwardPath {
+    /// Somebody at a domain.
+    Address(EmailAddress),
+    /// `<postmaster>` without a domain: whoever runs this server.
+    Postmaster,
+}
+
+/// Why a text is not an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// The part behind the last `@` is no domain.
+    #[error("{0}")]
+    Domain(#[from] DomainError),
+    /// The part before the `@` breaks the grammar or is over 64 octets.
+    #[error("the part before the @ is not a valid local part")]
+    LocalPart,
+    /// There is no `@`.
+    #[error("an address has the form local@domain")]
+    MissingAt,
+}
+
+impl LocalPart {
+    /// Parses a dot-string or a quoted string.
+    ///
+    /// # Errors
+    /// [`AddressError::LocalPart`] when it is neither, or longer than 64 octets (RFC 5321 §4.5.3.1.1).
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.is_empty() || text.len() > 64 {
+            return Err(AddressError::LocalPart);
+        }
+        match text.strip_prefix('"') {
+            Some(rest) => unquote(rest).map(Self),
+            None if is_dot_string(text) => Ok(Self(text.to_owned())),
+            None => Err(AddressError::LocalPart),
+        }
+    }
+
+    /// The meaning, without quotes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl EmailAddress {
+    /// Parses `local@domain`, without angle brackets.
+    ///
+    /// # Errors
+    /// When the text is no address.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let at = text.rfind('@').ok_or(AddressError::MissingAt)?;
+        Ok(Self { local: LocalPart::parse(&text[..at])?, domain: Domain::parse(&text[at + 1..])? })
+    }
+
+    /// Puts an address together from its parts.
+    pub fn new(local: LocalPart, domain: Domain) -> Self {
+        Self { local, domain }
+    }
+
+    /// The part before the `@`.
+    pub fn local(&self) -> &LocalPart {
+        &self.local
+    }
+
+    /// The part behind the `@`.
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// The form by which addresses are looked up: everything in lower case.
+    ///
+    /// RFC 5321 lets a host tell local parts apart by case; MaiRust, like all servers in wide
+    /// use, does not.
+    pub fn lookup_key(&self) -> String {
+        format!("{}@{}", self.local.0.to_lowercase(), self.domain)
+    }
+}
+
+impl ReversePath {
+    /// The address, unless this is `<>`.
+    pub fn address(&self) -> Option<&EmailAddress> {
+        match self {
+            Self::Address(address) => Some(address),
+            Self::Null => None,
+        }
+    }
+}
+
+impl fmt::Display for LocalPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_dot_string(&self.0) {
+            return f.write_str(&self.0);
+        }
+        f.write_str("\"")?;
+        for character in self.0.chars() {
+            if matches!(character, '"' | '\\') {
+                f.write_str("\\")?;
+            }
+            write!(f, "{character}")?;
+        }
+        f.write_str("\"")
+    }
+}
+
+impl fmt::Display for EmailAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.local, self.domain)
+    }
+}
+
+/// With the angle brackets of the command.
+impl fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "<{address}>"),
+            Self::Null => f.write_str("<>"),
+        }
+    }
+}
+
+/// With the angle brackets of the command.
+impl fmt::Display for ForwardPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "<{address}>"),
+            Self::Postmaster => f.write_str("<postmaster>"),
+        }
+    }
+}
+
+impl FromStr for EmailAddress {
+    type Err = AddressError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+/// RFC 5321 §4.1.2 Dot-string.
+fn is_dot_string(text: &str) -> bool {
+    text.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+}
+
+/// RFC 5322 §3.2.3 atext.
+fn is_atext(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)
+}
+
+/// The inside of a quoted string, whose opening quote is already gone.
+fn unquote(rest: &str) -> Result<String, AddressError> {
+    let mut text = String::new();
+    let mut characters = rest.chars();
+    loop {
+        let character = match characters.next() {
+            Some('"') if characters.as_str().is_empty() && !text.is_empty() => return Ok(text),
+            Some('\\') => characters.next(),
+            Some('"') | None => None,
+            other => other,
+        };
+        match character {
+            Some(character @ ' '..='~') => text.push(character),
+            _ => return Err(AddressError::LocalPart),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_local_part_survives_the_way_out() {
+        let address = EmailAddress::parse(r#""a> SIZE=1"@x.org"#).unwrap();
+        assert_eq!(address.local().as_str(), "a> SIZE=1");
+        assert_eq!(address.to_string(), r#""a> SIZE=1"@x.org"#);
+        assert_eq!(EmailAddress::parse(r#""a.b"@x.org"#).unwrap().to_string(), "a.b@x.org");
+    }
+
+    #[test]
+    fn refuses_control_characters_and_broken_grammar() {
+        for text in
+            ["a", "@b", "a@", "a b@c.d", "a..b@c.d", ".a@c.d", "\"a\r\"@c.d", "\"a@c.d", "\"\"@c.d", "a@b@c.d", "ü@c.d"]
+        {
+            assert!(EmailAddress::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lookup_folds_case() {
+        assert_eq!(EmailAddress::parse("Alice@Example.COM").unwrap().lookup_key(), "alice@example.com");
+    }
+}

@@ -1,0 +1,215 @@
+//! What a message says about itself: header fields, text, attachments (RFC 5322, MIME).
+//!
+//! Reading is lenient, as mail in the wild demands: whatever the bytes are, a [`Content`] comes
+//! out, and the bytes themselves are never changed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mail_parser::parsers::MessageStream;
+use mail_parser::{Address, HeaderValue, Message, MessageParser, MimeHeaders, PartType};
+
+use crate::clock::Timestamp;
+
+/// A name and an address as they stand in From or To; both may be missing or wrong in mail from
+/// outside, so the address is a plain text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedAddress {
+    /// The display name, decoded.
+    pub name: Option<String>,
+    /// The address, as written.
+    pub address: String,
+}
+
+/// What a message says about itself, decoded to UTF-8.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Content {
+    /// All header fields in order, values unfolded and decoded (RFC 2047).
+    pub headers: Vec<(String, String)>,
+    /// Subject.
+    pub subject: Option<String>,
+    /// From.
+    pub from: Vec<NamedAddress>,
+    /// To.
+    pub to: Vec<NamedAddress>,
+    /// Cc.
+    pub cc: Vec<NamedAddress>,
+    /// Date.
+    pub date: Option<Timestamp>,
+    /// Message-ID without its angle brackets.
+    pub message_id: Option<String>,
+    /// The first of In-Reply-To, without its angle brackets.
+    pub in_reply_to: Option<String>,
+    /// References, oldest first, without angle brackets.
+    pub references: Vec<String>,
+    /// The beginning of the text, at most [`PREVIEW_BYTES`] octets of UTF-8, cut at a character.
+    pub preview: String,
+    /// What is attached, in order.
+    pub attachments: Vec<Attachment>,
+}
+
+/// One attachment of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its file name, decoded.
+    pub filename: Option<String>,
+    /// Its media type in lower case, for example `application/pdf`.
+    pub content_type: String,
+    /// Its size in bytes after the transfer encoding is undone.
+    pub size: u64,
+}
+
+/// The length limit of [`Content::preview`].
+pub const PREVIEW_BYTES: usize = 4096;
+
+impl Content {
+    /// Reads a message.
+    pub fn parse(raw: &[u8]) -> Self {
+        with_message(raw, |message| Self {
+            headers: headers(message),
+            subject: message.subject().map(str::to_owned),
+            from: mailboxes(message.from()),
+            to: mailboxes(message.to()),
+            cc: mailboxes(message.cc()),
+            date: message.date().map(|date| Timestamp::from_unix(date.to_timestamp())),
+            message_id: message.message_id().map(str::to_owned),
+            in_reply_to: ids(message.in_reply_to()).into_iter().next(),
+            references: ids(message.references()),
+            preview: preview(message),
+            attachments: message.attachments().map(attachment).collect(),
+        })
+        .unwrap_or_default()
+    }
+
+    /// The first header field of this name, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The text of a message; HTML is reduced to text when there is nothing else.
+pub fn text(raw: &[u8]) -> Option<String> {
+    with_message(raw, |message| {
+        let parts: Vec<_> = (0..message.text_body_count()).filter_map(|part| message.body_text(part)).collect();
+        (!parts.is_empty()).then(|| parts.join("\n"))
+    })
+    .flatten()
+}
+
+/// The bytes of the attachment with this index, its transfer encoding undone.
+pub fn attachment_bytes(raw: &[u8], index: usize) -> Option<Vec<u8>> {
+    with_message(raw, |message| message.attachments().nth(index).map(|part| part_bytes(&part.body, raw)))?
+}
+
+/// Runs `read` over the parsed message; `None` if the parser finds no message or fails.
+fn with_message<T>(raw: &[u8], read: impl FnOnce(&Message<'_>) -> T) -> Option<T> {
+    // The parser is fed by strangers: a fault in it must not take the session down.
+    catch_unwind(AssertUnwindSafe(|| MessageParser::default().parse(raw).map(|message| read(&message)))).ok().flatten()
+}
+
+fn headers(message: &Message<'_>) -> Vec<(String, String)> {
+    let decode = |header: &mail_parser::Header<'_>| {
+        let start = usize::try_from(header.offset_start).ok()?;
+        let end = usize::try_from(header.offset_end).ok()?;
+        let raw = message.raw_message.get(start..end)?;
+        let value = match MessageStream::new(raw).parse_unstructured() {
+            HeaderValue::Text(text) => text.into_owned(),
+            _ => String::new(),
+        };
+        Some((header.name.as_str().to_owned(), value))
+    };
+    message.headers().iter().filter_map(decode).collect()
+}
+
+fn mailboxes(address: Option<&Address<'_>>) -> Vec<NamedAddress> {
+    let Some(address) = address else { return Vec::new() };
+    address
+        .iter()
+        .map(|entry| NamedAddress {
+            name: entry.name().map(str::to_owned),
+            address: entry.address().unwrap_or_default().to_owned(),
+        })
+        .collect()
+}
+
+fn ids(value: &HeaderValue<'_>) -> Vec<String> {
+    match value {
+        HeaderValue::Text(id) => vec![id.to_string()],
+        HeaderValue::TextList(ids) => ids.iter().map(ToString::to_string).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn preview(message: &Message<'_>) -> String {
+    let mut text = message.body_text(0).map(|text| text.trim().to_owned()).unwrap_or_default();
+    text.truncate(text.floor_char_boundary(PREVIEW_BYTES));
+    text
+}
+
+fn attachment(part: &mail_parser::MessagePart<'_>) -> Attachment {
+    let content_type = match part.content_type() {
+        Some(kind) => format!("{}/{}", kind.ctype(), kind.subtype().unwrap_or("octet-stream")),
+        None if part.is_message() => "message/rfc822".to_owned(),
+        None => "application/octet-stream".to_owned(),
+    };
+    Attachment {
+        filename: part.attachment_name().map(str::to_owned),
+        content_type: content_type.to_ascii_lowercase(),
+        size: match &part.body {
+            PartType::Message(inner) => inner.raw_message.len(),
+            _ => part.len(),
+        } as u64,
+    }
+}
+
+fn part_bytes(body: &PartType<'_>, raw: &[u8]) -> Vec<u8> {
+    match body {
+        PartType::Text(text) | PartType::Html(text) => text.as_bytes().to_vec(),
+        PartType::Binary(bytes) | PartType::InlineBinary(bytes) => bytes.to_vec(),
+        PartType::Message(inner) => inner.raw_message.to_vec(),
+        PartType::Multipart(_) => raw.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MULTIPART: &[u8] = b"From: =?ISO-2022-JP?B?GyRCOjRGIxsoQg==?= <a@sender.example>\r\n\
+        To: alice@example.com, Bob <bob@example.com>\r\n\
+        Subject: =?ISO-2022-JP?B?GyRCQEE1YT1xGyhC?=\r\n\
+        X-Folded: one\r\n two\r\n\
+        Message-ID: <x@sender.example>\r\nReferences: <r1@x> <r2@x>\r\n\
+        Date: Sat, 22 Nov 2025 03:04:06 +0000\r\n\
+        Content-Type: multipart/mixed; boundary=b\r\n\r\n\
+        --b\r\nContent-Type: text/plain; charset=iso-2022-jp\r\n\r\n\x1b$B@A5a=q\x1b(B\r\n\
+        --b\r\nContent-Type: application/pdf; name=\"a.pdf\"\r\n\
+        Content-Disposition: attachment; filename=\"a.pdf\"\r\nContent-Transfer-Encoding: base64\r\n\r\nAAEC/w==\r\n--b--\r\n";
+
+    #[test]
+    fn decodes_headers_text_and_attachments() {
+        let content = Content::parse(MULTIPART);
+        assert_eq!(content.subject.as_deref(), Some("請求書"));
+        assert_eq!(content.from[0].name.as_deref(), Some("佐藤"));
+        assert_eq!(content.to.len(), 2);
+        assert_eq!(content.header("subject"), Some("請求書"));
+        assert_eq!(content.header("x-folded"), Some("one two"));
+        assert_eq!(content.references, ["r1@x", "r2@x"]);
+        assert_eq!(content.date, Some(Timestamp::from_unix(1_763_780_646)));
+        assert_eq!(content.preview, "請求書");
+        assert_eq!(content.attachments.len(), 1);
+        assert_eq!(content.attachments[0].size, 4);
+        assert_eq!(content.attachments[0].content_type, "application/pdf");
+        assert_eq!(attachment_bytes(MULTIPART, 0), Some(vec![0, 1, 2, 255]));
+        assert_eq!(attachment_bytes(MULTIPART, 1), None);
+        assert_eq!(text(MULTIPART).as_deref().map(str::trim), Some("請求書"));
+    }
+
+    #[test]
+    fn takes_whatever_comes() {
+        assert_eq!(Content::parse(b""), Content::default());
+        let long = format!("Subject: x\r\n\r\n{}", "あ".repeat(2000));
+        let preview = Content::parse(long.as_bytes()).preview;
+        assert!(preview.len() <= PREVIEW_BYTES && preview.len() > PREVIEW_BYTES - 3);
+    }
+}

@@ -1,0 +1,35 @@
+//! The vocabulary of MaiRust: what every crate of the platform talks about.
+//!
+//! In reading order: [`address`] and [`domain`] (where mail goes), [`envelope`] (who sends to whom),
+//! [`reply`] and [`rejection`] (what a peer is told, and why), [`body`] (the bytes of a message),
+//! [`content`] (what a message says about itself), [`mail`] (one message as hooks see it),
+//! [`id`], [`clock`], [`secret`] and [`units`].
+//!
+//! Deliberately absent: tokio, sockets, files, databases, serde. A body may be backed by a file,
+//! but the file belongs to whoever implements [`body::BodySource`].
+
+pub mod address;
+pub mod body;
+pub mod clock;
+pub mod content;
+pub mod domain;
+pub mod envelope;
+pub mod id;
+pub mod mail;
+pub mod rejection;
+pub mod reply;
+pub mod secret;
+pub mod units;
+
+pub use address::{AddressError, EmailAddress, ForwardPath, LocalPart, ReversePath};
+pub use body::{Body, BodySource};
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use content::{Attachment, Content, NamedAddress};
+pub use domain::{Domain, DomainError};
+pub use envelope::Envelope;
+pub use id::{ApiKeyId, DomainId, FolderId, JobId, MailboxId, MessageId, RecipientId, SessionId, TenantId, UserId};
+pub use mail::{Mail, Origin, TlsFacts};
+pub use rejection::Rejection;
+pub use reply::{EnhancedCode, Reply};
+pub use secret::Secret;
+pub use units::{ByteSize, parse_duration, render_duration};

@@ -1,0 +1,99 @@
+//! One message on its way, as hooks and policies see it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::body::Body;
+use crate::content::Content;
+use crate::envelope::Envelope;
+use crate::id::{MessageId, SessionId, TenantId};
+
+/// A read-only view of one message. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Mail(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    tenant: TenantId,
+    message_id: Option<MessageId>,
+    envelope: Envelope,
+    origin: Origin,
+    body: Body,
+    content: Content,
+}
+
+/// How a message came in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The SMTP session, if it came by SMTP.
+    pub session: Option<SessionId>,
+    /// The address of the client.
+    pub client: Option<IpAddr>,
+    /// The argument of EHLO or HELO.
+    pub helo: Option<String>,
+    /// What is known about the TLS connection; `None` for plain text.
+    pub tls: Option<TlsFacts>,
+    /// Who logged in.
+    pub user: Option<String>,
+}
+
+/// What was agreed on by a TLS handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// For example `TLSv1.3`.
+    pub version: String,
+    /// For example `TLS13_AES_256_GCM_SHA384`.
+    pub cipher: String,
+}
+
+impl Mail {
+    /// A message that is not stored yet.
+    pub fn new(tenant: TenantId, envelope: Envelope, origin: Origin, body: Body, content: Content) -> Self {
+        Self(Arc::new(Parts { tenant, message_id: None, envelope, origin, body, content }))
+    }
+
+    /// A message that is stored under this id.
+    pub fn stored(id: MessageId, tenant: TenantId, envelope: Envelope, body: Body, content: Content) -> Self {
+        Self(Arc::new(Parts { tenant, message_id: Some(id), envelope, origin: Origin::default(), body, content }))
+    }
+
+    /// Whose mail this is.
+    pub fn tenant(&self) -> TenantId {
+        self.0.tenant
+    }
+
+    /// The id under which the message is stored; `None` before it is.
+    pub fn id(&self) -> Option<MessageId> {
+        self.0.message_id
+    }
+
+    /// Who sends to whom.
+    pub fn envelope(&self) -> &Envelope {
+        &self.0.envelope
+    }
+
+    /// How it came in. Empty once the message is stored.
+    pub fn origin(&self) -> &Origin {
+        &self.0.origin
+    }
+
+    /// The bytes.
+    pub fn body(&self) -> &Body {
+        &self.0.body
+    }
+
+    /// What the message says about itself.
+    pub fn content(&self) -> &Content {
+        &self.0.content
+    }
+
+    /// The decoded Subject.
+    pub fn subject(&self) -> Option<&str> {
+        self.0.content.subject.as_deref()
+    }
+
+    /// The first header field of this name, decoded.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.0.content.header(name)
+    }
+}
