@@ -101,6 +101,13 @@ pub fn attachment_bytes(raw: &[u8], index: usize) -> Option<Vec<u8>> {
     with_message(raw, |message| message.attachments().nth(index).map(|part| part_bytes(&part.body, raw)))?
 }
 
+/// Runs `read` over the bytes of each attachment, in order, their transfer encoding undone; the
+/// message is parsed once.
+pub fn map_attachments<T>(raw: &[u8], mut read: impl FnMut(&[u8]) -> T) -> Vec<T> {
+    let each = |message: &Message<'_>| message.attachments().map(|part| read(&part_bytes(&part.body, raw))).collect();
+    with_message(raw, each).unwrap_or_default()
+}
+
 /// Runs `read` over the parsed message; `None` if the parser finds no message or fails.
 fn with_message<T>(raw: &[u8], read: impl FnOnce(&Message<'_>) -> T) -> Option<T> {
     // The parser is fed by strangers: a fault in it must not take the session down.
@@ -202,6 +209,7 @@ mod tests {
         assert_eq!(content.attachments[0].content_type, "application/pdf");
         assert_eq!(attachment_bytes(MULTIPART, 0), Some(vec![0, 1, 2, 255]));
         assert_eq!(attachment_bytes(MULTIPART, 1), None);
+        assert_eq!(map_attachments(MULTIPART, <[u8]>::to_vec), [[0, 1, 2, 255]]);
         assert_eq!(text(MULTIPART).as_deref().map(str::trim), Some("請求書"));
     }
 

@@ -1,0 +1,313 @@
+//! The server's side of an SMTP session (RFC 5321).
+//!
+//! Give it what was read with [`Session::receive`], then call [`Session::poll`] until it returns
+//! `None`, answer the events that ask something, and send what [`Session::transmit`] returns.
+//! Pipelined input waits inside while a question is open, so memory is bounded by what was
+//! received since `poll` last returned `None` plus one line.
+
+use std::mem;
+
+use bytes::BytesMut;
+use mairust_core::{EnhancedCode, ForwardPath, Reply};
+
+use super::extension::Extensions;
+use super::line::LineReader;
+use super::sasl::Exchange;
+
+mod command_phase;
+mod message_phase;
+mod vocabulary;
+
+use message_phase::Incoming;
+pub use vocabulary::{Activity, Event, LoginPolicy, SessionConfig, TlsPolicy, Transaction};
+
+/// A session with one client.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    phase: Phase,
+    /// EHLO or HELO, once it was said.
+    hello: Option<Hello>,
+    authenticated: bool,
+    tls: TlsPolicy,
+    errors: u32,
+    lines: LineReader,
+    input: BytesMut,
+    output: Vec<u8>,
+    activity: Activity,
+    /// Ends the session after the message that is being received.
+    farewell: Option<Reply>,
+    /// The end is decided; [`Phase::Closed`] once it is reported.
+    ending: bool,
+}
+
+/// What the client called itself.
+#[derive(Debug)]
+struct Hello {
+    name: String,
+    extended: bool,
+}
+
+/// Where a session is; each variant owns what exists there and nowhere else.
+#[derive(Debug)]
+enum Phase {
+    Asking(Question),
+    Closed,
+    Fresh,
+    Message(Incoming),
+    /// Commands are welcome, no transaction is open.
+    Ready,
+    Sasl(Exchange),
+    Transaction(Transaction),
+}
+
+/// What the session wants to know.
+#[derive(Debug)]
+enum Question {
+    Connect,
+    Login,
+    Mail(Transaction),
+    Message,
+    Recipient(Transaction, ForwardPath),
+    StartTls,
+}
+
+/// What a phase did.
+enum Step {
+    /// Something that the owner must know.
+    Tell(Event),
+    /// Something inside; there may be more to do.
+    Again,
+    /// Nothing: input is missing.
+    Blocked,
+}
+
+impl Session {
+    /// A session with a client that has just connected.
+    pub fn new(config: SessionConfig) -> Self {
+        Self {
+            phase: Phase::Fresh,
+            hello: None,
+            authenticated: false,
+            tls: config.tls,
+            errors: 0,
+            lines: LineReader::default(),
+            input: BytesMut::new(),
+            output: Vec::new(),
+            activity: Activity::default(),
+            farewell: None,
+            ending: false,
+            config,
+        }
+    }
+
+    /// Takes what was read from the client.
+    ///
+    /// Between [`Event::StartTls`] and [`tls_started`](Self::tls_started) input is dropped: it was
+    /// sent in plain text, perhaps by somebody else (CVE-2011-0411).
+    pub fn receive(&mut self, bytes: &[u8]) {
+        if !self.ending && !matches!(self.phase, Phase::Asking(Question::StartTls)) {
+            self.input.extend_from_slice(bytes);
+        }
+    }
+
+    /// What happened; `None` when a question is open or input is missing.
+    pub fn poll(&mut self) -> Option<Event> {
+        loop {
+            if !matches!(self.phase, Phase::Message(_) | Phase::Asking(_))
+                && let Some(farewell) = self.farewell.take()
+            {
+                self.close(&farewell);
+            }
+            if self.ending && !matches!(self.phase, Phase::Closed) {
+                self.phase = Phase::Closed;
+                return Some(Event::Closed);
+            }
+            let (phase, step) = match mem::replace(&mut self.phase, Phase::Closed) {
+                Phase::Fresh => (Phase::Asking(Question::Connect), Step::Tell(Event::Connect)),
+                phase @ (Phase::Asking(_) | Phase::Closed) => (phase, Step::Blocked),
+                Phase::Ready => self.read_command(None),
+                Phase::Transaction(transaction) => self.read_command(Some(transaction)),
+                Phase::Sasl(exchange) => self.read_sasl(exchange),
+                Phase::Message(incoming) => self.read_message(incoming),
+            };
+            self.phase = phase;
+            match step {
+                Step::Tell(event) => return Some(event),
+                Step::Again => {}
+                Step::Blocked => return None,
+            }
+        }
+    }
+
+    /// Answers the open question with yes. Without an open question nothing happens.
+    pub fn accept(&mut self) {
+        self.accept_with(&Reply::new(250, EnhancedCode(2, 0, 0), "OK"));
+    }
+
+    /// Answers the open question with yes; `reply` is the answer to a message, other questions
+    /// have answers of their own.
+    pub fn accept_with(&mut self, reply: &Reply) {
+        self.phase = match self.take_question() {
+            None => return,
+            Some(Question::StartTls) => Phase::Asking(Question::StartTls),
+            Some(Question::Connect) => {
+                let greeting = format!("{} ESMTP MaiRust", self.config.hostname);
+                self.reply(&Reply::plain(220, greeting));
+                Phase::Ready
+            }
+            Some(Question::Login) => {
+                self.authenticated = true;
+                self.reply(&Reply::new(235, EnhancedCode(2, 7, 0), "Authentication succeeded"));
+                Phase::Ready
+            }
+            Some(Question::Mail(transaction)) => {
+                self.reply(&Reply::new(250, EnhancedCode(2, 1, 0), "Sender OK"));
+                Phase::Transaction(transaction)
+            }
+            Some(Question::Recipient(mut transaction, to)) => {
+                transaction.recipients.push(to);
+                self.reply(&Reply::new(250, EnhancedCode(2, 1, 5), "Recipient OK"));
+                Phase::Transaction(transaction)
+            }
+            Some(Question::Message) => {
+                self.reply(reply);
+                Phase::Ready
+            }
+        };
+    }
+
+    /// Answers the open question with no. A reply that is not 4yz or 5yz becomes 451, and after
+    /// 421 the session is over, as it is after a refusal of the connection.
+    pub fn refuse(&mut self, reply: &Reply) {
+        let reply = negative(reply);
+        self.phase = match self.take_question() {
+            None => return,
+            // There is no way back from here: the client begins its handshake.
+            Some(Question::StartTls) => {
+                self.ending = true;
+                return;
+            }
+            Some(Question::Connect) => {
+                self.ending = true;
+                Phase::Ready
+            }
+            Some(Question::Login | Question::Mail(_) | Question::Message) => Phase::Ready,
+            Some(Question::Recipient(mut transaction, _)) => {
+                transaction.refused = true;
+                Phase::Transaction(transaction)
+            }
+        };
+        self.reply(&reply);
+    }
+
+    /// The message that is being received can't be kept: the rest of it is read and dropped, and
+    /// then answered with `reply`. Outside of a message nothing happens.
+    pub fn fail_message(&mut self, reply: &Reply) {
+        if let Phase::Message(incoming) = &mut self.phase {
+            incoming.fail(negative(reply));
+        }
+    }
+
+    /// The handshake is done. Everything that was said before it is forgotten (RFC 3207 §4.2).
+    pub fn tls_started(&mut self) {
+        if !matches!(self.phase, Phase::Asking(Question::StartTls)) {
+            return;
+        }
+        self.input.clear();
+        self.lines = LineReader::default();
+        self.hello = None;
+        self.authenticated = false;
+        self.tls = TlsPolicy::Active;
+        self.phase = Phase::Ready;
+    }
+
+    /// Ends the session with `reply` (421) as soon as no message is being received and no question
+    /// is open; [`poll`](Self::poll) then reports [`Event::Closed`].
+    pub fn stop(&mut self, reply: Reply) {
+        self.farewell = Some(reply);
+    }
+
+    /// Ends the session now with `reply` (421); an open question or a message is dropped.
+    pub fn close(&mut self, reply: &Reply) {
+        if !self.ending {
+            self.put(reply);
+            self.ending = true;
+        }
+    }
+
+    /// What is to be sent: all replies since the last call.
+    pub fn transmit(&mut self) -> Vec<u8> {
+        self.activity = Activity::default();
+        mem::take(&mut self.output)
+    }
+
+    /// What was done since the last [`transmit`](Self::transmit).
+    pub fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// Whether a message is being received.
+    pub fn in_message(&self) -> bool {
+        matches!(self.phase, Phase::Message(_))
+    }
+
+    /// The argument of EHLO or HELO; `None` before it.
+    pub fn client_name(&self) -> Option<&str> {
+        self.hello.as_ref().map(|hello| hello.name.as_str())
+    }
+
+    /// Whether the client said EHLO rather than HELO.
+    pub fn is_extended(&self) -> bool {
+        self.hello.as_ref().is_some_and(|hello| hello.extended)
+    }
+
+    fn extensions(&self) -> Extensions {
+        Extensions {
+            auth: self.config.login == LoginPolicy::Required && self.tls == TlsPolicy::Active,
+            eight_bit: true,
+            enhanced_codes: true,
+            pipelining: true,
+            size: Some(self.config.max_message_size),
+            starttls: self.tls == TlsPolicy::Offered,
+        }
+    }
+
+    fn take_question(&mut self) -> Option<Question> {
+        match mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Asking(question) => Some(question),
+            phase => {
+                self.phase = phase;
+                None
+            }
+        }
+    }
+
+    /// Writes a reply, and ends the session when there were too many errors.
+    fn reply(&mut self, reply: &Reply) {
+        self.put(reply);
+        if reply.code() == 421 {
+            self.ending = true;
+        }
+        // A long list of recipients is no error: the first ones are kept (RFC 5321 §4.5.3.1.10).
+        if reply.code() >= 400 && reply.enhanced() != Some(EnhancedCode(4, 5, 3)) {
+            self.errors += 1;
+            if self.errors >= self.config.max_errors {
+                self.close(&Reply::new(421, EnhancedCode(4, 7, 0), "Too many errors"));
+            }
+        }
+    }
+
+    fn put(&mut self, reply: &Reply) {
+        self.activity.replies.push(reply.code());
+        self.output.extend_from_slice(&reply.to_wire());
+    }
+}
+
+/// A handler that refuses with a positive reply would make the peer believe the opposite.
+fn negative(reply: &Reply) -> Reply {
+    if reply.is_transient() || reply.is_permanent() {
+        return reply.clone();
+    }
+    Reply::new(451, EnhancedCode(4, 3, 0), "Temporary failure, please try again later")
+}

@@ -1,0 +1,347 @@
+//! Drives one session: socket on one side, handler on the other.
+
+use std::future::poll_fn;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use mairust_core::{EnhancedCode, ForwardPath, Origin, Rejection, Reply, ReversePath, TlsFacts};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+use super::config::{ServerConfig, Service};
+use super::handler::{Peer, Received, Recipient, SessionInfo};
+use super::listener::Server;
+use super::observer::Observer;
+use super::spool::Spool;
+use crate::proto::{Credentials, Event, LoginPolicy, MailOptions, Session, SessionConfig, TlsPolicy, Transaction};
+use crate::stream::Stream;
+
+/// How much is read at once.
+const READ_SIZE: usize = 16 << 10;
+
+/// Runs a session from greeting to end.
+pub(super) async fn run(server: Server, stream: TcpStream, peer: Peer, stopping: watch::Receiver<bool>) {
+    let _open = OpenSession::new(&server, peer.service);
+    tracing::debug!(service = ?peer.service, "session opened");
+    let ended = Driver::run(server, stream, peer, stopping).await;
+    match ended {
+        Ok(()) => tracing::debug!("session closed"),
+        Err(error) => tracing::debug!(%error, "session lost"),
+    }
+}
+
+/// Counts a session as open while it lives, even if it panics.
+struct OpenSession(Arc<dyn Observer>, Service);
+
+struct Driver {
+    server: Server,
+    stream: Stream,
+    session: Session,
+    info: SessionInfo,
+    stopping: watch::Receiver<bool>,
+    /// Whether the session knows that it is to stop.
+    stop_told: bool,
+    message: Option<Reception>,
+    /// When the client must have sent its next command.
+    command_deadline: Instant,
+}
+
+/// A message that is being received.
+struct Reception {
+    spool: Spool,
+    deadline: Instant,
+}
+
+/// What the socket had for us.
+enum Input {
+    Bytes(usize),
+    Stop,
+    TimedOut,
+}
+
+impl Driver {
+    async fn run(server: Server, tcp: TcpStream, peer: Peer, stopping: watch::Receiver<bool>) -> io::Result<()> {
+        let config = &server.config;
+        let implicit = peer.service == Service::Submissions;
+        let session = Session::new(session_config(config, peer.service));
+        let origin = Origin { session: Some(peer.session), client: Some(peer.address.ip()), ..Origin::default() };
+        let info = SessionInfo { peer, origin, extended: false, identity: None, granted: Vec::new() };
+        let command_deadline = Instant::now() + config.idle_timeout;
+        let mut driver = Self {
+            server,
+            stream: Stream::Plain(tcp),
+            session,
+            info,
+            stopping,
+            stop_told: false,
+            message: None,
+            command_deadline,
+        };
+        if implicit {
+            driver.handshake().await?;
+        }
+        driver.converse().await
+    }
+
+    async fn converse(&mut self) -> io::Result<()> {
+        let mut buffer = vec![0; READ_SIZE];
+        loop {
+            while let Some(event) = self.session.poll() {
+                if matches!(event, Event::Closed) {
+                    self.flush().await?;
+                    return self.stream.shutdown().await;
+                }
+                self.handle(event).await?;
+            }
+            self.flush().await?;
+            match self.read(&mut buffer).await? {
+                Input::Bytes(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Input::Bytes(count) => self.session.receive(&buffer[..count]),
+                Input::Stop => {
+                    self.stop_told = true;
+                    self.session.stop(Reply::new(421, EnhancedCode(4, 3, 2), "Service shutting down"));
+                }
+                Input::TimedOut => self.session.close(&Reply::new(421, EnhancedCode(4, 4, 2), "Timeout")),
+            }
+        }
+    }
+
+    /// Waits for bytes, for the stop signal, or for a deadline.
+    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<Input> {
+        let deadline = match &self.message {
+            Some(message) => message.deadline.min(Instant::now() + self.server.config.idle_timeout),
+            None => self.command_deadline,
+        };
+        tokio::select! {
+            biased;
+            _ = self.stopping.wait_for(|stop| *stop), if !self.stop_told => Ok(Input::Stop),
+            read = timeout_at(deadline, self.stream.read(buffer)) => match read {
+                Ok(count) => count.map(Input::Bytes),
+                Err(_) => Ok(Input::TimedOut),
+            },
+        }
+    }
+
+    /// Sends all replies so far in one go.
+    async fn flush(&mut self) -> io::Result<()> {
+        let service = self.info.peer.service;
+        for verb in &self.session.activity().commands {
+            self.server.observer.command(service, verb);
+        }
+        for code in &self.session.activity().replies {
+            self.server.observer.reply(service, *code);
+        }
+        let output = self.session.transmit();
+        if output.is_empty() {
+            return Ok(());
+        }
+        timeout(self.server.config.idle_timeout, self.stream.write_all(&output)).await??;
+        self.command_deadline = Instant::now() + self.server.config.idle_timeout;
+        Ok(())
+    }
+
+    async fn handle(&mut self, event: Event) -> io::Result<()> {
+        self.info.origin.helo = self.session.client_name().map(str::to_owned);
+        self.info.extended = self.session.is_extended();
+        match event {
+            Event::Connect => {
+                let answer = guarded(self.server.handler.connect(&self.info.peer)).await;
+                self.settle("connection refused", answer);
+            }
+            Event::Login(credentials) => self.login(credentials).await,
+            Event::Mail(from, options) => self.mail(&from, &options).await,
+            Event::Recipient(to) => self.recipient(&to).await,
+            Event::MessageStart => self.begin_message(),
+            Event::Chunk(bytes) => self.store(&bytes).await,
+            Event::MessageEnd(transaction) => return self.end_message(transaction).await,
+            Event::MessageRefused(transaction, reply) => {
+                let size = self.message.take().map_or(0, |message| message.spool.len());
+                let (sender, recipients) = (transaction.sender, transaction.recipients.len());
+                tracing::info!(%sender, recipients, size, %reply, "message refused");
+                self.flush().await?;
+                self.server.observer.message(self.info.peer.service, reply.code(), Duration::ZERO);
+            }
+            Event::StartTls => {
+                self.flush().await?;
+                self.handshake().await?;
+            }
+            Event::Closed => {}
+        }
+        Ok(())
+    }
+
+    async fn login(&mut self, credentials: Credentials) {
+        let user = credentials.user.clone();
+        match guarded(self.server.handler.login(&self.info.peer, credentials)).await {
+            Ok(identity) => {
+                tracing::info!(user = %identity.name, "logged in");
+                self.info.origin.user = Some(identity.name.clone());
+                self.info.identity = Some(identity);
+                self.session.accept();
+            }
+            Err(rejection) => {
+                tracing::info!(%user, reply = %rejection.reply(), reason = rejection.reason(), "login refused");
+                self.session.refuse(rejection.reply());
+            }
+        }
+    }
+
+    async fn mail(&mut self, from: &ReversePath, options: &MailOptions) {
+        self.info.granted.clear();
+        let answer = guarded(self.server.handler.mail(&self.info, from, options)).await;
+        self.settle("sender refused", answer);
+    }
+
+    async fn recipient(&mut self, to: &ForwardPath) {
+        let answer = guarded(self.server.handler.recipient(&self.info, to)).await;
+        let answer = answer.map(|grant| self.info.granted.push(grant));
+        self.settle("recipient refused", answer);
+    }
+
+    fn settle(&mut self, refusal: &'static str, answer: Result<(), Rejection>) {
+        match answer {
+            Ok(()) => self.session.accept(),
+            Err(rejection) => {
+                tracing::info!(reply = %rejection.reply(), reason = rejection.reason(), "{refusal}");
+                self.session.refuse(rejection.reply());
+            }
+        }
+    }
+
+    fn begin_message(&mut self) {
+        let config = &self.server.config;
+        let spool = Spool::new(config.spool_threshold, config.spool_dir.clone());
+        self.message = Some(Reception { spool, deadline: Instant::now() + config.data_deadline });
+    }
+
+    async fn store(&mut self, bytes: &[u8]) {
+        if let Some(message) = &mut self.message
+            && let Err(error) = message.spool.write(bytes).await
+        {
+            tracing::error!(%error, "can't spool the message");
+            self.session.fail_message(&spool_failed());
+        }
+    }
+
+    async fn end_message(&mut self, transaction: Transaction) -> io::Result<()> {
+        let started = Instant::now();
+        let sender = transaction.sender.to_string();
+        let recipients = transaction.recipients.len();
+        let size = self.message.as_ref().map_or(0, |message| message.spool.len());
+        let answer = self.deliver(transaction).await;
+        match &answer {
+            Ok(reply) => {
+                self.session.accept_with(reply);
+                tracing::info!(%sender, recipients, size, %reply, "message accepted");
+            }
+            Err(rejection) => {
+                let reply = rejection.reply();
+                self.session.refuse(reply);
+                tracing::info!(%sender, recipients, size, %reply, reason = rejection.reason(), "message refused");
+            }
+        }
+        let code = self.session.activity().replies.last().copied().unwrap_or_default();
+        self.flush().await?;
+        self.server.observer.message(self.info.peer.service, code, started.elapsed());
+        Ok(())
+    }
+
+    /// Hands the message to the handler; the answer is sent only after this.
+    async fn deliver(&mut self, transaction: Transaction) -> Result<Reply, Rejection> {
+        let Some(message) = self.message.take() else {
+            return Err(Rejection::unavailable("a message ended that never began"));
+        };
+        let unreadable = |error: io::Error| Rejection::from_reply(spool_failed()).because(error);
+        let body = message.spool.finish().await.map_err(unreadable)?;
+        let grants = std::mem::take(&mut self.info.granted);
+        let recipients = transaction.recipients.into_iter().zip(grants);
+        let received = Received {
+            sender: transaction.sender,
+            options: transaction.options,
+            recipients: recipients.map(|(path, grant)| Recipient { path, grant }).collect(),
+            body,
+        };
+        guarded(self.server.handler.message(&self.info, received)).await
+    }
+
+    /// Goes over to TLS. Nothing that was read before is used after it.
+    async fn handshake(&mut self) -> io::Result<()> {
+        let Some(tls) = self.server.config.tls.clone() else {
+            return Err(io::Error::other("TLS is not configured"));
+        };
+        // A failed handshake leaves no connection behind that could be used.
+        let stream = std::mem::replace(&mut self.stream, Stream::Closed);
+        let Stream::Plain(stream) = stream else {
+            return Err(io::Error::other("TLS is active already"));
+        };
+        let accepted = timeout(self.server.config.idle_timeout, TlsAcceptor::from(tls).accept(stream)).await??;
+        self.info.origin.tls = Some(tls_facts(accepted.get_ref().1));
+        self.info.identity = None;
+        self.info.origin.user = None;
+        self.stream = Stream::Tls(Box::new(TlsStream::Server(accepted)));
+        self.session.tls_started();
+        Ok(())
+    }
+}
+
+impl OpenSession {
+    fn new(server: &Server, service: Service) -> Self {
+        server.observer.session_opened(service);
+        Self(Arc::clone(&server.observer), service)
+    }
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        self.0.session_closed(self.1);
+    }
+}
+
+fn session_config(config: &ServerConfig, service: Service) -> SessionConfig {
+    SessionConfig {
+        hostname: config.hostname.clone(),
+        max_message_size: config.max_message_size,
+        max_recipients: config.max_recipients,
+        max_errors: config.max_errors,
+        login: match service {
+            Service::Mx => LoginPolicy::Never,
+            Service::Submission | Service::Submissions => LoginPolicy::Required,
+        },
+        tls: match (service, &config.tls) {
+            (Service::Submissions, _) => TlsPolicy::Active,
+            (_, Some(_)) => TlsPolicy::Offered,
+            (_, None) => TlsPolicy::Unavailable,
+        },
+    }
+}
+
+/// Asks the handler; a panic in it costs one answer, not the session.
+async fn guarded<T>(question: impl Future<Output = Result<T, Rejection>>) -> Result<T, Rejection> {
+    let mut question = pin!(question);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| question.as_mut().poll(context))) {
+        Ok(poll) => poll,
+        Err(_) => Poll::Ready(Err(Rejection::unavailable("the session handler panicked"))),
+    })
+    .await
+}
+
+/// 452 4.3.1 (RFC 3463 §3.4).
+fn spool_failed() -> Reply {
+    Reply::new(452, EnhancedCode(4, 3, 1), "Insufficient system storage")
+}
+
+fn tls_facts(connection: &rustls::ServerConnection) -> TlsFacts {
+    let version = match connection.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
+        other => format!("{other:?}"),
+    };
+    let cipher = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())).unwrap_or_default();
+    TlsFacts { version, cipher }
+}

@@ -1,0 +1,19 @@
+//! A server: listeners on TCP that ask a [`SessionHandler`].
+//!
+//! Implement [`SessionHandler`], make a [`Server`] and [`run`](Server::run) it on a listener that
+//! is already bound. One server may run on several listeners.
+//!
+//! Deliberately absent: what happens to mail. That is the handler's business.
+
+mod config;
+mod connection;
+mod handler;
+mod listener;
+mod observer;
+mod spool;
+
+pub use crate::proto::{Credentials, MailOptions};
+pub use config::{ServerConfig, Service};
+pub use handler::{Grant, Identity, Peer, Received, Recipient, SessionHandler, SessionInfo};
+pub use listener::{Server, bind};
+pub use observer::{NoObserver, Observer};

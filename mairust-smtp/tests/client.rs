@@ -1,0 +1,240 @@
+//! The client against our own server and against sinks that follow a script.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use mairust_core::{Body, Domain, EmailAddress, EnhancedCode, ReversePath};
+use mairust_smtp::client::{
+    Client, ClientConfig, FakeResolver, MxHost, Outcome, Outgoing, RecipientReport, Resolver, Route,
+};
+use mairust_smtp::server::Service;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::live::read_line;
+use crate::support::{PATIENCE, Running, config, with_tls};
+
+/// What a sink does when a line starts with a word: answers, or cuts the connection.
+type Rule = (&'static str, Option<&'static str>);
+
+/// A host that follows rules; it ends with the lines it was sent.
+struct Sink {
+    address: SocketAddr,
+    task: JoinHandle<Vec<String>>,
+}
+
+impl Sink {
+    /// Serves `connections` connections. A rule for `.` is for the end of data, one for nothing
+    /// is the greeting; what has no rule is answered 250.
+    async fn start(connections: usize, rules: &'static [Rule]) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            let mut heard = Vec::new();
+            for _ in 0..connections {
+                let (stream, _) = listener.accept().await.unwrap();
+                serve(stream, rules, &mut heard).await;
+            }
+            heard
+        });
+        Self { address, task }
+    }
+
+    async fn heard(self) -> Vec<String> {
+        timeout(PATIENCE, self.task).await.unwrap().unwrap()
+    }
+}
+
+async fn serve(mut stream: TcpStream, rules: &[Rule], heard: &mut Vec<String>) {
+    let rule = |line: &str| match line {
+        "" => rules.iter().find(|(word, _)| word.is_empty()).map_or(Some("220 sink"), |rule| rule.1),
+        line => {
+            let found = rules.iter().find(|(word, _)| !word.is_empty() && line.starts_with(word));
+            found.map_or(Some(if line == "DATA" { "354 go" } else { "250 fine" }), |rule| rule.1)
+        }
+    };
+    let (mut line, mut in_data) = (String::new(), false);
+    loop {
+        if !in_data || line == "." {
+            let Some(answer) = rule(&line) else { return };
+            in_data = answer.starts_with("354");
+            if stream.write_all(format!("{answer}\r\n").as_bytes()).await.is_err() {
+                return;
+            }
+            if line == "STARTTLS" && answer.starts_with("220") {
+                // A broken handshake: no TLS comes from here.
+                let mut hello = [0; 16];
+                let _ = stream.read(&mut hello).await;
+                let _ = stream.write_all(b"this is no TLS record\r\n").await;
+                return;
+            }
+            if line == "QUIT" {
+                return;
+            }
+        }
+        line = read_line(&mut stream).await;
+        if line.is_empty() && !in_data {
+            return;
+        }
+        heard.push(line.clone());
+    }
+}
+
+fn client() -> Client {
+    with_resolver(FakeResolver::new())
+}
+
+fn with_resolver(resolver: FakeResolver) -> Client {
+    let resolver: Arc<dyn Resolver> = Arc::new(resolver);
+    Client::new(ClientConfig::new(Domain::parse("out.test").unwrap()), resolver)
+}
+
+fn relay(address: SocketAddr) -> Route {
+    Route::Relay { host: address.ip().to_string(), port: address.port() }
+}
+
+fn message(recipients: &[&str]) -> Outgoing {
+    Outgoing {
+        sender: ReversePath::Address(EmailAddress::parse("me@out.test").unwrap()),
+        recipients: recipients.iter().map(|text| EmailAddress::parse(text).unwrap()).collect(),
+        body: Body::from(b"Subject: x\r\n\r\n.hello\r\n".to_vec()),
+    }
+}
+
+fn outcomes(reports: &[RecipientReport]) -> Vec<Outcome> {
+    reports.iter().map(|report| report.outcome).collect()
+}
+
+#[tokio::test]
+async fn each_recipient_has_an_answer_of_its_own() {
+    let rules: &[Rule] = &[
+        ("EHLO", Some("250-sink\r\n250-PIPELINING\r\n250 SIZE 100")),
+        ("RCPT TO:<later@", Some("451 4.2.1 later")),
+        ("RCPT TO:<\"no body\"@", Some("550 5.1.1 unknown")),
+        (".", Some("250 2.0.0 queued")),
+    ];
+    let sink = Sink::start(1, rules).await;
+    let reports =
+        client().deliver(&relay(sink.address), &message(&["a@x.y", "later@x.y", "\"no body\"@x.y", "b@x.y"])).await;
+    assert_eq!(outcomes(&reports), [Outcome::Delivered, Outcome::Deferred, Outcome::Failed, Outcome::Delivered]);
+    assert_eq!(reports[2].reply.as_ref().unwrap().enhanced(), Some(EnhancedCode(5, 1, 1)));
+    assert_eq!(reports[0].detail, "250 2.0.0 queued");
+    assert_eq!(reports[1].recipient.to_string(), "later@x.y");
+    let port = sink.address.port();
+    assert_eq!(reports[0].host.as_deref(), Some(&*format!("127.0.0.1[127.0.0.1]:{port}")));
+    let heard = sink.heard().await;
+    assert_eq!(heard[1], "MAIL FROM:<me@out.test> SIZE=22");
+    assert!(heard.contains(&"..hello".to_owned()), "{heard:?}");
+    assert_eq!(heard.last().unwrap(), "QUIT");
+}
+
+#[tokio::test]
+async fn a_refused_message_fails_for_those_who_were_accepted() {
+    let sink = Sink::start(1, &[("RCPT TO:<later@", Some("450 later")), (".", Some("554 5.7.1 spam"))]).await;
+    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y", "later@x.y"])).await;
+    assert_eq!(outcomes(&reports), [Outcome::Failed, Outcome::Deferred]);
+    assert_eq!(reports[0].detail, "554 5.7.1 spam");
+}
+
+#[tokio::test]
+async fn a_refused_sender_and_a_refusing_host_are_for_everyone() {
+    for (rules, outcome) in [
+        (&[("MAIL", Some("550 5.7.1 no"))] as &'static [Rule], Outcome::Failed),
+        (&[("MAIL", Some("451 4.7.1 later"))], Outcome::Deferred),
+        (&[("", Some("554 no mail here"))], Outcome::Failed),
+        (&[("", Some("421 busy"))], Outcome::Deferred),
+        (&[("EHLO", Some("502 what")), ("HELO", Some("550 no"))], Outcome::Failed),
+        (&[("DATA", Some("451 4.3.0 later"))], Outcome::Deferred),
+        (&[("DATA", Some("554 5.0.0 no"))], Outcome::Failed),
+        (&[("RCPT", Some("250-x\r\n550 mixed"))], Outcome::Deferred),
+        (&[("EHLO", None)], Outcome::Deferred),
+    ] {
+        let sink = Sink::start(1, rules).await;
+        let reports = client().deliver(&relay(sink.address), &message(&["a@x.y", "b@x.y"])).await;
+        assert_eq!(outcomes(&reports), [outcome; 2], "{rules:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_without_ehlo_gets_helo() {
+    let sink = Sink::start(1, &[("EHLO", Some("500 what"))]).await;
+    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y"])).await;
+    assert_eq!(outcomes(&reports), [Outcome::Delivered]);
+    assert_eq!(sink.heard().await[1..3], ["HELO out.test", "MAIL FROM:<me@out.test>"]);
+}
+
+#[tokio::test]
+async fn a_busy_host_leads_to_the_next_one() {
+    // Both hosts share a port, as mail exchangers do, on two addresses of this machine.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let busy = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        serve(stream, &[("", Some("421 busy"))], &mut Vec::new()).await;
+    });
+    let mut settings = config();
+    settings.max_sessions = 10;
+    let second = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+    let good = tokio::spawn(async move {
+        let (stream, _) = second.accept().await.unwrap();
+        let mut heard = Vec::new();
+        serve(stream, &[], &mut heard).await;
+        heard
+    });
+    let domain = Domain::parse("example.org").unwrap();
+    let mx = |preference, host: &str| MxHost { preference, host: Domain::parse(host).unwrap() };
+    let resolver = FakeResolver::new()
+        .with_mx(domain.clone(), Ok(vec![mx(20, "good.test"), mx(10, "busy.test"), mx(5, "gone.test")]))
+        .with_addresses("busy.test", Ok(vec!["127.0.0.1".parse().unwrap()]))
+        .with_addresses("good.test", Ok(vec!["127.0.0.2".parse().unwrap()]));
+    let reports = with_resolver(resolver).deliver(&Route::Mx { domain, port }, &message(&["a@example.org"])).await;
+    assert_eq!(outcomes(&reports), [Outcome::Delivered]);
+    assert_eq!(reports[0].host.as_deref(), Some(&*format!("good.test[127.0.0.2]:{port}")));
+    timeout(PATIENCE, busy).await.unwrap().unwrap();
+    assert!(timeout(PATIENCE, good).await.unwrap().unwrap().contains(&"DATA".to_owned()));
+}
+
+#[tokio::test]
+async fn mail_to_our_own_server_goes_under_tls() {
+    let server = Running::start(with_tls(config()), Service::Mx);
+    let mut outgoing = message(&["a@x.y", "nobody@x.y"]);
+    outgoing.body = Body::from("Subject: ü\n\n.\n.\r\nbare\rend".as_bytes().to_vec());
+    let reports = client().deliver(&relay(server.address), &outgoing).await;
+    assert_eq!(outcomes(&reports), [Outcome::Delivered, Outcome::Failed]);
+    let taken = server.script.taken();
+    assert!(taken[0].tls);
+    assert_eq!(taken[0].recipients, ["<a@x.y>"]);
+    assert_eq!(taken[0].body, "Subject: ü\r\n\r\n.\r\n.\r\nbare\r\nend\r\n".as_bytes());
+}
+
+#[tokio::test]
+async fn a_broken_handshake_leads_to_plain_text() {
+    let sink = Sink::start(2, &[("EHLO", Some("250-sink\r\n250 STARTTLS")), ("STARTTLS", Some("220 go"))]).await;
+    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y"])).await;
+    assert_eq!(outcomes(&reports), [Outcome::Delivered]);
+    let heard = sink.heard().await;
+    assert_eq!(heard.iter().filter(|line| *line == "STARTTLS").count(), 1);
+    assert_eq!(heard.iter().filter(|line| *line == "DATA").count(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_cut_after_the_final_dot_is_no_delivery() {
+    let sink = Sink::start(1, &[("RCPT TO:<no@", Some("550 no")), (".", None)]).await;
+    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y", "no@x.y"])).await;
+    assert_eq!(outcomes(&reports), [Outcome::Deferred, Outcome::Failed]);
+    assert_eq!(reports[0].reply, None);
+    assert!(sink.heard().await.contains(&".".to_owned()));
+}
+
+#[tokio::test]
+async fn nobody_at_home_is_deferred() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let reports = client().deliver(&relay(address), &message(&["a@x.y"])).await;
+    assert_eq!(outcomes(&reports), [Outcome::Deferred]);
+    let route = Route::Relay { host: "unknown.test".into(), port: 25 };
+    assert_eq!(outcomes(&client().deliver(&route, &message(&["a@x.y"])).await), [Outcome::Deferred]);
+}

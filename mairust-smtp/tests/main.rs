@@ -1,0 +1,8 @@
+//! Public behaviour of mairust-smtp: dialogs, the live server, and the client.
+
+#![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
+
+mod client;
+mod dialog;
+mod live;
+mod support;
