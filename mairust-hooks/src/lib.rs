@@ -1,1 +1,20 @@
-//! Hooks of the MaiRust mail platform: code that decides about mail on its way
+//! Code that decides about mail on its way, and extends what happens to it.
+//!
+//! [`HookHandler`] is the seam: a Rust type, or a closure wrapped by [`PreReceive`] or
+//! [`PostReceive`]. [`HookRunner`] is the only place that loops over hooks: order, timeouts,
+//! failures and the merging of verdicts are decided there.
+//!
+//! Deliberately absent: SMTP, storage, the queue. Whoever runs the hooks gives them a
+//! [`Mail`](mairust_core::Mail) and acts on what comes back.
+
+pub mod actions;
+pub mod closure;
+pub mod handler;
+pub mod runner;
+pub mod verdict;
+
+pub use actions::Actions;
+pub use closure::{PostReceive, PreReceive};
+pub use handler::{HookError, HookHandler, HookPoint};
+pub use runner::{Binding, HookRun, HookRunner, OnFailure, RunOutcome};
+pub use verdict::{IntoVerdict, Verdict};
