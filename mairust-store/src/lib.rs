@@ -1,1 +1,40 @@
-//! What the MaiRust mail platform keeps: messages, directory, queue; SQLite rows and immutable bodies
+//! What a mail server keeps: messages, the directory, the queue.
+//!
+//! A [`StorageBackend`] hands out facets; a stage of the platform takes the facet that it needs.
+//! Two backends are always compiled: [`MemoryStorage`] and [`SqlStorage`] (SQLite rows, bodies on
+//! the file system). A further backend is supported when it passes the suites in [`conformance`].
+//!
+//! Deliberately absent: SMTP, hooks, configuration files.
+
+mod acceptance;
+pub mod backend;
+pub mod body;
+pub mod change;
+pub mod conformance;
+pub mod delivery;
+pub mod directory;
+pub mod error;
+pub mod group_commit;
+mod matching;
+pub mod memory;
+pub mod message;
+pub mod password;
+pub mod queue;
+mod sql;
+pub mod sqlite;
+
+pub use backend::StorageBackend;
+pub use body::{BodyStore, FsBodies, MemoryBodies};
+pub use delivery::{Attempt, AttemptOutcome, Deliveries, DeliveryRow, DeliveryState, NewRecipient};
+pub use directory::{
+    ApiKey, Directory, DirectoryExt, DomainRow, Login, NewApiKey, NewTenant, NewUser, Resolution, Tenant, User,
+};
+pub use error::{StoreError, StoreErrorKind};
+pub use group_commit::GroupCommit;
+pub use memory::MemoryStorage;
+pub use message::{
+    Acceptance, Direction, Folder, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus,
+    MessageStore, NewMessage, Page, Placement,
+};
+pub use queue::{Lease, NewJob, QueueBackend, QueueStats};
+pub use sqlite::SqlStorage;

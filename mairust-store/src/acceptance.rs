@@ -1,0 +1,48 @@
+//! What every backend asks of an [`Acceptance`] before it writes anything.
+
+use crate::body::{NewObject, object_key};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::message::{Acceptance, NewMessage};
+
+impl Acceptance {
+    /// Refuses what makes no sense in any backend: a message without a place, work for another
+    /// tenant.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let invalid = |why: &str| Err(StoreError::new(StoreErrorKind::Invalid, "accept", why));
+        if self.messages.iter().any(|message| message.placements.is_empty()) {
+            return invalid("a message goes to no mailbox");
+        }
+        if self.jobs.iter().any(|job| job.tenant != self.tenant) {
+            return invalid("a job is another tenant's");
+        }
+        Ok(())
+    }
+
+    /// Whether this changes what the tenant's messages look like.
+    pub(crate) fn changes_messages(&self) -> bool {
+        !(self.messages.is_empty() && self.recipients.is_empty() && self.attempts.is_empty())
+    }
+
+    /// Size of the bodies in bytes, prefixes included.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.messages.iter().map(|message| message.prefix.len() as u64 + message.body.len()).sum()
+    }
+
+    /// What is to be kept in the body store: one object for each message, under the key of its
+    /// first place. Only after [`check`](Self::check).
+    pub(crate) fn objects(&self) -> Vec<NewObject> {
+        let object = |message: &NewMessage| {
+            let first = message.placements.first()?;
+            let key = object_key(self.tenant, first.mailbox, first.id);
+            Some(NewObject { key, prefix: message.prefix.clone(), body: message.body.clone() })
+        };
+        self.messages.iter().filter_map(object).collect()
+    }
+}
+
+impl NewMessage {
+    /// The messages that this one answers or continues.
+    pub(crate) fn ancestors(&self) -> impl Iterator<Item = &str> {
+        self.content.references.iter().chain(&self.content.in_reply_to).map(String::as_str)
+    }
+}

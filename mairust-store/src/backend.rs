@@ -1,0 +1,48 @@
+//! The storage of a whole server.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::delivery::Deliveries;
+use crate::directory::Directory;
+use crate::error::StoreError;
+use crate::message::MessageStore;
+use crate::queue::QueueBackend;
+
+/// Storage, as a set of facets over the same data.
+#[async_trait]
+pub trait StorageBackend: fmt::Debug + Send + Sync + 'static {
+    /// Messages and the one atomic step that accepts them.
+    fn messages(&self) -> &dyn MessageStore;
+    /// Tenants, domains, users, addresses, API keys.
+    fn directory(&self) -> &dyn Directory;
+    /// Work to be done.
+    fn queue(&self) -> &dyn QueueBackend;
+    /// Recipients of outgoing mail and what became of them.
+    fn deliveries(&self) -> &dyn Deliveries;
+    /// Whether the parts that can be down answer, by name: `database`, `bodies`. For readiness
+    /// probes; cheap enough to be called every second.
+    async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)>;
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<T: StorageBackend + ?Sized> StorageBackend for Arc<T> {
+    fn messages(&self) -> &dyn MessageStore {
+        (**self).messages()
+    }
+    fn directory(&self) -> &dyn Directory {
+        (**self).directory()
+    }
+    fn queue(&self) -> &dyn QueueBackend {
+        (**self).queue()
+    }
+    fn deliveries(&self) -> &dyn Deliveries {
+        (**self).deliveries()
+    }
+    async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
+        (**self).health().await
+    }
+}

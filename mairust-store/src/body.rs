@@ -1,0 +1,130 @@
+//! Bodies: immutable objects under keys.
+
+use std::fmt;
+use std::io::{self, Read};
+
+use async_trait::async_trait;
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use mairust_core::{Body, MailboxId, MessageId, TenantId};
+
+use crate::error::{StoreError, StoreErrorKind};
+
+mod fs;
+mod memory;
+
+pub use fs::FsBodies;
+pub use memory::MemoryBodies;
+
+/// An object to be kept: `prefix` and `body` in one piece.
+#[derive(Debug, Clone)]
+pub struct NewObject {
+    /// Where: `<tenant_id>/<mailbox_id>/<message_id>.eml`, see [`object_key`].
+    pub key: String,
+    /// The first bytes.
+    pub prefix: Bytes,
+    /// The rest.
+    pub body: Body,
+}
+
+/// What is known about an object once it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredObject {
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256.
+    pub sha256: [u8; 32],
+}
+
+/// Immutable objects under keys.
+///
+/// A key is made of segments of ASCII letters, digits and hyphens, divided by `/`; the last one
+/// ends in `.eml`, and the first of several is not `tmp`. Any other key is `Invalid`.
+#[async_trait]
+pub trait BodyStore: fmt::Debug + Send + Sync + 'static {
+    /// Keeps objects; one answer for each, in order. On `Ok` the object and its name are durable.
+    /// An object that exists is never overwritten: `AlreadyExists`. If the future is dropped, an
+    /// object may exist that no row names; it does no harm.
+    async fn put(&self, objects: Vec<NewObject>) -> Vec<Result<StoredObject, StoreError>>;
+
+    /// The object under a key, not verified.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none.
+    async fn open(&self, key: &str) -> Result<Body, StoreError>;
+
+    /// Removes an object; nothing happens if there is none.
+    async fn delete(&self, key: &str) -> Result<(), StoreError>;
+
+    /// Whether objects can be kept right now.
+    async fn check(&self) -> Result<(), StoreError>;
+}
+
+/// The key of a message's object.
+pub fn object_key(tenant: TenantId, mailbox: MailboxId, message: MessageId) -> String {
+    format!("{tenant}/{mailbox}/{message}.eml")
+}
+
+/// Bodies up to this size are read into memory when they are verified, so that they are read once.
+const VERIFY_IN_MEMORY: u64 = 1024 * 1024;
+
+/// Refuses keys that are not of the documented form, so that no key leads out of the store.
+fn check_key(operation: &'static str, key: &str) -> Result<(), StoreError> {
+    let segment =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let valid = key.strip_suffix(".eml").is_some_and(|stem| stem.split('/').all(segment)) && !key.starts_with("tmp/");
+    if valid { Ok(()) } else { Err(StoreError::new(StoreErrorKind::Invalid, operation, format!("key {key:?}"))) }
+}
+
+/// Compares an object with its checksum on a blocking thread; `what` names it in errors.
+pub(crate) async fn verify(body: Body, sha256: [u8; 32], what: String) -> Result<Body, StoreError> {
+    let work = move || {
+        let unreadable = |error: io::Error| io_error("read body", &what, error);
+        let (found, body) = if body.len() <= VERIFY_IN_MEMORY {
+            let bytes = body.read_all().map_err(unreadable)?;
+            (digest::digest(&digest::SHA256, &bytes), Body::from(bytes))
+        } else {
+            (digest_of(&mut body.reader()).map_err(unreadable)?, body)
+        };
+        if found.as_ref() == sha256 {
+            return Ok(body);
+        }
+        Err(StoreError::new(StoreErrorKind::Corrupt, "read body", format!("{what}: the checksum is wrong")))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|error| interrupted("read body", error))?
+}
+
+/// The kind of an I/O error, as far as a caller can act on it.
+fn io_error(operation: &'static str, what: &dyn fmt::Display, error: io::Error) -> StoreError {
+    let kind = match error.kind() {
+        io::ErrorKind::AlreadyExists => StoreErrorKind::AlreadyExists,
+        io::ErrorKind::NotFound => StoreErrorKind::NotFound,
+        io::ErrorKind::QuotaExceeded | io::ErrorKind::StorageFull => StoreErrorKind::Full,
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::new(kind, operation, what).with_source(error)
+}
+
+/// A blocking thread did not come to its end.
+fn interrupted(operation: &'static str, error: tokio::task::JoinError) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, operation, "the work was interrupted").with_source(error)
+}
+
+fn digest_of(reader: &mut impl Read) -> io::Result<digest::Digest> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(context.finish()),
+            Ok(count) => context.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn to_array(digest: &digest::Digest) -> [u8; 32] {
+    let mut array = [0; 32];
+    array.copy_from_slice(digest.as_ref());
+    array
+}

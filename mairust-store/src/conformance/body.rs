@@ -1,0 +1,142 @@
+//! Cases for [`BodyStore`].
+
+#![expect(clippy::unwrap_used, reason = "a case that fails panics")]
+
+use std::io;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use mairust_core::{Body, BodySource};
+
+use super::sample::kind;
+use crate::body::{BodyStore, NewObject};
+use crate::error::StoreErrorKind;
+
+/// Size, checksum and bytes of what was put, for several objects at once.
+pub async fn reads_back_what_was_put(store: Arc<dyn BodyStore>) {
+    store.check().await.unwrap();
+    let bodies: Vec<_> = (0..9).map(|number| vec![number; usize::from(number) * 1000]).collect();
+    let objects =
+        bodies.iter().enumerate().map(|(number, body)| object(&format!("t/m{}/{number}.eml", number % 3), body));
+    let answers = store.put(objects.collect()).await;
+    assert_eq!(answers.len(), 9);
+    for (number, (answer, body)) in answers.into_iter().zip(bodies).enumerate() {
+        let (stored, expected) = (answer.unwrap(), [b"prefix\r\n".as_slice(), &body].concat());
+        assert_eq!(stored.size, expected.len() as u64);
+        assert_eq!(stored.sha256, digest::digest(&digest::SHA256, &expected).as_ref());
+        let opened = store.open(&format!("t/m{}/{number}.eml", number % 3)).await.unwrap();
+        assert_eq!((opened.len(), opened.read_all().unwrap()), (stored.size, Bytes::from(expected)));
+    }
+    assert!(store.put(Vec::new()).await.is_empty());
+}
+
+/// Neither a second call nor a second object of the same call changes what is there.
+pub async fn never_overwrites(store: Arc<dyn BodyStore>) {
+    let answers = store.put(vec![object("a/b/c.eml", b"first"), object("a/b/d.eml", b"other")]).await;
+    assert!(answers.iter().all(Result::is_ok));
+    for answer in store.put(vec![object("a/b/c.eml", b"second"), object("a/b/c.eml", b"third")]).await {
+        assert_eq!(kind(answer), StoreErrorKind::AlreadyExists);
+    }
+    assert_eq!(store.open("a/b/c.eml").await.unwrap().read_all().unwrap(), "prefix\r\nfirst");
+    let twins = store.put(vec![object("a/b/e.eml", b"twin"), object("a/b/e.eml", b"twin")]).await;
+    assert_eq!(twins.iter().filter(|answer| answer.is_ok()).count(), 1);
+}
+
+/// No key leads out of the store or into its own files.
+pub async fn refuses_odd_keys(store: Arc<dyn BodyStore>) {
+    let odd = [
+        "",
+        ".eml",
+        "a",
+        "a/b",
+        "../a.eml",
+        "a/../b.eml",
+        "/a.eml",
+        "a//b.eml",
+        "a/.eml",
+        "a.b/c.eml",
+        "a/b.eml/c",
+        "a\\b.eml",
+        "a/b.eml.eml",
+        "a/\0.eml",
+        "ü.eml",
+        "tmp/a.eml",
+        ".lock",
+        "a/ b.eml",
+    ];
+    for key in odd {
+        assert_eq!(kind(store.put(vec![object(key, b"x")]).await.remove(0)), StoreErrorKind::Invalid, "{key:?}");
+        assert_eq!(kind(store.open(key).await), StoreErrorKind::Invalid, "{key:?}");
+        assert_eq!(kind(store.delete(key).await), StoreErrorKind::Invalid, "{key:?}");
+    }
+}
+
+/// What was deleted is gone, deleting it again is fine, and the key is free.
+pub async fn deletes(store: Arc<dyn BodyStore>) {
+    store.put(vec![object("a/b/c.eml", b"x")]).await.remove(0).unwrap();
+    for _ in 0..2 {
+        store.delete("a/b/c.eml").await.unwrap();
+        assert_eq!(kind(store.open("a/b/c.eml").await), StoreErrorKind::NotFound);
+    }
+    store.delete("never/there.eml").await.unwrap();
+    store.put(vec![object("a/b/c.eml", b"y")]).await.remove(0).unwrap();
+    assert_eq!(store.open("a/b/c.eml").await.unwrap().read_all().unwrap(), "prefix\r\ny");
+}
+
+/// The others of a batch are kept.
+pub async fn fails_a_bad_object_alone(store: Arc<dyn BodyStore>) {
+    let unreadable = Body::from_source(Arc::new(Pattern { len: 100_000, readable: 70_000 }));
+    let broken = NewObject { key: "a/b/broken.eml".to_owned(), prefix: Bytes::new(), body: unreadable };
+    let answers =
+        store.put(vec![object("a/b/1.eml", b"1"), object("../2.eml", b"2"), broken, object("a/b/3.eml", b"3")]).await;
+    let kinds: Vec<_> = answers.into_iter().map(|answer| answer.err().map(|error| error.kind())).collect();
+    assert_eq!(kinds, [None, Some(StoreErrorKind::Invalid), Some(StoreErrorKind::Unavailable), None]);
+    assert_eq!(kind(store.open("a/b/broken.eml").await), StoreErrorKind::NotFound);
+    assert_eq!(store.open("a/b/3.eml").await.unwrap().read_all().unwrap(), "prefix\r\n3");
+}
+
+/// A body that is not in memory, larger than any buffer.
+pub async fn takes_bodies_from_elsewhere(store: Arc<dyn BodyStore>) {
+    let source = Arc::new(Pattern { len: 3_000_001, readable: u64::MAX });
+    let body = Body::from_source(source);
+    let expected = body.read_all().unwrap();
+    let object = NewObject { key: "a/b/c.eml".to_owned(), prefix: Bytes::new(), body };
+    let stored = store.put(vec![object]).await.remove(0).unwrap();
+    assert_eq!(stored.size, 3_000_001);
+    assert_eq!(stored.sha256, digest::digest(&digest::SHA256, &expected).as_ref());
+    let opened = store.open("a/b/c.eml").await.unwrap();
+    let mut part = [0; 5];
+    assert_eq!(opened.read_at(2_999_999, &mut part).unwrap(), 2);
+    assert_eq!(part[..2], expected[2_999_999..]);
+    assert_eq!(opened.read_all().unwrap(), expected);
+}
+
+fn object(key: &str, body: &[u8]) -> NewObject {
+    NewObject { key: key.to_owned(), prefix: Bytes::from_static(b"prefix\r\n"), body: body.to_vec().into() }
+}
+
+/// Bytes that are made when they are read; from `readable` on, reading fails.
+#[derive(Debug)]
+struct Pattern {
+    len: u64,
+    readable: u64,
+}
+
+impl BodySource for Pattern {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut count = 0;
+        for (position, byte) in (offset..self.len).zip(buffer) {
+            if position >= self.readable {
+                return Err(io::Error::other("the source can't be read"));
+            }
+            *byte = u8::try_from(position % 251).unwrap();
+            count += 1;
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,135 @@
+//! Cases for [`Deliveries`](crate::Deliveries), and for what attempts do to messages.
+
+#![expect(clippy::unwrap_used, reason = "a case that fails panics")]
+
+use std::time::Duration;
+
+use mairust_core::{MailboxId, MessageId};
+
+use super::sample::{NOW, Person, Storage, accept, alice, attempt, entry, id, kind, nothing, outgoing};
+use crate::delivery::{Attempt, AttemptOutcome, DeliveryState, NewRecipient};
+use crate::error::StoreErrorKind;
+use crate::message::{Acceptance, MessageStatus};
+
+/// Every recipient's server took the message.
+pub async fn all_delivered_means_sent(storage: Storage) {
+    let (alice, message, to) = queued(&storage, 2).await;
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Delivered)]).await;
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Queued);
+    let seen = storage.messages().version(alice.tenant);
+    record(&storage, &alice, vec![attempt(&to[1], NOW, AttemptOutcome::Delivered)]).await;
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Sent);
+    assert!(storage.messages().version(alice.tenant) > seen);
+    let rows = storage.deliveries().recipients(alice.tenant, message).await.unwrap();
+    let mut ids: Vec<_> = to.iter().map(|recipient| recipient.id).collect();
+    ids.sort_unstable();
+    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), ids);
+    assert!(
+        rows.iter().all(|row| row.message == message && row.state == DeliveryState::Delivered && row.attempts == 1)
+    );
+}
+
+/// One refusal is enough, in whatever order the results come.
+pub async fn one_bounced_means_failed(storage: Storage) {
+    let (alice, message, to) = queued(&storage, 2).await;
+    record(&storage, &alice, vec![attempt(&to[1], NOW, AttemptOutcome::Failed)]).await;
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Queued);
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Delivered)]).await;
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Failed);
+}
+
+/// A recipient that waits keeps its message waiting; the history is kept in order.
+pub async fn deferred_stays_queued(storage: Storage) {
+    let (alice, message, to) = queued(&storage, 1).await;
+    let later = NOW.plus(Duration::from_secs(60));
+    let (first, second) =
+        (attempt(&to[0], NOW, AttemptOutcome::Deferred), attempt(&to[0], later, AttemptOutcome::Deferred));
+    let before = storage.deliveries().recipients(alice.tenant, message).await.unwrap();
+    assert_eq!((before[0].state, before[0].attempts, &before[0].last_result), (DeliveryState::Pending, 0, &None));
+    record(&storage, &alice, vec![first.clone()]).await;
+    record(&storage, &alice, vec![second.clone()]).await;
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Queued);
+    let row = storage.deliveries().recipients(alice.tenant, message).await.unwrap().remove(0);
+    assert_eq!((row.state, row.attempts, row.updated_at), (DeliveryState::Deferred, 2, later));
+    assert_eq!((row.last_result.as_ref(), &row.address), (Some(&second.result), &to[0].address));
+    assert_eq!(storage.deliveries().attempts(alice.tenant, message).await.unwrap(), [first, second]);
+}
+
+/// A job that runs twice does not turn a result around.
+pub async fn settled_stays_settled(storage: Storage) {
+    let (alice, message, to) = queued(&storage, 1).await;
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Delivered)]).await;
+    let before = storage.deliveries().recipients(alice.tenant, message).await.unwrap();
+    for outcome in [AttemptOutcome::Failed, AttemptOutcome::Deferred] {
+        record(&storage, &alice, vec![attempt(&to[0], NOW, outcome)]).await;
+    }
+    assert_eq!(storage.deliveries().recipients(alice.tenant, message).await.unwrap(), before);
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Sent);
+}
+
+/// A recipient of no message, a recipient twice, an attempt for nobody.
+pub async fn a_recipient_needs_a_message(storage: Storage) {
+    let (alice, message, to) = queued(&storage, 1).await;
+    let mut lost = outgoing(&alice, 1);
+    lost.recipients[0].message = MessageId::new(NOW);
+    assert_eq!(kind(accept(&storage, lost).await), StoreErrorKind::NotFound);
+    let twice = Acceptance { recipients: to, ..nothing(alice.tenant) };
+    assert_eq!(kind(accept(&storage, twice).await), StoreErrorKind::AlreadyExists);
+    let nobody = outgoing(&alice, 1).recipients.remove(0);
+    let attempts = vec![attempt(&nobody, NOW, AttemptOutcome::Delivered)];
+    assert_eq!(
+        kind(accept(&storage, Acceptance { attempts, ..nothing(alice.tenant) }).await),
+        StoreErrorKind::NotFound
+    );
+    assert_eq!(storage.deliveries().recipients(alice.tenant, message).await.unwrap().len(), 1);
+}
+
+/// The notice about a failure can't be kept: then the failure is not recorded either.
+pub async fn a_failure_and_its_notice_are_one_step(storage: Storage) {
+    let (alice, message, to) = queued(&storage, 1).await;
+    let attempts = vec![attempt(&to[0], NOW, AttemptOutcome::Failed)];
+    let notice = Acceptance { attempts, ..entry(&alice, "Subject: undeliverable\r\n\r\n") };
+    let mut astray = notice.clone();
+    astray.messages[0].placements[0].mailbox = MailboxId::new(NOW);
+    assert_eq!(kind(accept(&storage, astray).await), StoreErrorKind::NotFound);
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Queued);
+    assert!(storage.deliveries().attempts(alice.tenant, message).await.unwrap().is_empty());
+    let id = id(&notice);
+    accept(&storage, notice).await.unwrap();
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Failed);
+    assert_eq!(status(&storage, &alice, id).await, MessageStatus::Stored);
+}
+
+/// Every method with a tenant argument, tried by another tenant.
+pub async fn hides_recipients_from_other_tenants(storage: Storage) {
+    let (alice, message, to) = queued(&storage, 1).await;
+    let other = self::alice(&storage, "b.example").await;
+    let attempts = vec![attempt(&to[0], NOW, AttemptOutcome::Failed)];
+    let foreign = Acceptance { attempts, ..nothing(other.tenant) };
+    assert_eq!(kind(accept(&storage, foreign).await), StoreErrorKind::NotFound);
+    let mut intruder = outgoing(&other, 1);
+    intruder.recipients[0].message = message;
+    assert_eq!(kind(accept(&storage, intruder).await), StoreErrorKind::NotFound);
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Deferred)]).await;
+    assert!(storage.deliveries().recipients(other.tenant, message).await.unwrap().is_empty());
+    assert!(storage.deliveries().attempts(other.tenant, message).await.unwrap().is_empty());
+    assert_eq!(storage.deliveries().recipients(alice.tenant, message).await.unwrap().len(), 1);
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Queued);
+}
+
+/// An outgoing message that was accepted.
+async fn queued(storage: &Storage, recipients: usize) -> (Person, MessageId, Vec<NewRecipient>) {
+    let alice = alice(storage, "a.example").await;
+    let entry = outgoing(&alice, recipients);
+    let (message, recipients) = (id(&entry), entry.recipients.clone());
+    accept(storage, entry).await.unwrap();
+    (alice, message, recipients)
+}
+
+async fn record(storage: &Storage, person: &Person, attempts: Vec<Attempt>) {
+    accept(storage, Acceptance { attempts, ..nothing(person.tenant) }).await.unwrap();
+}
+
+async fn status(storage: &Storage, person: &Person, message: MessageId) -> MessageStatus {
+    storage.messages().get(person.tenant, message).await.unwrap().unwrap().status
+}

@@ -1,0 +1,72 @@
+//! Suites that say whether a backend works. A backend is supported when it passes them.
+//!
+//! [`conformance_tests!`](crate::conformance_tests) makes one test of each case for a
+//! [`StorageBackend`](crate::StorageBackend),
+//! [`body_conformance_tests!`](crate::body_conformance_tests) for a
+//! [`BodyStore`](crate::BodyStore). Each case gets empty storage and panics when it finds a fault;
+//! all times that it uses come from the case.
+
+pub mod body;
+pub mod delivery;
+pub mod directory;
+pub mod message;
+pub mod queue;
+pub(crate) mod sample;
+
+/// Makes one `#[tokio::test]` of each case for a storage backend.
+///
+/// Takes the name of an `async fn() -> (impl StorageBackend, Guard)` that stands beside it and makes
+/// empty storage; the guard, for example a temporary directory, is dropped after the case.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($make:ident) => {
+        $crate::conformance_tests!(@suite $make, message:
+            reads_back_what_was_accepted keeps_one_object_for_two_mailboxes keeps_odd_content
+            fails_a_bad_entry_alone shows_nothing_of_a_failed_entry refuses_a_known_id
+            accepts_whole_or_not_at_all_when_dropped accepts_many_at_once counts_uids_within_a_folder
+            joins_threads_within_a_mailbox pages_are_stable filters finds_text_as_it_is
+            adds_tags_once wakes_who_waits_for_messages hides_messages_from_other_tenants
+        );
+        $crate::conformance_tests!(@suite $make, delivery:
+            all_delivered_means_sent one_bounced_means_failed deferred_stays_queued settled_stays_settled
+            a_recipient_needs_a_message a_failure_and_its_notice_are_one_step
+            hides_recipients_from_other_tenants
+        );
+        $crate::conformance_tests!(@suite $make, directory:
+            tenants_have_unique_names a_domain_has_one_tenant makes_users_with_folders
+            refuses_names_that_are_taken logs_in_by_address_or_name resolves_addresses
+            knows_who_may_send_as_whom sets_passwords keeps_api_keys ensures_users_once
+            keeps_tenants_apart
+        );
+        $crate::conformance_tests!(@suite $make, queue:
+            leases_the_longest_due_first leases_each_job_once an_ended_lease_is_taken_again
+            a_stale_lease_changes_nothing completes_once retries_later buries_but_keeps extends_a_lease
+            enqueues_all_or_none says_when_the_next_job_is_due wakes_who_waits_for_jobs
+        );
+    };
+    (@suite $make:ident, $suite:ident: $($case:ident)*) => {
+        mod $suite {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    let (storage, _guard) = super::$make().await;
+                    $crate::conformance::$suite::$case(::std::sync::Arc::new(storage)).await;
+                }
+            )*
+        }
+    };
+}
+
+/// Makes one `#[tokio::test]` of each case for a body store.
+///
+/// Takes the name of an `async fn() -> (impl BodyStore, Guard)`, as for
+/// [`conformance_tests!`](crate::conformance_tests).
+#[macro_export]
+macro_rules! body_conformance_tests {
+    ($make:ident) => {
+        $crate::conformance_tests!(@suite $make, body:
+            reads_back_what_was_put never_overwrites refuses_odd_keys deletes fails_a_bad_object_alone
+            takes_bodies_from_elsewhere
+        );
+    };
+}

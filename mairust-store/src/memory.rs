@@ -1,0 +1,98 @@
+//! Storage in memory: the reference implementation, for tests and for servers that keep nothing.
+//!
+//! Everything lies behind one lock that is held for the length of a step, so each step is whole.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use mairust_core::{Clock, Domain, FolderId, JobId, MailboxId, MessageId, RecipientId, TenantId, UserId};
+
+use crate::backend::StorageBackend;
+use crate::body::{BodyStore, MemoryBodies};
+use crate::change::{ChangeCounter, TenantCounters};
+use crate::delivery::{Attempt, Deliveries, DeliveryRow};
+use crate::directory::{ApiKey, Directory, DomainRow, Tenant};
+use crate::error::StoreError;
+use crate::message::{Folder, MessageRow, MessageStore};
+use crate::queue::QueueBackend;
+
+mod delivery;
+mod directory;
+mod message;
+mod queue;
+
+/// A [`StorageBackend`] whose data end with it.
+#[derive(Debug)]
+pub struct MemoryStorage {
+    clock: Arc<dyn Clock>,
+    bodies: MemoryBodies,
+    state: Mutex<State>,
+    messages_changed: TenantCounters,
+    queue_changed: ChangeCounter,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tenants: HashMap<TenantId, Tenant>,
+    domains: HashMap<Domain, DomainRow>,
+    users: HashMap<UserId, directory::UserRecord>,
+    /// By login name in lower case.
+    logins: HashMap<String, UserId>,
+    /// By lookup key.
+    addresses: HashMap<String, directory::AddressRecord>,
+    /// By public part.
+    api_keys: HashMap<String, ApiKey>,
+    folders: HashMap<(TenantId, MailboxId, Folder), FolderRecord>,
+    messages: HashMap<(TenantId, MessageId), MessageRow>,
+    recipients: BTreeMap<(TenantId, RecipientId), DeliveryRow>,
+    attempts: Vec<(TenantId, MessageId, Attempt)>,
+    jobs: HashMap<JobId, queue::JobRecord>,
+}
+
+#[derive(Debug)]
+struct FolderRecord {
+    id: FolderId,
+    next_uid: u32,
+    modseq: u64,
+}
+
+impl MemoryStorage {
+    /// Empty storage; times of creation come from `clock`.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            bodies: MemoryBodies::default(),
+            state: Mutex::default(),
+            messages_changed: TenantCounters::default(),
+            queue_changed: ChangeCounter::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl StorageBackend for MemoryStorage {
+    fn messages(&self) -> &dyn MessageStore {
+        self
+    }
+
+    fn directory(&self) -> &dyn Directory {
+        self
+    }
+
+    fn queue(&self) -> &dyn QueueBackend {
+        self
+    }
+
+    fn deliveries(&self) -> &dyn Deliveries {
+        self
+    }
+
+    async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
+        vec![("database", Ok(())), ("bodies", self.bodies.check().await)]
+    }
+}

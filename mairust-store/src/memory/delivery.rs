@@ -1,0 +1,64 @@
+//! Recipients of outgoing mail, in memory.
+
+use async_trait::async_trait;
+use mairust_core::{MessageId, TenantId};
+
+use super::{MemoryStorage, State};
+use crate::delivery::{Attempt, Deliveries, DeliveryRow, DeliveryState};
+use crate::error::StoreError;
+use crate::message::MessageStatus;
+
+#[async_trait]
+impl Deliveries for MemoryStorage {
+    async fn recipients(&self, tenant: TenantId, message: MessageId) -> Result<Vec<DeliveryRow>, StoreError> {
+        Ok(self.state().recipients_of(tenant, message).cloned().collect())
+    }
+
+    async fn attempts(&self, tenant: TenantId, message: MessageId) -> Result<Vec<Attempt>, StoreError> {
+        let state = self.state();
+        let of_message = state.attempts.iter().filter(|(owner, of, _)| (*owner, *of) == (tenant, message));
+        let mut attempts: Vec<_> = of_message.map(|(_, _, attempt)| attempt.clone()).collect();
+        attempts.sort_by_key(|attempt| attempt.at);
+        Ok(attempts)
+    }
+}
+
+impl State {
+    /// Records an attempt and moves its recipient and its message on. Ignored if the tenant has
+    /// no such recipient, which the caller has made sure of.
+    pub(super) fn record(&mut self, tenant: TenantId, attempt: Attempt) {
+        let Some(recipient) = self.recipients.get_mut(&(tenant, attempt.recipient)) else { return };
+        let message = recipient.message;
+        // A job may run twice: what is settled stays as it is, and the history tells the rest.
+        let moves = !recipient.state.is_settled();
+        if moves {
+            recipient.state = attempt.outcome.state();
+            recipient.attempts += 1;
+            recipient.last_result = Some(attempt.result.clone());
+            recipient.updated_at = attempt.at;
+        }
+        self.attempts.push((tenant, message, attempt));
+        if moves {
+            self.settle(tenant, message);
+        }
+    }
+
+    fn settle(&mut self, tenant: TenantId, message: MessageId) {
+        if self.recipients_of(tenant, message).any(|recipient| !recipient.state.is_settled()) {
+            return;
+        }
+        let failed = self.recipients_of(tenant, message).any(|recipient| recipient.state == DeliveryState::Bounced);
+        let Some(row) = self.messages.get_mut(&(tenant, message)) else { return };
+        row.status = if failed { MessageStatus::Failed } else { MessageStatus::Sent };
+        if let Some(folder) = self.folders.get_mut(&(tenant, row.mailbox, row.folder)) {
+            folder.modseq += 1;
+            row.modseq = folder.modseq;
+        }
+    }
+
+    fn recipients_of(&self, tenant: TenantId, message: MessageId) -> impl Iterator<Item = &DeliveryRow> {
+        let of_message =
+            self.recipients.iter().filter(move |((owner, _), row)| (*owner, row.message) == (tenant, message));
+        of_message.map(|(_, row)| row)
+    }
+}

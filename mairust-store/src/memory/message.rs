@@ -1,0 +1,256 @@
+//! Messages, in memory.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use mairust_core::{Body, MailboxId, MessageId, TenantId, Timestamp};
+
+use super::{MemoryStorage, State};
+use crate::body::{BodyStore, StoredObject, verify};
+use crate::delivery::DeliveryRow;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::matching;
+use crate::message::{
+    Acceptance, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStore, NewMessage, Page, Placement,
+};
+
+/// A body that was kept, and where.
+type Kept = (String, StoredObject);
+
+impl MemoryStorage {
+    async fn accept_one(&self, entry: Acceptance) -> Result<(), StoreError> {
+        entry.check()?;
+        let kept = self.keep(&entry).await?;
+        let (tenant, changed, queued) = (entry.tenant, entry.changes_messages(), !entry.jobs.is_empty());
+        let checked = {
+            let mut state = self.state();
+            // Nothing can fail after the check, so an entry is applied whole or not at all.
+            state.check_entry(&entry).map(|()| state.apply(entry, &kept, self.clock.now()))
+        };
+        if let Err(error) = checked {
+            self.discard(kept).await;
+            return Err(error);
+        }
+        if changed {
+            self.messages_changed.bump(tenant);
+        }
+        if queued {
+            self.queue_changed.bump();
+        }
+        Ok(())
+    }
+
+    /// Keeps the bodies of an entry: all or none.
+    async fn keep(&self, entry: &Acceptance) -> Result<Vec<Kept>, StoreError> {
+        let objects = entry.objects();
+        let keys: Vec<_> = objects.iter().map(|object| object.key.clone()).collect();
+        let (mut kept, mut failure) = (Vec::new(), None);
+        for (key, stored) in keys.into_iter().zip(self.bodies.put(objects).await) {
+            match stored {
+                Ok(stored) => kept.push((key, stored)),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        match failure {
+            None => Ok(kept),
+            Some(error) => {
+                self.discard(kept).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn discard(&self, kept: Vec<Kept>) {
+        for (key, _) in kept {
+            if let Err(error) = self.bodies.delete(&key).await {
+                tracing::warn!(key, %error, "an orphaned body could not be removed");
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl MessageStore for MemoryStorage {
+    async fn accept(&self, batch: Vec<Acceptance>) -> Vec<Result<(), StoreError>> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for entry in batch {
+            answers.push(self.accept_one(entry).await);
+        }
+        answers
+    }
+
+    async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError> {
+        let state = self.state();
+        let rows = state.messages.values().filter(|row| row.tenant == tenant && matches(row, query));
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_by_key(|row| Reverse((row.received_at, row.id)));
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+        Ok(Page { has_more: rows.len() > limit, items: rows.into_iter().take(limit).cloned().collect() })
+    }
+
+    async fn get(&self, tenant: TenantId, id: MessageId) -> Result<Option<MessageRow>, StoreError> {
+        Ok(self.state().messages.get(&(tenant, id)).cloned())
+    }
+
+    async fn body(&self, tenant: TenantId, id: MessageId) -> Result<Body, StoreError> {
+        let found = self.state().messages.get(&(tenant, id)).map(|row| (row.object_key.clone(), row.sha256));
+        let (key, sha256) = found.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "read body", id))?;
+        verify(self.bodies.open(&key).await?, sha256, id.to_string()).await
+    }
+
+    async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
+        self.state().change(tenant, id, change)?;
+        self.messages_changed.bump(tenant);
+        Ok(())
+    }
+
+    fn version(&self, tenant: TenantId) -> u64 {
+        self.messages_changed.version(tenant)
+    }
+
+    async fn changed(&self, tenant: TenantId, seen: u64) -> u64 {
+        self.messages_changed.changed(tenant, seen).await
+    }
+}
+
+impl State {
+    fn check_entry(&self, entry: &Acceptance) -> Result<(), StoreError> {
+        let tenant = entry.tenant;
+        let missing = |what: &dyn std::fmt::Display| Err(StoreError::new(StoreErrorKind::NotFound, "accept", what));
+        let exists = |what: &dyn std::fmt::Display| Err(StoreError::new(StoreErrorKind::AlreadyExists, "accept", what));
+        let (mut messages, mut recipients) = (HashSet::new(), HashSet::new());
+        for place in entry.messages.iter().flat_map(|message| &message.placements) {
+            if !self.folders.contains_key(&(tenant, place.mailbox, place.folder)) {
+                return missing(&place.mailbox);
+            }
+            if self.messages.contains_key(&(tenant, place.id)) || !messages.insert(place.id) {
+                return exists(&place.id);
+            }
+        }
+        for recipient in &entry.recipients {
+            if !self.messages.contains_key(&(tenant, recipient.message)) && !messages.contains(&recipient.message) {
+                return missing(&recipient.message);
+            }
+            if self.recipients.contains_key(&(tenant, recipient.id)) || !recipients.insert(recipient.id) {
+                return exists(&recipient.id);
+            }
+        }
+        for id in entry.attempts.iter().map(|attempt| attempt.recipient) {
+            if !self.recipients.contains_key(&(tenant, id)) && !recipients.contains(&id) {
+                return missing(&id);
+            }
+        }
+        self.check_jobs("accept", &entry.jobs)
+    }
+
+    fn apply(&mut self, entry: Acceptance, kept: &[Kept], now: Timestamp) {
+        let Acceptance { tenant, messages, recipients, jobs, attempts } = entry;
+        for (message, kept) in messages.iter().zip(kept) {
+            for place in &message.placements {
+                self.add_message(tenant, message, place, kept);
+            }
+        }
+        for new in recipients {
+            let row = DeliveryRow {
+                id: new.id,
+                message: new.message,
+                address: new.address,
+                state: new.state,
+                attempts: 0,
+                last_result: None,
+                updated_at: now,
+            };
+            self.recipients.insert((tenant, new.id), row);
+        }
+        self.add_jobs(jobs, now);
+        for attempt in attempts {
+            self.record(tenant, attempt);
+        }
+    }
+
+    fn add_message(&mut self, tenant: TenantId, message: &NewMessage, place: &Placement, kept: &Kept) {
+        let thread = self.thread(tenant, place.mailbox, message).unwrap_or(place.id);
+        let Some(folder) = self.folders.get_mut(&(tenant, place.mailbox, place.folder)) else { return };
+        let uid = folder.next_uid;
+        folder.next_uid += 1;
+        folder.modseq += 1;
+        let content = &message.content;
+        let row = MessageRow {
+            id: place.id,
+            tenant,
+            mailbox: place.mailbox,
+            folder: place.folder,
+            folder_id: folder.id,
+            uid,
+            modseq: folder.modseq,
+            direction: place.direction,
+            status: place.status,
+            sender: message.sender.clone(),
+            address: place.address.clone(),
+            object_key: kept.0.clone(),
+            size: kept.1.size,
+            sha256: kept.1.sha256,
+            subject: content.subject.clone(),
+            from: content.from.clone(),
+            to: content.to.clone(),
+            cc: content.cc.clone(),
+            date: content.date,
+            received_at: message.received_at,
+            message_id: content.message_id.clone(),
+            thread,
+            preview: content.preview.clone(),
+            attachments: u32::try_from(content.attachments.len()).unwrap_or(u32::MAX),
+            flags: Vec::new(),
+            tags: Vec::new(),
+        };
+        self.messages.insert((tenant, place.id), row);
+    }
+
+    /// The thread of the oldest message of the mailbox that this one answers or continues.
+    fn thread(&self, tenant: TenantId, mailbox: MailboxId, message: &NewMessage) -> Option<MessageId> {
+        let ancestors: HashSet<_> = message.ancestors().collect();
+        let known = self.messages.values().filter(|row| {
+            let named = row.message_id.as_deref().is_some_and(|id| ancestors.contains(id));
+            row.tenant == tenant && row.mailbox == mailbox && named
+        });
+        known.min_by_key(|row| (row.received_at, row.id)).map(|row| row.thread)
+    }
+
+    fn change(&mut self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
+        let row = self.messages.get_mut(&(tenant, id));
+        let row = row.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "change message", id))?;
+        let before = row.tags.len();
+        row.tags.extend(change.add_tags.iter().cloned());
+        row.tags.sort_unstable();
+        row.tags.dedup();
+        if row.tags.len() > before
+            && let Some(folder) = self.folders.get_mut(&(tenant, row.mailbox, row.folder))
+        {
+            folder.modseq += 1;
+            row.modseq = folder.modseq;
+        }
+        Ok(())
+    }
+}
+
+fn matches(row: &MessageRow, query: &MessageQuery) -> bool {
+    fn holds<T: PartialEq>(wanted: Option<&T>, found: &T) -> bool {
+        wanted.is_none_or(|wanted| wanted == found)
+    }
+    let finds = |wanted: &Option<String>, text: &dyn Fn() -> String| match wanted {
+        Some(wanted) => text().contains(&matching::needle(wanted)),
+        None => true,
+    };
+    let behind = |position: MessagePosition| (row.received_at, row.id) < (position.received_at, position.id);
+    holds(query.mailbox.as_ref(), &row.mailbox)
+        && holds(query.folder.as_ref(), &row.folder)
+        && holds(query.direction.as_ref(), &row.direction)
+        && holds(query.status.as_ref(), &row.status)
+        && query.since.is_none_or(|since| row.received_at >= since)
+        && query.until.is_none_or(|until| row.received_at < until)
+        && query.after.is_none_or(behind)
+        && finds(&query.from, &|| matching::addresses_text(&row.from))
+        && finds(&query.to, &|| matching::recipients_text(&row.to, &row.cc, &row.address))
+        && finds(&query.subject, &|| matching::needle(row.subject.as_deref().unwrap_or_default()))
+}

@@ -1,0 +1,346 @@
+//! Messages: one row per message and mailbox, one immutable body.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use mairust_core::{
+    Body, Content, EmailAddress, FolderId, MailboxId, MessageId, NamedAddress, ReversePath, TenantId, Timestamp,
+};
+
+use crate::delivery::{Attempt, NewRecipient};
+use crate::error::StoreError;
+use crate::queue::NewJob;
+
+/// What one 250 promises: everything in it becomes durable and visible together, or not at all.
+#[derive(Debug, Clone)]
+pub struct Acceptance {
+    /// Whose mail this is.
+    pub tenant: TenantId,
+    /// Messages to keep; may be empty when only attempts are recorded.
+    pub messages: Vec<NewMessage>,
+    /// Recipients outside, to whom one of the messages is to be delivered.
+    pub recipients: Vec<NewRecipient>,
+    /// Work that follows.
+    pub jobs: Vec<NewJob>,
+    /// Results of delivery attempts. A failed delivery and the notice about it are accepted in
+    /// one step, so that neither is lost nor doubled.
+    pub attempts: Vec<Attempt>,
+}
+
+/// One body and the mailboxes that it goes to.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    /// Header fields that MaiRust adds in front. Each line ends in CRLF.
+    pub prefix: Bytes,
+    /// The message as received, byte for byte.
+    pub body: Body,
+    /// What the message says about itself.
+    pub content: Content,
+    /// MAIL FROM.
+    pub sender: ReversePath,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// One row each; at least one.
+    pub placements: Vec<Placement>,
+}
+
+/// A message's place in one mailbox.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The id of the row, made by the caller so that jobs can name it.
+    pub id: MessageId,
+    /// The mailbox.
+    pub mailbox: MailboxId,
+    /// The folder; it is created with the mailbox.
+    pub folder: Folder,
+    /// Inbound: the envelope recipient. Outbound: the sender.
+    pub address: EmailAddress,
+    /// Which way the message went.
+    pub direction: Direction,
+    /// What became of it so far.
+    pub status: MessageStatus,
+}
+
+/// The folders that every mailbox has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Folder {
+    /// `INBOX`.
+    Inbox,
+    /// `Junk`.
+    Junk,
+    /// `Quarantine`.
+    Quarantine,
+    /// `Sent`.
+    Sent,
+    /// `Trash`.
+    Trash,
+}
+
+/// Which way a message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// To a mailbox here.
+    Inbound,
+    /// From a user here.
+    Outbound,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MessageStatus {
+    /// Outbound: caught by the development server instead of being sent.
+    Captured,
+    /// Outbound: every recipient is settled, and at least one was not reached.
+    Failed,
+    /// Inbound: held back by a hook.
+    Quarantined,
+    /// Outbound: at least one recipient is waiting.
+    Queued,
+    /// Outbound: every recipient's server took it.
+    Sent,
+    /// Inbound: in its mailbox.
+    Stored,
+}
+
+/// One message of one mailbox, without its body.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct MessageRow {
+    /// Its id.
+    pub id: MessageId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its mailbox.
+    pub mailbox: MailboxId,
+    /// Its folder.
+    pub folder: Folder,
+    /// The folder's id.
+    pub folder_id: FolderId,
+    /// Unique and ascending within the folder (RFC 9051 §2.3.1.1).
+    pub uid: u32,
+    /// Grows with each change within the folder (RFC 7162).
+    pub modseq: u64,
+    /// Which way it went.
+    pub direction: Direction,
+    /// What became of it.
+    pub status: MessageStatus,
+    /// MAIL FROM.
+    pub sender: ReversePath,
+    /// Inbound: the envelope recipient. Outbound: the sender.
+    pub address: EmailAddress,
+    /// Where the body is kept.
+    pub object_key: String,
+    /// Size of the stored object in bytes: prefix and body.
+    pub size: u64,
+    /// SHA-256 of the stored object.
+    pub sha256: [u8; 32],
+    /// Decoded Subject.
+    pub subject: Option<String>,
+    /// From.
+    pub from: Vec<NamedAddress>,
+    /// To.
+    pub to: Vec<NamedAddress>,
+    /// Cc.
+    pub cc: Vec<NamedAddress>,
+    /// Date.
+    pub date: Option<Timestamp>,
+    /// When MaiRust took it.
+    pub received_at: Timestamp,
+    /// Message-ID without angle brackets.
+    pub message_id: Option<String>,
+    /// The message that began the conversation; its own id if none is known.
+    pub thread: MessageId,
+    /// The beginning of the text.
+    pub preview: String,
+    /// Number of attachments.
+    pub attachments: u32,
+    /// Flags, for example `\Seen`.
+    pub flags: Vec<String>,
+    /// Tags, sorted.
+    pub tags: Vec<String>,
+}
+
+/// Which messages to list. All conditions must hold; texts match anywhere, whatever the case.
+#[derive(Debug, Clone, Default)]
+pub struct MessageQuery {
+    /// In this mailbox.
+    pub mailbox: Option<MailboxId>,
+    /// In this folder.
+    pub folder: Option<Folder>,
+    /// Went this way.
+    pub direction: Option<Direction>,
+    /// Has this status.
+    pub status: Option<MessageStatus>,
+    /// From holds this text (name or address).
+    pub from: Option<String>,
+    /// To, Cc or the envelope recipient holds this text.
+    pub to: Option<String>,
+    /// Subject holds this text.
+    pub subject: Option<String>,
+    /// Received at or after.
+    pub since: Option<Timestamp>,
+    /// Received before.
+    pub until: Option<Timestamp>,
+    /// Only what stands behind this position, in list order.
+    pub after: Option<MessagePosition>,
+    /// At most this many; 0 means none.
+    pub limit: u32,
+}
+
+/// A place in a list that is sorted by time of receipt, newest first, then by id, largest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessagePosition {
+    /// Time of receipt.
+    pub received_at: Timestamp,
+    /// Id.
+    pub id: MessageId,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Whether there are more behind them.
+    pub has_more: bool,
+}
+
+/// What to change about a message.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct MessageChange {
+    /// Tags to add.
+    pub add_tags: Vec<String>,
+}
+
+/// Messages and the one atomic step that accepts them.
+#[async_trait]
+pub trait MessageStore: fmt::Debug + Send + Sync + 'static {
+    /// Accepts a batch; one answer for each entry, in order.
+    ///
+    /// On `Ok` for an entry, its bodies, rows, jobs and attempts are on disk at the backend's
+    /// durability level; on `Err`, nothing of it is visible. A bad entry fails alone. Not
+    /// idempotent: an entry with a known [`Placement::id`] is refused with `AlreadyExists`.
+    /// If the future is dropped, each entry is accepted whole or not at all.
+    ///
+    /// An attempt moves its recipient to the attempt's state and, when all recipients of the
+    /// message are settled, the message to [`MessageStatus::Sent`] or [`MessageStatus::Failed`].
+    async fn accept(&self, batch: Vec<Acceptance>) -> Vec<Result<(), StoreError>>;
+
+    /// Lists messages, newest first.
+    async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError>;
+
+    /// One message; `None` if the tenant has none of this id.
+    async fn get(&self, tenant: TenantId, id: MessageId) -> Result<Option<MessageRow>, StoreError>;
+
+    /// The stored object of a message: prefix and body, its checksum verified.
+    ///
+    /// # Errors
+    /// `NotFound` if the tenant has no such message or the object is gone, `Corrupt` if its
+    /// checksum is wrong.
+    async fn body(&self, tenant: TenantId, id: MessageId) -> Result<Body, StoreError>;
+
+    /// Changes a message. May run twice. Durable on return.
+    ///
+    /// # Errors
+    /// `NotFound` if the tenant has no such message.
+    async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError>;
+
+    /// A number that grows whenever this tenant's messages change.
+    fn version(&self, tenant: TenantId) -> u64;
+
+    /// Waits until [`version`](Self::version) is above `seen`, and returns it. Safe to drop.
+    async fn changed(&self, tenant: TenantId, seen: u64) -> u64;
+}
+
+impl Folder {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Inbox, Self::Junk, Self::Quarantine, Self::Sent, Self::Trash];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbox => "INBOX",
+            Self::Junk => "Junk",
+            Self::Quarantine => "Quarantine",
+            Self::Sent => "Sent",
+            Self::Trash => "Trash",
+        }
+    }
+
+    /// The folder of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|folder| folder.as_str() == name)
+    }
+}
+
+impl Direction {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Inbound, Self::Outbound];
+
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+
+    /// The direction of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|direction| direction.as_str() == name)
+    }
+}
+
+impl MessageStatus {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Captured, Self::Failed, Self::Quarantined, Self::Queued, Self::Sent, Self::Stored];
+
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Captured => "captured",
+            Self::Failed => "failed",
+            Self::Quarantined => "quarantined",
+            Self::Queued => "queued",
+            Self::Sent => "sent",
+            Self::Stored => "stored",
+        }
+    }
+
+    /// The status of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<T: MessageStore + ?Sized> MessageStore for Arc<T> {
+    async fn accept(&self, batch: Vec<Acceptance>) -> Vec<Result<(), StoreError>> {
+        (**self).accept(batch).await
+    }
+    async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError> {
+        (**self).list(tenant, query).await
+    }
+    async fn get(&self, tenant: TenantId, id: MessageId) -> Result<Option<MessageRow>, StoreError> {
+        (**self).get(tenant, id).await
+    }
+    async fn body(&self, tenant: TenantId, id: MessageId) -> Result<Body, StoreError> {
+        (**self).body(tenant, id).await
+    }
+    async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
+        (**self).change(tenant, id, change).await
+    }
+    fn version(&self, tenant: TenantId) -> u64 {
+        (**self).version(tenant)
+    }
+    async fn changed(&self, tenant: TenantId, seen: u64) -> u64 {
+        (**self).changed(tenant, seen).await
+    }
+}

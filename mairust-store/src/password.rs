@@ -1,0 +1,112 @@
+//! Password hashes: argon2id (RFC 9106).
+
+use std::sync::Arc;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
+use mairust_core::Secret;
+use tokio::sync::Semaphore;
+
+use crate::error::{StoreError, StoreErrorKind};
+
+/// Makes and checks password hashes on blocking threads, a bounded number at a time: each takes
+/// its memory and a core.
+#[derive(Debug, Clone)]
+pub struct PasswordHasher {
+    cost: PasswordCost,
+    slots: Arc<Semaphore>,
+}
+
+/// What a hash costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordCost {
+    /// 8 MiB, 1 pass: for tests and for passwords that are no secret.
+    Low,
+    /// 64 MiB, 3 passes, 4 lanes.
+    Standard,
+}
+
+impl PasswordHasher {
+    /// A hasher whose new hashes cost this much. Checking costs what the hash says.
+    pub fn new(cost: PasswordCost) -> Self {
+        Self { cost, slots: Arc::new(Semaphore::new(2)) }
+    }
+
+    /// Hashes a password, in PHC string form.
+    ///
+    /// # Errors
+    /// When the system has no randomness or no memory.
+    pub async fn hash(&self, password: &Secret<String>) -> Result<String, StoreError> {
+        let (password, cost) = (password.clone(), self.cost);
+        self.run(move || {
+            let hash = argon2(cost).hash_password(password.expose().as_bytes());
+            hash.map(|hash| hash.to_string()).map_err(|error| failed(&error))
+        })
+        .await
+    }
+
+    /// Whether a password belongs to a hash.
+    ///
+    /// # Errors
+    /// When `hash` is no PHC string.
+    pub async fn verify(&self, hash: &str, password: &Secret<String>) -> Result<bool, StoreError> {
+        let (hash, password) = (hash.to_owned(), password.clone());
+        self.run(move || {
+            let parsed = PasswordHash::new(&hash).map_err(|error| failed(&error))?;
+            Ok(Argon2::default().verify_password(password.expose().as_bytes(), &parsed).is_ok())
+        })
+        .await
+    }
+
+    /// Takes as long as [`verify`](Self::verify) and says no: for names that nobody has, so that
+    /// the time of an answer doesn't tell which names exist.
+    ///
+    /// # Errors
+    /// As for [`hash`](Self::hash).
+    pub async fn verify_nobody(&self, password: &Secret<String>) -> Result<bool, StoreError> {
+        self.hash(password).await.map(|_| false)
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let _slot = self.slots.acquire().await.map_err(|error| failed(&error))?;
+        tokio::task::spawn_blocking(work).await.map_err(|error| failed(&error))?
+    }
+}
+
+impl Default for PasswordHasher {
+    fn default() -> Self {
+        Self::new(PasswordCost::Standard)
+    }
+}
+
+fn argon2(cost: PasswordCost) -> Argon2<'static> {
+    let params = match cost {
+        PasswordCost::Low => Params::new(8 * 1024, 1, 1, None),
+        PasswordCost::Standard => Params::new(64 * 1024, 3, 4, None),
+    };
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params.expect("the parameters are within bounds"))
+}
+
+fn failed(error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "hash password", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn knows_its_own_hashes() {
+        let hasher = PasswordHasher::new(PasswordCost::Low);
+        let (right, wrong) = (Secret::new("right".to_owned()), Secret::new("wrong".to_owned()));
+        let hash = hasher.hash(&right).await.unwrap();
+        assert!(hasher.verify(&hash, &right).await.unwrap());
+        assert!(!hasher.verify(&hash, &wrong).await.unwrap());
+        assert!(!hasher.verify_nobody(&right).await.unwrap());
+        assert!(hasher.verify("nonsense", &right).await.is_err());
+    }
+}

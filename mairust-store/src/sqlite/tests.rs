@@ -1,0 +1,65 @@
+//! What only the inside can bring about: a full database, and the plans of the statements.
+
+use std::sync::Arc;
+
+use mairust_core::{MailboxId, TenantId};
+use sqlx::Row;
+use tempfile::TempDir;
+
+use super::SqlStorage;
+use super::message::select;
+use crate::backend::StorageBackend;
+use crate::conformance::sample::{NOW, accept, alice, entry, id, kind};
+use crate::error::StoreErrorKind;
+use crate::message::{Folder, MessagePosition, MessageQuery};
+use crate::sql;
+
+#[tokio::test]
+async fn a_full_database_says_so_and_recovers() {
+    let directory = TempDir::new().unwrap();
+    let (sqlite, bodies) = (directory.path().join("mail.db"), directory.path().join("mail"));
+    let storage = Arc::new(SqlStorage::sqlite(sqlite).fs_bodies(bodies).open().await.unwrap());
+    let backend: Arc<dyn StorageBackend> = Arc::clone(&storage) as _;
+    let alice = alice(&backend, "a.example").await;
+    let (small, mut large) = (entry(&alice, "x"), entry(&alice, "y"));
+    large.messages[0].content.preview = "y".repeat(2_000_000);
+    let (first, second) = (id(&small), id(&large));
+    sqlx::query("PRAGMA max_page_count = 100").execute(&storage.parts.writer).await.unwrap();
+    for answer in backend.messages().accept(vec![small, large.clone()]).await {
+        assert_eq!(kind(answer), StoreErrorKind::Full);
+    }
+    sqlx::query("PRAGMA max_page_count = 100000").execute(&storage.parts.writer).await.unwrap();
+    // The bodies of the first try are not in the way.
+    accept(&backend, large).await.unwrap();
+    assert!(backend.messages().get(alice.tenant, first).await.unwrap().is_none());
+    assert!(backend.messages().get(alice.tenant, second).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn lists_and_leases_read_an_index_in_order() {
+    let directory = TempDir::new().unwrap();
+    let (sqlite, bodies) = (directory.path().join("mail.db"), directory.path().join("mail"));
+    let storage = SqlStorage::sqlite(sqlite).fs_bodies(bodies).open().await.unwrap();
+    let (tenant, mailbox) = (TenantId::new(NOW), Some(MailboxId::new(NOW)));
+    let after = Some(MessagePosition { received_at: NOW, id: mairust_core::MessageId::new(NOW) });
+    let queries = [
+        (MessageQuery { after, ..MessageQuery::default() }, "messages_by_time"),
+        (MessageQuery { folder: Some(Folder::Inbox), ..MessageQuery::default() }, "messages_by_time"),
+        (MessageQuery { mailbox, after, ..MessageQuery::default() }, "messages_by_mailbox"),
+        (MessageQuery { mailbox, folder: Some(Folder::Inbox), after, ..MessageQuery::default() }, "messages_by_folder"),
+    ];
+    for (query, index) in queries {
+        let plan = plan(&storage, select(tenant, &query).sql().as_str()).await;
+        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE FOR ORDER BY"), "{query:?}: {plan}");
+    }
+    for statement in [sql::queue::LEASE_JOBS, sql::queue::NEXT_DUE] {
+        let plan = plan(&storage, statement).await;
+        assert!(plan.contains("jobs_due") && !plan.contains("TEMP B-TREE"), "{statement}: {plan}");
+    }
+}
+
+async fn plan(storage: &SqlStorage, statement: &str) -> String {
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+    let rows = sqlx::query(explain).fetch_all(&storage.parts.writer).await.unwrap();
+    rows.iter().map(|row| row.get::<String, _>("detail") + "\n").collect()
+}

@@ -1,0 +1,52 @@
+//! The suites on every backend, and what is particular to one of them.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+mod bodies;
+mod group_commit;
+mod sample;
+mod sqlite;
+
+use std::sync::Arc;
+
+use mairust_core::SystemClock;
+use mairust_store::{FsBodies, MemoryBodies, MemoryStorage, SqlStorage};
+use tempfile::TempDir;
+
+mod memory {
+    use super::in_memory;
+    mairust_store::conformance_tests!(in_memory);
+}
+
+mod sql {
+    use super::in_sqlite;
+    mairust_store::conformance_tests!(in_sqlite);
+}
+
+mod memory_bodies {
+    use super::bodies_in_memory;
+    mairust_store::body_conformance_tests!(bodies_in_memory);
+}
+
+mod fs_bodies {
+    use super::bodies_in_files;
+    mairust_store::body_conformance_tests!(bodies_in_files);
+}
+
+async fn in_memory() -> (MemoryStorage, ()) {
+    (MemoryStorage::new(Arc::new(SystemClock)), ())
+}
+
+async fn in_sqlite() -> (SqlStorage, TempDir) {
+    let directory = TempDir::new().unwrap();
+    (sample::open(directory.path()).await, directory)
+}
+
+async fn bodies_in_memory() -> (MemoryBodies, ()) {
+    (MemoryBodies::default(), ())
+}
+
+async fn bodies_in_files() -> (FsBodies, TempDir) {
+    let directory = TempDir::new().unwrap();
+    (FsBodies::open(directory.path()).unwrap(), directory)
+}

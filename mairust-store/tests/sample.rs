@@ -1,0 +1,52 @@
+//! What the tests put into storage.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use mairust_core::{Content, Domain, EmailAddress, MessageId, ReversePath, Timestamp};
+use mairust_store::{
+    Acceptance, Direction, Folder, MessageStatus, NewMessage, NewTenant, NewUser, Placement, SqlStorage,
+    StorageBackend, User,
+};
+
+pub(crate) const NOW: Timestamp = Timestamp::from_unix(1_763_780_646);
+
+/// The storage in a directory.
+pub(crate) async fn open(directory: &Path) -> SqlStorage {
+    SqlStorage::sqlite(directory.join("mail.db")).fs_bodies(directory.join("mail")).open().await.unwrap()
+}
+
+pub(crate) async fn alice(storage: &dyn StorageBackend) -> User {
+    let mut tenant = NewTenant::default();
+    tenant.name = "example".to_owned();
+    let tenant = storage.directory().create_tenant(tenant).await.unwrap();
+    storage.directory().create_domain(tenant.id, &Domain::parse("example.com").unwrap()).await.unwrap();
+    let address = EmailAddress::parse("alice@example.com").unwrap();
+    let user = NewUser { address, login: None, password_hash: "hash".to_owned() };
+    storage.directory().create_user(tenant.id, user).await.unwrap()
+}
+
+pub(crate) fn entry(to: &User, raw: &str) -> Acceptance {
+    let place = Placement {
+        id: MessageId::new(NOW),
+        mailbox: to.mailbox,
+        folder: Folder::Inbox,
+        address: to.address.clone(),
+        direction: Direction::Inbound,
+        status: MessageStatus::Stored,
+    };
+    let message = NewMessage {
+        prefix: Bytes::new(),
+        body: raw.as_bytes().to_vec().into(),
+        content: Content::parse(raw.as_bytes()),
+        sender: ReversePath::Null,
+        received_at: NOW,
+        placements: vec![place],
+    };
+    let (messages, recipients, jobs, attempts) = (vec![message], Vec::new(), Vec::new(), Vec::new());
+    Acceptance { tenant: to.tenant, messages, recipients, jobs, attempts }
+}
+
+pub(crate) fn id(entry: &Acceptance) -> MessageId {
+    entry.messages[0].placements[0].id
+}

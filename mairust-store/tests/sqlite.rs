@@ -1,0 +1,191 @@
+//! What is particular to SQLite and its files: migrations, reopening, damage.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mairust_core::{MailboxId, MessageId, TenantId};
+use mairust_store::{SqlStorage, StorageBackend, StoreErrorKind};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use tempfile::TempDir;
+
+use crate::sample::{NOW, alice, entry, id, open};
+
+#[tokio::test]
+async fn the_schema_is_the_one_checked_in() {
+    let directory = TempDir::new().unwrap();
+    migrate(directory.path()).await;
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite/schema.sql");
+    let schema = schema(directory.path()).await;
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&golden, &schema).unwrap();
+    }
+    let expected = fs::read_to_string(&golden).unwrap_or_default();
+    assert_eq!(schema, expected, "run the test with UPDATE=1 if the change is wanted");
+}
+
+#[tokio::test]
+async fn migrating_twice_changes_nothing() {
+    let directory = TempDir::new().unwrap();
+    let builder = SqlStorage::sqlite(directory.path().join("mail.db"));
+    let untouched = builder.migration_status().await.unwrap();
+    assert_eq!(untouched.pending(), untouched.known);
+    assert!(!directory.path().join("mail.db").exists());
+    let first = builder.migrate().await.unwrap();
+    let before = schema(directory.path()).await;
+    assert_eq!(builder.migrate().await.unwrap(), first);
+    assert_eq!(schema(directory.path()).await, before);
+    assert_eq!(builder.migration_status().await.unwrap(), first);
+    assert_eq!((first.applied.as_slice(), first.pending().len()), (first.known.as_slice(), 0));
+    let storage = open(directory.path()).await;
+    assert_eq!(storage.migration_status().await.unwrap(), first);
+}
+
+#[tokio::test]
+async fn opening_at_the_same_time_migrates_once() {
+    let directory = TempDir::new().unwrap();
+    let (first, second) = futures::join!(open(directory.path()), open(directory.path()));
+    assert_eq!(first.migration_status().await.unwrap(), second.migration_status().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused() {
+    let directory = TempDir::new().unwrap();
+    migrate(directory.path()).await;
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+        VALUES (9999, 'later', 1, x'00', 0)";
+    execute(directory.path(), newer).await;
+    let builder = SqlStorage::sqlite(directory.path().join("mail.db")).fs_bodies(directory.path().join("mail"));
+    let error = builder.open().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Invalid);
+    assert!(error.to_string().contains("newer version: migration 9999"), "{error}");
+}
+
+#[tokio::test]
+async fn bodies_need_a_place() {
+    let directory = TempDir::new().unwrap();
+    let error = SqlStorage::sqlite(directory.path().join("mail.db")).open().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn everything_is_there_after_reopening() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).await;
+    let alice = alice(&storage).await;
+    let entry = entry(&alice, "Subject: kept\r\n\r\nkept\r\n");
+    let id = id(&entry);
+    storage.messages().accept(vec![entry]).await.remove(0).unwrap();
+    let row = storage.messages().get(alice.tenant, id).await.unwrap();
+    assert!(row.is_some());
+    storage.close().await;
+    let gone = storage.messages().get(alice.tenant, id).await.unwrap_err();
+    assert_eq!(gone.kind(), StoreErrorKind::Unavailable);
+    drop(storage);
+    let storage = open(directory.path()).await;
+    assert_eq!(storage.messages().get(alice.tenant, id).await.unwrap(), row);
+    let body = storage.messages().body(alice.tenant, id).await.unwrap();
+    assert_eq!(body.read_all().unwrap(), "Subject: kept\r\n\r\nkept\r\n");
+    assert_eq!(storage.directory().user_by_address(alice.tenant, &alice.address).await.unwrap(), Some(alice));
+}
+
+#[tokio::test]
+async fn a_flipped_byte_is_corrupt_and_a_missing_file_is_not_found() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).await;
+    let alice = alice(&storage).await;
+    let (small, large) = (entry(&alice, "x"), entry(&alice, &"y".repeat(2 * 1024 * 1024)));
+    for entry in [small, large] {
+        let id = id(&entry);
+        storage.messages().accept(vec![entry]).await.remove(0).unwrap();
+        assert!(storage.messages().body(alice.tenant, id).await.is_ok());
+        let file = object(directory.path(), &storage, alice.tenant, id).await;
+        let mut bytes = fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&file, bytes).unwrap();
+        let error = storage.messages().body(alice.tenant, id).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+        assert!(error.to_string().contains(&id.to_string()), "{error}");
+        fs::remove_file(&file).unwrap();
+        let error = storage.messages().body(alice.tenant, id).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn refused_entries_leave_no_files() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).await;
+    let alice = alice(&storage).await;
+    let mut astray = entry(&alice, "x");
+    astray.messages[0].placements[0].mailbox = MailboxId::new(NOW);
+    assert!(storage.messages().accept(vec![astray]).await.remove(0).is_err());
+    assert_eq!(messages_in(&directory.path().join("mail")), 0);
+    storage.messages().accept(vec![entry(&alice, "x")]).await.remove(0).unwrap();
+    assert_eq!(messages_in(&directory.path().join("mail")), 1);
+}
+
+#[tokio::test]
+async fn a_database_that_is_down_accepts_nothing_and_keeps_no_body() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).await;
+    let alice = alice(&storage).await;
+    assert!(storage.health().await.iter().all(|(_, state)| state.is_ok()));
+    storage.close().await;
+    let error = storage.messages().accept(vec![entry(&alice, "x")]).await.remove(0).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert_eq!(messages_in(&directory.path().join("mail")), 0);
+    let health = storage.health().await;
+    let down: Vec<_> = health.iter().filter(|(_, state)| state.is_err()).map(|(name, _)| *name).collect();
+    assert_eq!(down, ["database"]);
+}
+
+#[tokio::test]
+async fn counts_what_it_does() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).await;
+    let alice = alice(&storage).await;
+    let batch = vec![entry(&alice, "x"), entry(&alice, "y")];
+    assert!(storage.messages().accept(batch).await.iter().all(Result::is_ok));
+    let statistics = storage.statistics();
+    // Two files, and three directories that are new.
+    assert_eq!((statistics.groups, statistics.entries, statistics.body_fsyncs), (1, 2, 5));
+}
+
+async fn migrate(directory: &Path) {
+    SqlStorage::sqlite(directory.join("mail.db")).migrate().await.unwrap();
+}
+
+/// All statements that would make the tables and indexes.
+async fn schema(directory: &Path) -> String {
+    let mut connection = connect(directory).await;
+    let statements: Vec<String> = sqlx::query_scalar(
+        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE '\\_sqlx%' ESCAPE '\\' \
+        ORDER BY tbl_name, type DESC, name",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    connection.close().await.unwrap();
+    statements.iter().map(|statement| format!("{statement};\n\n")).collect::<String>().trim_end().to_owned() + "\n"
+}
+
+async fn execute(directory: &Path, statement: &'static str) {
+    let mut connection = connect(directory).await;
+    sqlx::query(statement).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+async fn connect(directory: &Path) -> sqlx::SqliteConnection {
+    SqliteConnectOptions::new().filename(directory.join("mail.db")).connect().await.unwrap()
+}
+
+async fn object(directory: &Path, storage: &SqlStorage, tenant: TenantId, id: MessageId) -> PathBuf {
+    let row = storage.messages().get(tenant, id).await.unwrap().unwrap();
+    directory.join("mail").join(row.object_key)
+}
+
+fn messages_in(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { messages_in(&path) } else { usize::from(path.extension().is_some()) }).sum()
+}

@@ -1,0 +1,174 @@
+CREATE TABLE addresses (
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    domain_id BLOB NOT NULL,
+    lookup_key TEXT NOT NULL UNIQUE,
+    address TEXT NOT NULL,
+    mailbox_id BLOB NOT NULL,
+    user_id BLOB NOT NULL,
+    PRIMARY KEY (tenant_id, id),
+    FOREIGN KEY (tenant_id, domain_id) REFERENCES domains (tenant_id, id),
+    FOREIGN KEY (tenant_id, mailbox_id) REFERENCES mailboxes (tenant_id, id),
+    FOREIGN KEY (tenant_id, user_id) REFERENCES users (tenant_id, id)
+) STRICT;
+
+CREATE TABLE api_keys (
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    key_id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    secret_hash BLOB NOT NULL CHECK (length(secret_hash) = 32),
+    scopes TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, id)
+) STRICT;
+
+CREATE TABLE delivery_attempts (
+    id INTEGER PRIMARY KEY,
+    tenant_id BLOB NOT NULL,
+    message_id BLOB NOT NULL,
+    recipient_id BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    host TEXT,
+    result TEXT NOT NULL,
+    FOREIGN KEY (tenant_id, message_id) REFERENCES messages (tenant_id, id),
+    FOREIGN KEY (tenant_id, recipient_id) REFERENCES delivery_recipients (tenant_id, id)
+) STRICT;
+
+CREATE INDEX delivery_attempts_by_message ON delivery_attempts (tenant_id, message_id, at, id);
+
+CREATE TABLE delivery_recipients (
+    tenant_id BLOB NOT NULL,
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    message_id BLOB NOT NULL,
+    address TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    last_result TEXT,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, id),
+    FOREIGN KEY (tenant_id, message_id) REFERENCES messages (tenant_id, id)
+) STRICT;
+
+CREATE INDEX delivery_recipients_by_message ON delivery_recipients (tenant_id, message_id, id);
+
+CREATE TABLE domains (
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    name TEXT NOT NULL UNIQUE,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, id)
+) STRICT;
+
+CREATE TABLE folders (
+    tenant_id BLOB NOT NULL,
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    mailbox_id BLOB NOT NULL,
+    name TEXT NOT NULL,
+    uidvalidity INTEGER NOT NULL,
+    uidnext INTEGER NOT NULL DEFAULT 1,
+    modseq INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant_id, id),
+    UNIQUE (tenant_id, mailbox_id, name),
+    FOREIGN KEY (tenant_id, mailbox_id) REFERENCES mailboxes (tenant_id, id)
+) STRICT;
+
+CREATE TABLE jobs (
+    id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    kind TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('buried', 'leased', 'ready')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    not_before INTEGER NOT NULL,
+    -- Both are there exactly while the job is leased.
+    lease_until INTEGER,
+    lease_token BLOB,
+    last_error TEXT,
+    created_at INTEGER NOT NULL,
+    CHECK ((state = 'leased') = (lease_until IS NOT NULL) AND (state = 'leased') = (lease_token IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX jobs_due ON jobs (coalesce(lease_until, not_before), id) WHERE state <> 'buried';
+
+CREATE TABLE mailboxes (
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    name TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, id)
+) STRICT;
+
+CREATE TABLE message_tags (
+    tenant_id BLOB NOT NULL,
+    message_id BLOB NOT NULL,
+    tag TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, message_id, tag),
+    FOREIGN KEY (tenant_id, message_id) REFERENCES messages (tenant_id, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE messages (
+    tenant_id BLOB NOT NULL,
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    mailbox_id BLOB NOT NULL,
+    folder_id BLOB NOT NULL,
+    uid INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    direction TEXT NOT NULL,
+    status TEXT NOT NULL,
+    -- NULL is the null reverse-path.
+    sender TEXT,
+    address TEXT NOT NULL,
+    object_key TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    sha256 BLOB NOT NULL CHECK (length(sha256) = 32),
+    subject TEXT,
+    from_list TEXT NOT NULL,
+    to_list TEXT NOT NULL,
+    cc_list TEXT NOT NULL,
+    date INTEGER,
+    received_at INTEGER NOT NULL,
+    internet_message_id TEXT,
+    refs TEXT NOT NULL,
+    thread_id BLOB NOT NULL,
+    attachments INTEGER NOT NULL,
+    flags TEXT NOT NULL DEFAULT '[]',
+    -- What is searched, in lower case.
+    from_text TEXT NOT NULL,
+    to_text TEXT NOT NULL,
+    subject_text TEXT NOT NULL,
+    preview TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, id),
+    UNIQUE (tenant_id, folder_id, uid),
+    FOREIGN KEY (tenant_id, mailbox_id) REFERENCES mailboxes (tenant_id, id),
+    FOREIGN KEY (tenant_id, folder_id) REFERENCES folders (tenant_id, id)
+) STRICT;
+
+CREATE INDEX messages_by_folder ON messages (tenant_id, folder_id, received_at, id);
+
+CREATE INDEX messages_by_internet_message_id ON messages (tenant_id, mailbox_id, internet_message_id)
+WHERE internet_message_id IS NOT NULL;
+
+CREATE INDEX messages_by_mailbox ON messages (tenant_id, mailbox_id, received_at, id);
+
+CREATE INDEX messages_by_time ON messages (tenant_id, received_at, id);
+
+CREATE TABLE tenants (
+    id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    name TEXT NOT NULL UNIQUE,
+    any_sender INTEGER NOT NULL CHECK (any_sender IN (0, 1)),
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE users (
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    login TEXT UNIQUE,
+    password_hash TEXT NOT NULL,
+    address_id BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, id),
+    -- A user and its address name each other; both are made in one transaction.
+    FOREIGN KEY (tenant_id, address_id) REFERENCES addresses (tenant_id, id) DEFERRABLE INITIALLY DEFERRED
+) STRICT;
