@@ -1,1 +1,47 @@
-//! REST API of the MaiRust mail platform as an axum router
+//! The REST API of MaiRust as an [`axum::Router`] that any application can mount.
+//!
+//! [`router`] takes an [`ApiState`]: a store, a [`Submitter`] for mail that clients send, the
+//! [`MasterKey`] under which API keys and cursors are made, and a clock. In reading order:
+//! `state` and `submit` (what an application hands in), `auth` (who asks), `problem` (how errors
+//! look), `page` and `download` (lists and large bodies), `v1` and `ops` (the endpoints),
+//! `openapi` (their description), `middleware` (what all answers have in common).
+//!
+//! Deliberately absent: listeners and TLS, rate limits, sessions and cookies, CORS. Mounting it
+//! and listening is the application's business.
+
+mod auth;
+mod download;
+mod middleware;
+mod openapi;
+mod ops;
+mod page;
+mod problem;
+mod state;
+mod submit;
+mod v1;
+
+use axum::{Router, middleware as layers};
+use utoipa_axum::router::OpenApiRouter;
+
+pub use auth::{ApiKeyToken, MasterKey, Principal, Scope, random_key_id, token_hash};
+pub use openapi::openapi_json;
+pub use state::{ApiState, MetricsSource};
+pub use submit::{Draft, DraftAddress, DraftAttachment, SubmitError, Submitted, SubmittedRecipient, Submitter};
+
+/// The whole API: `/api/v1/…`, `/health/…` and, if the state has a [`MetricsSource`], `/metrics`.
+///
+/// Every answer carries `X-Request-Id`; every error is an `application/problem+json` (RFC 9457).
+pub fn router(state: ApiState) -> Router {
+    let (routes, _) = routes(state.metrics().is_some()).split_for_parts();
+    let context = layers::from_fn_with_state(state.clone(), middleware::context);
+    routes
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(context)
+        .with_state(state)
+}
+
+/// All routes and their description.
+fn routes(with_metrics: bool) -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", v1::routes()).merge(ops::routes(with_metrics))
+}

@@ -1,0 +1,96 @@
+//! What an API key allows.
+
+use std::fmt;
+
+/// One thing that an API key allows, written `resource:action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Scope {
+    /// `messages:content`: bodies and attachments.
+    MessagesContent,
+    /// `messages:read`: what messages say about themselves, with a preview.
+    MessagesRead,
+    /// `messages:write`: changing messages. Implies `messages:read`, not `messages:content`.
+    MessagesWrite,
+    /// `metrics:read`: `/metrics`.
+    MetricsRead,
+    /// `send:write`: sending.
+    SendWrite,
+    /// `sends:read`: what became of mail that was sent.
+    SendsRead,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::MessagesContent,
+        Self::MessagesRead,
+        Self::MessagesWrite,
+        Self::MetricsRead,
+        Self::SendWrite,
+        Self::SendsRead,
+    ];
+
+    /// The preset `admin`: everything.
+    pub fn admin() -> Vec<Self> {
+        Self::ALL.to_vec()
+    }
+
+    /// The preset `read_only`: everything that changes nothing.
+    pub fn read_only() -> Vec<Self> {
+        vec![Self::MessagesContent, Self::MessagesRead, Self::MetricsRead, Self::SendsRead]
+    }
+
+    /// The preset `send_only`: sending, and seeing what became of it.
+    pub fn send_only() -> Vec<Self> {
+        vec![Self::SendWrite, Self::SendsRead]
+    }
+
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MessagesContent => "messages:content",
+            Self::MessagesRead => "messages:read",
+            Self::MessagesWrite => "messages:write",
+            Self::MetricsRead => "metrics:read",
+            Self::SendWrite => "send:write",
+            Self::SendsRead => "sends:read",
+        }
+    }
+
+    /// The scope of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == name)
+    }
+
+    /// Whether who holds this scope may do what needs `other`.
+    pub fn implies(self, other: Self) -> bool {
+        self == other || (self == Self::MessagesWrite && other == Self::MessagesRead)
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for scope in Scope::ALL {
+            assert_eq!(Scope::parse(scope.as_str()), Some(scope));
+        }
+        assert_eq!(Scope::parse("messages:everything"), None);
+    }
+
+    #[test]
+    fn writing_implies_reading_but_not_content() {
+        assert!(Scope::MessagesWrite.implies(Scope::MessagesRead));
+        assert!(!Scope::MessagesWrite.implies(Scope::MessagesContent));
+        assert!(!Scope::MessagesRead.implies(Scope::MessagesWrite));
+    }
+}

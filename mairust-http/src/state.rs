@@ -1,0 +1,76 @@
+//! What the API works with.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use mairust_core::{Clock, Timestamp};
+use mairust_store::StorageBackend;
+
+use crate::auth::MasterKey;
+use crate::openapi::Document;
+use crate::submit::Submitter;
+
+/// Everything the API works with. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct ApiState(Arc<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
+    storage: Arc<dyn StorageBackend>,
+    submitter: Arc<dyn Submitter>,
+    master_key: MasterKey,
+    clock: Arc<dyn Clock>,
+    metrics: Option<Arc<dyn MetricsSource>>,
+    document: OnceLock<Document>,
+}
+
+/// Where the numbers behind `GET /metrics` come from.
+pub trait MetricsSource: fmt::Debug + Send + Sync + 'static {
+    /// All metrics in the OpenMetrics text format, `# EOF` included.
+    fn render(&self) -> String;
+}
+
+impl ApiState {
+    /// The state of an API without `/metrics`.
+    pub fn new(
+        storage: Arc<dyn StorageBackend>,
+        submitter: Arc<dyn Submitter>,
+        master_key: MasterKey,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let document = OnceLock::new();
+        Self(Arc::new(Parts { storage, submitter, master_key, clock, metrics: None, document }))
+    }
+
+    /// Adds `/metrics`, for keys with the scope `metrics:read`.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Arc<dyn MetricsSource>) -> Self {
+        Arc::make_mut(&mut self.0).metrics = Some(metrics);
+        self
+    }
+
+    pub(crate) fn storage(&self) -> &dyn StorageBackend {
+        &*self.0.storage
+    }
+
+    pub(crate) fn submitter(&self) -> &dyn Submitter {
+        &*self.0.submitter
+    }
+
+    pub(crate) fn master_key(&self) -> &MasterKey {
+        &self.0.master_key
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    pub(crate) fn metrics(&self) -> Option<&dyn MetricsSource> {
+        self.0.metrics.as_deref()
+    }
+
+    /// The description of the API, made at the first call.
+    pub(crate) fn document(&self) -> &Document {
+        self.0.document.get_or_init(Document::new)
+    }
+}

@@ -1,0 +1,69 @@
+//! The endpoints under `/api/v1`. Each file holds its request and response types, the handlers,
+//! and the conversion between them and what the store knows.
+
+mod content;
+mod draft;
+mod messages;
+mod meta;
+mod send;
+mod sends;
+mod wait;
+
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path};
+use axum::http::request::Parts;
+use mairust_core::MessageId;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::problem::Problem;
+use crate::state::ApiState;
+
+/// The largest request body: 25 MiB of attachments in base64, and room for the rest.
+const BODY_LIMIT: usize = 35 * 1024 * 1024;
+
+/// All of them.
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(messages::list))
+        .routes(routes!(wait::wait))
+        .routes(routes!(messages::message))
+        .routes(routes!(content::raw))
+        .routes(routes!(content::text))
+        .routes(routes!(messages::attachments))
+        .routes(routes!(content::attachment))
+        .routes(routes!(send::send))
+        .routes(routes!(sends::submission))
+        .routes(routes!(meta::version))
+        .routes(routes!(meta::document))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+}
+
+/// Extracts the first parameter of the path as the id of a message. What is no id is the id of
+/// nothing: it gets the answer of an unknown one.
+#[derive(Debug)]
+pub(crate) struct MessagePath {
+    id: Option<MessageId>,
+    /// The second parameter.
+    index: Option<usize>,
+}
+
+impl MessagePath {
+    fn id(&self) -> Result<MessageId, Problem> {
+        self.id.ok_or_else(Problem::not_found)
+    }
+
+    fn index(&self) -> Result<usize, Problem> {
+        self.index.ok_or_else(Problem::not_found)
+    }
+}
+
+impl FromRequestParts<ApiState> for MessagePath {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Self::Rejection> {
+        let path = Path::<Vec<String>>::from_request_parts(parts, state).await;
+        let mut segments = path.map(|path| path.0).unwrap_or_default().into_iter();
+        let id = segments.next().and_then(|text| text.parse().ok());
+        Ok(Self { id, index: segments.next().and_then(|text| text.parse().ok()) })
+    }
+}

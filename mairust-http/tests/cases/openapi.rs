@@ -1,0 +1,76 @@
+//! The description of the API.
+
+use std::path::Path;
+
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use super::support::World;
+
+#[test]
+fn the_description_is_the_committed_one() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
+    let now = mairust_http::openapi_json();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&golden, &now).unwrap();
+    }
+    let committed = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert!(committed == now, "docs/openapi.json is not up to date: run the tests with UPDATE=1");
+}
+
+#[test]
+fn every_operation_is_described_in_full() {
+    let description: Value = serde_json::from_str(&mairust_http::openapi_json()).unwrap();
+    let mut operations = Vec::new();
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            operations.push(format!("{method} {path}"));
+            assert!(operation["operationId"].is_string() && operation["summary"].is_string(), "{method} {path}");
+            assert!(operation["responses"]["500"].is_object(), "{method} {path}");
+            let protected = operation["security"].is_array();
+            assert_eq!(protected, operation["responses"]["401"].is_object(), "{method} {path}");
+            assert_eq!(path.contains("{id}"), operation["responses"]["404"].is_object(), "{method} {path}");
+        }
+    }
+    let expected = [
+        "get /api/v1/messages",
+        "get /api/v1/messages/wait",
+        "get /api/v1/messages/{id}",
+        "get /api/v1/messages/{id}/attachments",
+        "get /api/v1/messages/{id}/attachments/{index}",
+        "get /api/v1/messages/{id}/raw",
+        "get /api/v1/messages/{id}/text",
+        "get /api/v1/openapi.json",
+        "get /api/v1/sends/{id}",
+        "get /api/v1/version",
+        "get /health/live",
+        "get /health/ready",
+        "get /metrics",
+        "post /api/v1/send",
+    ];
+    operations.sort();
+    assert_eq!(operations, expected);
+}
+
+#[test]
+fn references_lead_somewhere() {
+    let text = mairust_http::openapi_json();
+    let description: Value = serde_json::from_str(&text).unwrap();
+    let references: Vec<_> = text.split("\"$ref\": \"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(!references.is_empty());
+    for reference in references {
+        assert!(description.pointer(reference).is_some(), "{reference}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_served_to_everybody() {
+    let world = World::new().await;
+    let answer = world.get_as("", "/api/v1/openapi.json").await;
+    assert_eq!(answer.body, mairust_http::openapi_json());
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.header("cache-control"), "no-cache");
+    let tag = answer.header("etag").to_owned();
+    let again = world.get_with("/api/v1/openapi.json", &[("if-none-match", &tag)]).await;
+    assert_eq!(again.status, StatusCode::NOT_MODIFIED);
+}

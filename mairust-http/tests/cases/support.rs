@@ -1,0 +1,330 @@
+//! A server with two tenants, and requests to it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::{Body as HttpBody, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use bytes::Bytes;
+use mairust_core::{
+    Body, Content, Domain, EmailAddress, ManualClock, MessageId, RecipientId, ReversePath, TenantId, Timestamp,
+};
+use mairust_http::{
+    ApiKeyToken, ApiState, Draft, MasterKey, MetricsSource, Principal, Scope, SubmitError, Submitted,
+    SubmittedRecipient, Submitter, router,
+};
+use mairust_store::{
+    Acceptance, Attempt, AttemptOutcome, Deliveries, DeliveryState, Direction, Directory, Folder, MemoryStorage,
+    MessageChange, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage, NewRecipient, NewTenant, NewUser,
+    Page, Placement, QueueBackend, StorageBackend, StoreError, StoreErrorKind, User,
+};
+use serde_json::Value;
+use tower::ServiceExt;
+
+/// The time at which all tests begin.
+pub(crate) const START: Timestamp = Timestamp::from_micros(1_763_780_646_123_456);
+
+pub(crate) struct World {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) storage: Arc<MemoryStorage>,
+    pub(crate) submitter: Arc<FakeSubmitter>,
+    pub(crate) alice: Account,
+    pub(crate) bob: Account,
+    pub(crate) app: Router,
+}
+
+/// A user of a tenant of its own, with an API key for everything.
+pub(crate) struct Account {
+    pub(crate) user: User,
+    pub(crate) key: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let clock = Arc::new(ManualClock::at(START));
+        let storage = Arc::new(MemoryStorage::new(clock.clone()));
+        let submitter = Arc::new(FakeSubmitter::default());
+        let alice = account(&storage, "alice@a.example").await;
+        let bob = account(&storage, "bob@b.example").await;
+        let app = router(state(storage.clone(), &submitter, &clock));
+        Self { clock, storage, submitter, alice, bob, app }
+    }
+
+    /// The same server, whose storage fails as told.
+    pub(crate) fn failing(&self, failure: Failure) -> Router {
+        let storage = Arc::new(FailingStorage { inner: self.storage.clone(), failure });
+        router(state(storage, &self.submitter, &self.clock))
+    }
+
+    pub(crate) fn with_metrics(&self) -> Router {
+        router(state(self.storage.clone(), &self.submitter, &self.clock).with_metrics(Arc::new(FixedMetrics)))
+    }
+
+    /// A key of Alice's tenant for some things only.
+    pub(crate) async fn key(&self, scopes: &[Scope]) -> String {
+        new_key(&self.storage, self.alice.user.tenant, scopes).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.get_as(&self.alice.key, path).await
+    }
+
+    pub(crate) async fn get_as(&self, key: &str, path: &str) -> Answer {
+        call(&self.app, request("GET", path, key, &[])).await
+    }
+
+    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        call(&self.app, request("GET", path, &self.alice.key, headers)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        let mut request = request("POST", path, &self.alice.key, &[("content-type", "application/json")]);
+        *request.body_mut() = HttpBody::from(serde_json::to_vec(body).unwrap());
+        call(&self.app, request).await
+    }
+
+    /// A message in the account's INBOX, received at `at`.
+    pub(crate) async fn receive(&self, account: &Account, raw: impl Into<Vec<u8>>, at: Timestamp) -> MessageId {
+        let status = (Direction::Inbound, Folder::Inbox, MessageStatus::Stored);
+        accept(&self.storage, account, raw.into(), at, status, vec![]).await
+    }
+
+    /// A message that the account has sent to two recipients, one of whom was tried once.
+    pub(crate) async fn sent(&self, account: &Account) -> MessageId {
+        let to = ["one@x.example", "two@x.example"].map(|text| EmailAddress::parse(text).unwrap());
+        let status = (Direction::Outbound, Folder::Sent, MessageStatus::Queued);
+        let raw = b"Message-ID: <m1@a.example>\r\nSubject: out\r\n\r\nx\r\n".to_vec();
+        let id = accept(&self.storage, account, raw, START, status, to.to_vec()).await;
+        let rows = self.storage.deliveries().recipients(account.user.tenant, id).await.unwrap();
+        let attempt = Attempt {
+            recipient: rows[0].id,
+            at: START,
+            outcome: AttemptOutcome::Deferred,
+            host: Some("mx.x.example".to_owned()),
+            result: "451 4.3.0 later".to_owned(),
+        };
+        commit(&self.storage, Acceptance { attempts: vec![attempt], ..empty(account.user.tenant) }).await;
+        id
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+    }
+
+    /// Checks that this is an error object with this status and code.
+    #[track_caller]
+    pub(crate) fn expect_problem(&self, status: u16, code: &str) -> Value {
+        let problem = self.json();
+        assert_eq!((self.status.as_u16(), problem["code"].as_str()), (status, Some(code)), "{problem}");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], format!("https://mairust.dev/errors/{code}"));
+        assert_eq!(problem["request_id"], self.header("x-request-id"));
+        assert!(problem["details"].is_object() && problem["title"].is_string() && problem["message"].is_string());
+        problem
+    }
+}
+
+pub(crate) fn request(method: &str, path: &str, key: &str, headers: &[(&str, &str)]) -> Request<HttpBody> {
+    let mut request = Request::builder().method(method).uri(path);
+    if !key.is_empty() {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(HttpBody::empty()).unwrap()
+}
+
+pub(crate) async fn call(app: &Router, request: Request<HttpBody>) -> Answer {
+    let response = app.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    Answer { status: parts.status, headers: parts.headers, body: to_bytes(body, usize::MAX).await.unwrap() }
+}
+
+/// A short message.
+pub(crate) fn mail(from: &str, subject: &str) -> Vec<u8> {
+    format!("From: {from}\r\nTo: alice@a.example\r\nSubject: {subject}\r\n\r\ntext\r\n").into_bytes()
+}
+
+fn state(storage: Arc<dyn StorageBackend>, submitter: &Arc<FakeSubmitter>, clock: &Arc<ManualClock>) -> ApiState {
+    ApiState::new(storage, submitter.clone(), MasterKey::new([7; 32]), clock.clone())
+}
+
+async fn account(storage: &MemoryStorage, address: &str) -> Account {
+    let address = EmailAddress::parse(address).unwrap();
+    let mut tenant = NewTenant::default();
+    tenant.name = address.domain().to_string();
+    let tenant = storage.directory().create_tenant(tenant).await.unwrap().id;
+    storage.directory().create_domain(tenant, &Domain::parse(address.domain().as_str()).unwrap()).await.unwrap();
+    let user = NewUser { address, login: None, password_hash: String::new() };
+    let user = storage.directory().create_user(tenant, user).await.unwrap();
+    Account { user, key: new_key(storage, tenant, &Scope::admin()).await }
+}
+
+async fn new_key(storage: &MemoryStorage, tenant: TenantId, scopes: &[Scope]) -> String {
+    let (text, key) = ApiKeyToken::issue(&MasterKey::new([7; 32]), &mairust_http::random_key_id(), "tests", scopes);
+    storage.directory().create_api_key(tenant, key).await.unwrap();
+    text.expose().clone()
+}
+
+async fn accept(
+    storage: &MemoryStorage,
+    account: &Account,
+    raw: Vec<u8>,
+    at: Timestamp,
+    (direction, folder, status): (Direction, Folder, MessageStatus),
+    to: Vec<EmailAddress>,
+) -> MessageId {
+    let id = MessageId::new(at);
+    let placement = Placement {
+        id,
+        mailbox: account.user.mailbox,
+        folder,
+        address: account.user.address.clone(),
+        direction,
+        status,
+    };
+    let message = NewMessage {
+        prefix: Bytes::from_static(b"Return-Path: <s@sender.example>\r\n"),
+        content: Content::parse(&raw),
+        body: Body::from(raw),
+        sender: ReversePath::Address(EmailAddress::parse("s@sender.example").unwrap()),
+        received_at: at,
+        placements: vec![placement],
+    };
+    // Ids sort by the time they were made: the recipients keep their order.
+    let recipient = |(address, after): (EmailAddress, u64)| NewRecipient {
+        id: RecipientId::new(at.plus(Duration::from_millis(after))),
+        message: id,
+        address,
+        state: DeliveryState::Pending,
+    };
+    let recipients = to.into_iter().zip(0..).map(recipient).collect();
+    commit(storage, Acceptance { messages: vec![message], recipients, ..empty(account.user.tenant) }).await;
+    id
+}
+
+async fn commit(storage: &MemoryStorage, acceptance: Acceptance) {
+    for result in storage.messages().accept(vec![acceptance]).await {
+        result.unwrap();
+    }
+}
+
+fn empty(tenant: TenantId) -> Acceptance {
+    Acceptance { tenant, messages: vec![], recipients: vec![], jobs: vec![], attempts: vec![] }
+}
+
+/// Keeps drafts; the subject says what it answers.
+#[derive(Debug, Default)]
+pub(crate) struct FakeSubmitter(pub(crate) Mutex<Vec<(Principal, Draft)>>);
+
+#[async_trait]
+impl Submitter for FakeSubmitter {
+    async fn submit(&self, principal: &Principal, draft: Draft) -> Result<Submitted, SubmitError> {
+        match draft.subject.as_str() {
+            "sender" => return Err(SubmitError::SenderNotAllowed("not yours".to_owned())),
+            "policy" => return Err(SubmitError::PolicyDenied("no".to_owned())),
+            "unprocessable" => return Err(SubmitError::Unprocessable("odd".to_owned())),
+            "store" => return Err(StoreError::new(StoreErrorKind::Unavailable, "accept", "secret host name").into()),
+            "panic" => panic!("secret panic"),
+            _ => {}
+        }
+        let recipient = |address: &EmailAddress| SubmittedRecipient {
+            address: address.clone(),
+            status: "pending".to_owned(),
+            code: None,
+        };
+        let recipients = draft.to.iter().map(|to| recipient(&to.address)).collect();
+        self.0.lock().unwrap().push((principal.clone(), draft));
+        let id = MessageId::new(START);
+        Ok(Submitted { id, message_id: "new@a.example".to_owned(), status: MessageStatus::Queued, recipients })
+    }
+}
+
+#[derive(Debug)]
+struct FixedMetrics;
+
+impl MetricsSource for FixedMetrics {
+    fn render(&self) -> String {
+        "mairust_up 1\n# EOF\n".to_owned()
+    }
+}
+
+/// What fails.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Failure {
+    Bodies(StoreErrorKind),
+    Lists(StoreErrorKind),
+}
+
+#[derive(Debug)]
+struct FailingStorage {
+    inner: Arc<MemoryStorage>,
+    failure: Failure,
+}
+
+#[async_trait]
+impl StorageBackend for FailingStorage {
+    fn messages(&self) -> &dyn MessageStore {
+        self
+    }
+    fn directory(&self) -> &dyn Directory {
+        self.inner.directory()
+    }
+    fn queue(&self) -> &dyn QueueBackend {
+        self.inner.queue()
+    }
+    fn deliveries(&self) -> &dyn Deliveries {
+        self.inner.deliveries()
+    }
+    async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
+        vec![("database", Ok(())), ("bodies", Err(StoreError::new(StoreErrorKind::Full, "check", "secret path")))]
+    }
+}
+
+#[async_trait]
+impl MessageStore for FailingStorage {
+    async fn accept(&self, batch: Vec<Acceptance>) -> Vec<Result<(), StoreError>> {
+        self.inner.messages().accept(batch).await
+    }
+    async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError> {
+        match self.failure {
+            Failure::Lists(kind) => Err(StoreError::new(kind, "list", "secret table")),
+            Failure::Bodies(_) => self.inner.messages().list(tenant, query).await,
+        }
+    }
+    async fn get(&self, tenant: TenantId, id: MessageId) -> Result<Option<MessageRow>, StoreError> {
+        self.inner.messages().get(tenant, id).await
+    }
+    async fn body(&self, tenant: TenantId, id: MessageId) -> Result<Body, StoreError> {
+        match self.failure {
+            Failure::Bodies(kind) => Err(StoreError::new(kind, "open", "secret path")),
+            Failure::Lists(_) => self.inner.messages().body(tenant, id).await,
+        }
+    }
+    async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
+        self.inner.messages().change(tenant, id, change).await
+    }
+    fn version(&self, tenant: TenantId) -> u64 {
+        self.inner.messages().version(tenant)
+    }
+    async fn changed(&self, tenant: TenantId, seen: u64) -> u64 {
+        self.inner.messages().changed(tenant, seen).await
+    }
+}
