@@ -1,1 +1,65 @@
-//! A mail server as a library: durable receiving, queue, delivery, hooks and a REST API
+//! MaiRust: a mail server as a library, "axum for mail".
+//!
+//! An application assembles a [`Server`] from parts and replaces any of them by implementing a
+//! trait. The binary `mairust` is such an application, wired up from one YAML file.
+//!
+//! ```no_run
+//! use mairust::{DirectoryExt, Mail, Server, SqlStorage, StorageBackend, Verdict};
+//!
+//! #[tokio::main]
+//! async fn main() -> mairust::Result<()> {
+//!     let storage = SqlStorage::sqlite("mail.db").fs_bodies("mail").open().await?;
+//!     storage.directory().ensure_user("alice@example.com", "correct horse").await?;
+//!     Server::builder("mx.example.com", storage)
+//!         .smtp("127.0.0.1:2525")
+//!         .submission("127.0.0.1:2587")
+//!         .pre_receive("no-promo", |mail: Mail| async move {
+//!             match mail.subject() {
+//!                 Some(s) if s.contains("PROMO") => Verdict::reject("promotions are not welcome here"),
+//!                 _ => Verdict::Allow,
+//!             }
+//!         })
+//!         .build()? // reports every problem at once
+//!         .run_until(mairust::shutdown_signal()) // the stop signal is an argument
+//!         .await
+//! }
+//! ```
+//!
+//! * What a 250 promises is durable: see [`MessageStore::accept`].
+//! * The way of a message through the code is told in `docs/flow.md`.
+//! * SMTP alone is [`mairust_smtp`], storage alone [`mairust_store`], the REST API alone
+//!   [`mairust_http`].
+
+mod builder;
+mod error;
+pub mod logging;
+pub mod metrics;
+mod receive;
+mod server;
+mod submit;
+mod tls;
+mod work;
+
+pub mod cli;
+pub mod config;
+
+pub use builder::{Limits, ServerBuilder};
+pub use error::{Error, Result};
+pub use receive::recipient::CatchAll;
+pub use server::{Addresses, RunningServer, Server, shutdown_signal};
+pub use submit::Outbound;
+pub use tls::CertificatePair;
+pub use work::DeliverySettings;
+pub use work::retry::RetryPolicy;
+
+pub use mairust_core::{
+    Body, Clock, Content, Domain, EmailAddress, EnhancedCode, Envelope, Mail, ManualClock, MessageId, Rejection, Reply,
+    ReversePath, Secret, SystemClock, TenantId, Timestamp,
+};
+pub use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookPoint, OnFailure, Verdict};
+pub use mairust_http::{ApiKeyToken, MasterKey, Scope};
+pub use mairust_smtp::server::Service;
+pub use mairust_store::{
+    Deliveries, Directory, DirectoryExt, MemoryStorage, MessageQuery, MessageStore, QueueBackend, SqlStorage,
+    StorageBackend,
+};

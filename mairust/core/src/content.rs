@@ -5,8 +5,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use mail_parser::decoders::base64::base64_decode;
+use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::parsers::MessageStream;
-use mail_parser::{Address, HeaderValue, Message, MessageParser, MimeHeaders, PartType};
+use mail_parser::{Address, Encoding, HeaderValue, Message, MessageParser, MimeHeaders, PartType};
 
 use crate::clock::Timestamp;
 
@@ -76,7 +78,7 @@ impl Content {
             in_reply_to: ids(message.in_reply_to()).into_iter().next(),
             references: ids(message.references()),
             preview: preview(message),
-            attachments: message.attachments().map(attachment).collect(),
+            attachments: message.attachments().map(|part| attachment(part, raw)).collect(),
         })
         .unwrap_or_default()
     }
@@ -98,13 +100,13 @@ pub fn text(raw: &[u8]) -> Option<String> {
 
 /// The bytes of the attachment with this index, its transfer encoding undone.
 pub fn attachment_bytes(raw: &[u8], index: usize) -> Option<Vec<u8>> {
-    with_message(raw, |message| message.attachments().nth(index).map(|part| part_bytes(&part.body, raw)))?
+    with_message(raw, |message| message.attachments().nth(index).map(|part| part_bytes(part, raw)))?
 }
 
 /// Runs `read` over the bytes of each attachment, in order, their transfer encoding undone; the
 /// message is parsed once.
 pub fn map_attachments<T>(raw: &[u8], mut read: impl FnMut(&[u8]) -> T) -> Vec<T> {
-    let each = |message: &Message<'_>| message.attachments().map(|part| read(&part_bytes(&part.body, raw))).collect();
+    let each = |message: &Message<'_>| message.attachments().map(|part| read(&part_bytes(part, raw))).collect();
     with_message(raw, each).unwrap_or_default()
 }
 
@@ -153,7 +155,7 @@ fn preview(message: &Message<'_>) -> String {
     text
 }
 
-fn attachment(part: &mail_parser::MessagePart<'_>) -> Attachment {
+fn attachment(part: &mail_parser::MessagePart<'_>, raw: &[u8]) -> Attachment {
     let content_type = match part.content_type() {
         Some(kind) => format!("{}/{}", kind.ctype(), kind.subtype().unwrap_or("octet-stream")),
         None if part.is_message() => "message/rfc822".to_owned(),
@@ -163,18 +165,28 @@ fn attachment(part: &mail_parser::MessagePart<'_>) -> Attachment {
         filename: part.attachment_name().map(str::to_owned),
         content_type: content_type.to_ascii_lowercase(),
         size: match &part.body {
-            PartType::Message(inner) => inner.raw_message.len(),
-            _ => part.len(),
+            PartType::Binary(bytes) | PartType::InlineBinary(bytes) => bytes.len(),
+            _ => part_bytes(part, raw).len(),
         } as u64,
     }
 }
 
-fn part_bytes(body: &PartType<'_>, raw: &[u8]) -> Vec<u8> {
-    match body {
-        PartType::Text(text) | PartType::Html(text) => text.as_bytes().to_vec(),
+/// The bytes of a part as they were attached. The parser decodes text to UTF-8, which is not what
+/// somebody attached, so text is taken from the raw message again.
+fn part_bytes(part: &mail_parser::MessagePart<'_>, raw: &[u8]) -> Vec<u8> {
+    match &part.body {
         PartType::Binary(bytes) | PartType::InlineBinary(bytes) => bytes.to_vec(),
         PartType::Message(inner) => inner.raw_message.to_vec(),
-        PartType::Multipart(_) => raw.to_vec(),
+        PartType::Text(_) | PartType::Html(_) | PartType::Multipart(_) => {
+            let range = part.offset_body as usize..part.offset_end as usize;
+            let encoded = raw.get(range).unwrap_or_default();
+            let decoded = match part.encoding {
+                Encoding::None => None,
+                Encoding::QuotedPrintable => quoted_printable_decode(encoded),
+                Encoding::Base64 => base64_decode(encoded),
+            };
+            decoded.unwrap_or_else(|| encoded.to_vec())
+        }
     }
 }
 
@@ -211,6 +223,24 @@ mod tests {
         assert_eq!(attachment_bytes(MULTIPART, 1), None);
         assert_eq!(map_attachments(MULTIPART, <[u8]>::to_vec), [[0, 1, 2, 255]]);
         assert_eq!(text(MULTIPART).as_deref().map(str::trim), Some("請求書"));
+    }
+
+    #[test]
+    fn a_text_attachment_keeps_its_charset() {
+        let part = |encoding: &str, body: &str| {
+            format!(
+                "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhi\r\n--b\r\n\
+                 Content-Type: text/plain; charset=shift_jis\r\nContent-Disposition: attachment\r\n\
+                 Content-Transfer-Encoding: {encoding}\r\n\r\n{body}\r\n--b--\r\n"
+            )
+        };
+        for (encoding, body) in [("base64", "k/qWew=="), ("quoted-printable", "=93=FA=96=7B")] {
+            let raw = part(encoding, body);
+            assert_eq!(attachment_bytes(raw.as_bytes(), 0).as_deref(), Some(&b"\x93\xfa\x96\x7b"[..]), "{encoding}");
+            assert_eq!(Content::parse(raw.as_bytes()).attachments[0].size, 4);
+        }
+        let seven_bit = part("7bit", "plain");
+        assert_eq!(attachment_bytes(seven_bit.as_bytes(), 0).as_deref(), Some(&b"plain"[..]));
     }
 
     #[test]

@@ -1,0 +1,336 @@
+//! Puts a server together from its parts.
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mairust_core::{Clock, Domain, Mail, SystemClock};
+use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PostReceive, PreReceive};
+use mairust_http::MasterKey;
+use mairust_smtp::client::{Client, ClientConfig, DnsResolver, Resolver};
+use mairust_smtp::server::{ServerConfig, Service};
+use mairust_store::StorageBackend;
+
+use crate::error::{Error, Result};
+use crate::receive::recipient::CatchAll;
+use crate::server::{Parts, Server};
+use crate::submit::Outbound;
+use crate::tls::CertificatePair;
+use crate::work::DeliverySettings;
+
+/// Collects the parts of a [`Server`]. What is not said has a default; what is wrong is reported
+/// by [`build`](Self::build), all of it at once.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct ServerBuilder {
+    hostname: String,
+    storage: Arc<dyn StorageBackend>,
+    listeners: Vec<(Service, Bind)>,
+    http: Option<Bind>,
+    certificate: Option<CertificatePair>,
+    hooks: Vec<Binding>,
+    hook_budget: Duration,
+    delivery: DeliverySettings,
+    outbound: Outbound,
+    catch_all: Option<CatchAll>,
+    master_key: Option<MasterKey>,
+    limits: Limits,
+    drain: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+/// Where to listen.
+#[derive(Debug)]
+pub(crate) enum Bind {
+    /// At this address, once the server starts.
+    Address(String),
+    /// On this socket.
+    Bound(TcpListener),
+}
+
+/// Limits of SMTP sessions.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The largest message in bytes. Default 25 MiB.
+    pub max_message_size: u64,
+    /// Recipients per message. Default 100.
+    pub max_recipients: usize,
+    /// Sessions per listener. Default 1,000.
+    pub max_sessions: usize,
+    /// Longest wait for a client. Default 5 minutes.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message_size: 25 << 20,
+            max_recipients: 100,
+            max_sessions: 1_000,
+            idle_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+impl ServerBuilder {
+    pub(crate) fn new(hostname: impl Into<String>, storage: Arc<dyn StorageBackend>) -> Self {
+        Self {
+            hostname: hostname.into(),
+            storage,
+            listeners: Vec::new(),
+            http: None,
+            certificate: None,
+            hooks: Vec::new(),
+            hook_budget: Duration::from_secs(8),
+            delivery: DeliverySettings::default(),
+            outbound: Outbound::Deliver,
+            catch_all: None,
+            master_key: None,
+            limits: Limits::default(),
+            drain: Duration::from_secs(30),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Takes mail from other servers at this address. Port 0 is any free port.
+    pub fn smtp(self, address: impl Into<String>) -> Self {
+        self.listen(Service::Mx, address)
+    }
+
+    /// Takes mail from users at this address, with STARTTLS and AUTH.
+    pub fn submission(self, address: impl Into<String>) -> Self {
+        self.listen(Service::Submission, address)
+    }
+
+    /// Takes mail from users at this address, with TLS from the first byte and AUTH.
+    pub fn submissions(self, address: impl Into<String>) -> Self {
+        self.listen(Service::Submissions, address)
+    }
+
+    /// Serves `service` at this address. Port 0 is any free port.
+    pub fn listen(mut self, service: Service, address: impl Into<String>) -> Self {
+        self.listeners.push((service, Bind::Address(address.into())));
+        self
+    }
+
+    /// Serves `service` on a socket that is bound already.
+    pub fn listen_on(mut self, service: Service, socket: TcpListener) -> Self {
+        self.listeners.push((service, Bind::Bound(socket)));
+        self
+    }
+
+    /// Serves the REST API at this address; needs a [`master_key`](Self::master_key).
+    pub fn http(mut self, address: impl Into<String>) -> Self {
+        self.http = Some(Bind::Address(address.into()));
+        self
+    }
+
+    /// Serves the REST API on a socket that is bound already; needs a
+    /// [`master_key`](Self::master_key).
+    pub fn http_on(mut self, socket: TcpListener) -> Self {
+        self.http = Some(Bind::Bound(socket));
+        self
+    }
+
+    /// The key under which API keys are made.
+    pub fn master_key(mut self, key: MasterKey) -> Self {
+        self.master_key = Some(key);
+        self
+    }
+
+    /// Certificate and key for TLS. Without them a self-signed certificate is made at start.
+    pub fn certificate(mut self, pair: CertificatePair) -> Self {
+        self.certificate = Some(pair);
+        self
+    }
+
+    /// Asks this closure about each message before it is stored. It returns a
+    /// [`Verdict`](mairust_hooks::Verdict), `()` or a `Result` of either.
+    pub fn pre_receive<F, Fut>(self, name: impl Into<String>, hook: F) -> Self
+    where
+        F: Fn(Mail) -> Fut + Send + Sync + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoVerdict,
+    {
+        self.hook(PreReceive::new(name, hook))
+    }
+
+    /// Calls this closure with each stored message, at least once.
+    pub fn post_receive<F, Fut>(self, name: impl Into<String>, hook: F) -> Self
+    where
+        F: Fn(Mail) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Actions, HookError>> + Send + 'static,
+    {
+        self.hook(PostReceive::new(name, hook))
+    }
+
+    /// Adds a hook with the default priority, timeout and way of failing.
+    pub fn hook(self, handler: impl HookHandler) -> Self {
+        self.bind_hook(Binding::new(Arc::new(handler)))
+    }
+
+    /// Adds a hook in its place.
+    pub fn bind_hook(mut self, binding: Binding) -> Self {
+        self.hooks.push(binding);
+        self
+    }
+
+    /// How long all `pre_receive` hooks together may hold a message up. Default 8 s.
+    pub fn hook_budget(mut self, budget: Duration) -> Self {
+        self.hook_budget = budget;
+        self
+    }
+
+    /// How mail to other servers is delivered.
+    pub fn delivery(mut self, settings: DeliverySettings) -> Self {
+        self.delivery = settings;
+        self
+    }
+
+    /// Keeps mail to other servers instead of sending it: for development.
+    pub fn capture_outbound(mut self) -> Self {
+        self.outbound = Outbound::Capture;
+        self
+    }
+
+    /// Takes mail from strangers to every address into one mailbox: for development.
+    pub fn catch_all(mut self, catch_all: CatchAll) -> Self {
+        self.catch_all = Some(catch_all);
+        self
+    }
+
+    /// Limits of SMTP sessions.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long sessions and jobs may take to end after the signal to stop. Default 30 s.
+    pub fn drain(mut self, time: Duration) -> Self {
+        self.drain = time;
+        self
+    }
+
+    /// Takes the time from this clock.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Checks everything and puts the server together. Nothing listens yet.
+    ///
+    /// # Errors
+    /// With every problem that was found.
+    pub fn build(self) -> Result<Server> {
+        let mut problems = Problems::default();
+        let hostname =
+            problems.note(Domain::parse(&self.hostname), |error| format!("host name {:?}: {error}", self.hostname));
+        for (_, bind) in &self.listeners {
+            problems.check_bind("listener", bind);
+        }
+        if let Some(bind) = &self.http {
+            problems.check_bind("http", bind);
+        }
+        if self.listeners.is_empty() && self.http.is_none() {
+            problems.add("the server listens nowhere: add smtp(..), submission(..), submissions(..) or http(..)");
+        }
+        if self.http.is_some() && self.master_key.is_none() {
+            problems.add("http(..) needs master_key(..): API keys are made under it");
+        }
+        if self.delivery.workers == 0 {
+            problems.add("delivery.workers must be at least 1");
+        }
+        problems.check_hook_names(&self.hooks);
+        let resolver = problems.note(resolver(&self.delivery), |error| format!("DNS: {error}"));
+        let tls = hostname.as_ref().and_then(|hostname| {
+            let pair = self.certificate.map_or_else(|| self_signed(hostname), Ok);
+            let pair = problems.note(pair, ToString::to_string)?;
+            let config = mairust_smtp::tls::server_config(&pair.certificate, pair.key.expose());
+            problems.note(config, |error| format!("TLS: {}", crate::error::chain(error)))
+        });
+        let (Some(hostname), Some(resolver), Some(tls), true) = (hostname, resolver, tls, problems.0.is_empty()) else {
+            return Err(Error::all(problems.0));
+        };
+        Ok(Server::new(Parts {
+            smtp: smtp_config(&hostname, tls, &self.limits),
+            client: client(&hostname, &self.delivery, resolver),
+            hostname,
+            storage: self.storage,
+            listeners: self.listeners,
+            http: self.http,
+            hooks: Arc::new(HookRunner::new(self.hooks, self.hook_budget)),
+            delivery: self.delivery,
+            outbound: self.outbound,
+            catch_all: self.catch_all,
+            master_key: self.master_key,
+            drain: self.drain,
+            clock: self.clock,
+        }))
+    }
+}
+
+/// Problems found so far.
+#[derive(Debug, Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn add(&mut self, problem: impl Into<String>) {
+        self.0.push(problem.into());
+    }
+
+    fn note<T, E>(&mut self, result: std::result::Result<T, E>, text: impl FnOnce(&E) -> String) -> Option<T> {
+        result.map_err(|error| self.add(text(&error))).ok()
+    }
+
+    fn check_bind(&mut self, what: &str, bind: &Bind) {
+        if let Bind::Address(address) = bind
+            && address.parse::<SocketAddr>().is_err()
+        {
+            self.add(format!("{what} {address:?} is no address: write ip:port, for example 127.0.0.1:2525"));
+        }
+    }
+
+    fn check_hook_names(&mut self, hooks: &[Binding]) {
+        let mut names: Vec<&str> = hooks.iter().map(|binding| binding.handler.name()).collect();
+        names.sort_unstable();
+        for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
+            self.add(format!("there are two hooks named {:?}: names must be unique", pair[0]));
+        }
+    }
+}
+
+fn self_signed(hostname: &Domain) -> Result<CertificatePair> {
+    tracing::warn!(
+        component = "tls",
+        hostname = hostname.as_str(),
+        "no certificate is configured, using a self-signed one made now"
+    );
+    CertificatePair::self_signed(hostname)
+}
+
+fn resolver(settings: &DeliverySettings) -> Result<Arc<dyn Resolver>, String> {
+    let made = if settings.dns_servers.is_empty() {
+        DnsResolver::system()
+    } else {
+        DnsResolver::with_servers(&settings.dns_servers)
+    };
+    made.map(|resolver| Arc::new(resolver) as Arc<dyn Resolver>).map_err(|error| error.to_string())
+}
+
+fn smtp_config(hostname: &Domain, tls: Arc<rustls::ServerConfig>, limits: &Limits) -> ServerConfig {
+    let mut config = ServerConfig::new(hostname.clone());
+    config.tls = Some(tls);
+    config.max_message_size = limits.max_message_size;
+    config.max_recipients = limits.max_recipients;
+    config.max_sessions = limits.max_sessions;
+    config.idle_timeout = limits.idle_timeout;
+    config
+}
+
+fn client(hostname: &Domain, settings: &DeliverySettings, resolver: Arc<dyn Resolver>) -> Client {
+    let mut config = ClientConfig::new(hostname.clone());
+    config.connect_timeout = settings.connect_timeout;
+    Client::new(config, resolver)
+}

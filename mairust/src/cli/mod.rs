@@ -1,0 +1,148 @@
+//! The command line. Data goes to standard output, everything else to standard error; exit codes
+//! are those of [`Failure`].
+
+mod configuration;
+mod dev;
+mod directory;
+mod open;
+mod output;
+mod run;
+mod send_test;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use self::output::{Failure, OutputFormat};
+
+/// A mail server as a library, and this is its reference binary.
+#[derive(Debug, Parser)]
+#[command(name = "mairust", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a mail server for development on this machine: takes mail for every address, sends none
+    Dev(dev::DevArgs),
+    /// Run the server that the configuration describes
+    Serve(run::ServeArgs),
+    /// Bring the database to the version of this program
+    Migrate {
+        #[command(subcommand)]
+        command: Option<MigrateCommand>,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Check the configuration, or show what can be configured
+    #[command(subcommand)]
+    Config(configuration::ConfigCommand),
+    /// Mail domains
+    #[command(subcommand)]
+    Domain(directory::DomainCommand),
+    /// Users, each with a mailbox and an address
+    #[command(subcommand)]
+    User(directory::UserCommand),
+    /// Keys for the REST API
+    #[command(subcommand)]
+    Apikey(directory::ApiKeyCommand),
+    /// Send a test message to a server by SMTP
+    SendTest(send_test::SendTestArgs),
+    /// Print the OpenAPI description of the REST API
+    Openapi,
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum MigrateCommand {
+    /// Show which migrations are applied
+    Status,
+    /// Apply what is missing
+    Up,
+}
+
+/// Which configuration file.
+#[derive(Debug, Clone, Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MAIRUST_CONFIG",
+        default_value = "/etc/mairust/mairust.yaml"
+    )]
+    config: PathBuf,
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, Args)]
+struct Output {
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: OutputFormat,
+}
+
+/// Runs the command line; the first argument is the name of the program. Returns the exit code
+/// of the process.
+///
+/// The logs of `dev` and `serve` go to a global `tracing` subscriber, unless the process has one.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors, but come this way, too.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    match dispatch(cli.command) {
+        Ok(()) => 0,
+        Err(failure) => {
+            anstream::eprintln!("error: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Config(command) => return configuration::run(&command),
+        Command::Openapi => return output::print(&mairust_http::openapi_json()),
+        Command::Version => return output::print(concat!("mairust ", env!("CARGO_PKG_VERSION"))),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format_args!("the async runtime could not be started: {error}")))?;
+    runtime.block_on(async {
+        match command {
+            Command::Dev(arguments) => dev::run(arguments).await,
+            Command::Serve(arguments) => run::serve(&arguments).await,
+            Command::Migrate { command: Some(MigrateCommand::Status), config } => open::migration_status(&config).await,
+            Command::Migrate { config, .. } => open::migrate(&config).await,
+            Command::Domain(command) => directory::domain(command).await,
+            Command::User(command) => directory::user(command).await,
+            Command::Apikey(command) => directory::api_key(command).await,
+            Command::SendTest(arguments) => send_test::run(arguments).await,
+            Command::Config(_) | Command::Openapi | Command::Version => Ok(()),
+        }
+    })
+}
+
+/// Parses an address that stays on this machine.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "write ip:port, for example 127.0.0.1:2525".to_owned())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("a development server listens on this machine only: write 127.0.0.1 or [::1]".to_owned())
+    }
+}

@@ -1,0 +1,146 @@
+//! `mairust serve`, and what it shares with `mairust dev`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::output::Failure;
+use super::{ConfigFile, open};
+use crate::builder::{Limits, ServerBuilder};
+use crate::config::{Config, ListenerKind, LogFormat};
+use crate::logging;
+use crate::server::{RunningServer, Server, shutdown_signal};
+use crate::tls::CertificatePair;
+use crate::work::DeliverySettings;
+use crate::work::retry::RetryPolicy;
+use crate::{MasterKey, Service, StorageBackend};
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Write a JSON object with pid and addresses to this file when everything listens
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+/// What a ready file holds, for scripts and tests.
+#[derive(Debug, Serialize)]
+pub(super) struct Ready {
+    pub(super) pid: u32,
+    pub(super) smtp: Option<String>,
+    pub(super) submission: Option<String>,
+    pub(super) submissions: Option<String>,
+    pub(super) http: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) password: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) api_key: Option<String>,
+    pub(super) data_dir: PathBuf,
+}
+
+impl Ready {
+    /// What is known of a running server: the first listener of each kind.
+    pub(super) fn of(running: &RunningServer, data_dir: &Path) -> Self {
+        let addresses = running.addresses();
+        let first = |service: Service| {
+            addresses.smtp.iter().find(|(kind, _)| *kind == service).map(|(_, address)| address.to_string())
+        };
+        Self {
+            pid: std::process::id(),
+            smtp: first(Service::Mx),
+            submission: first(Service::Submission),
+            submissions: first(Service::Submissions),
+            http: addresses.http.map(|address| format!("http://{address}")),
+            user: None,
+            password: None,
+            api_key: None,
+            data_dir: std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned()),
+        }
+    }
+
+    pub(super) fn write(&self, file: &Path) -> Result<(), Failure> {
+        open::write_private(file, &format!("{}\n", serde_json::json!(self)))
+    }
+}
+
+pub(super) async fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
+    let config = open::load(&arguments.config)?;
+    start_log(&config)?;
+    let storage = open::storage(&config).await?;
+    let master_key = open::master_key(&config)?;
+    let running = builder(&config, storage, master_key)?.build()?.start().await?;
+    if let Some(file) = &arguments.ready_file {
+        Ready::of(&running, &config.server.data_dir).write(file)?;
+    }
+    Ok(running.run_until(stop_signal()).await?)
+}
+
+pub(super) fn start_log(config: &Config) -> Result<(), Failure> {
+    let format = match config.log.format {
+        LogFormat::Json => logging::LogFormat::Json,
+        LogFormat::Text => logging::LogFormat::Text,
+    };
+    logging::init(format, config.log.level.as_str()).map_err(Failure::configuration)
+}
+
+/// The server that a configuration describes.
+pub(super) fn builder(
+    config: &Config,
+    storage: impl StorageBackend,
+    master_key: MasterKey,
+) -> Result<ServerBuilder, Failure> {
+    let limits = Limits {
+        max_message_size: config.smtp.max_message_size.0,
+        max_recipients: config.smtp.max_recipients as usize,
+        max_sessions: config.smtp.max_sessions as usize,
+        idle_timeout: config.smtp.idle_timeout,
+    };
+    let mut builder = Server::builder(config.server.hostname.as_str(), storage)
+        .master_key(master_key)
+        .http(config.http.bind.to_string())
+        .limits(limits)
+        .delivery(delivery(config))
+        .drain(config.drain);
+    for listener in &config.smtp.listeners {
+        let service = match listener.kind {
+            ListenerKind::Mx => Service::Mx,
+            ListenerKind::Submission => Service::Submission,
+            ListenerKind::Submissions => Service::Submissions,
+        };
+        builder = builder.listen(service, listener.bind.to_string());
+    }
+    if let Some(files) = &config.tls {
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|error| Failure::configuration(format_args!("{}: {error}", path.display())))
+        };
+        let key = mairust_core::Secret::new(read(&files.key)?);
+        builder = builder.certificate(CertificatePair { certificate: read(&files.cert)?, key });
+    }
+    Ok(builder)
+}
+
+fn delivery(config: &Config) -> DeliverySettings {
+    let from = &config.delivery;
+    DeliverySettings {
+        relay: from.relay.as_ref().map(|relay| (relay.host.clone(), relay.port)),
+        mx_port: from.mx_port,
+        dns_servers: from.dns_servers.clone(),
+        workers: from.workers as usize,
+        lease: from.lease,
+        connect_timeout: from.connect_timeout,
+        retry: RetryPolicy::new(from.retry_first, from.retry_max, from.give_up_after),
+    }
+}
+
+/// Ready at the first signal to stop; the second one ends the process at once.
+pub(super) async fn stop_signal() {
+    shutdown_signal().await;
+    tokio::spawn(async {
+        shutdown_signal().await;
+        std::process::exit(130);
+    });
+}

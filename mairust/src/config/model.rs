@@ -1,0 +1,243 @@
+//! The resolved configuration: plain types, every default applied.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mairust_core::{ByteSize, Domain, Secret};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::problem::Problem;
+use super::raw::RawConfig;
+use super::resolve::settle;
+
+/// The configuration of the `mairust` binary.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Who this server is, and where it keeps things.
+    pub server: ServerSettings,
+    /// Receiving mail.
+    pub smtp: SmtpSettings,
+    /// Certificate and key; `None`: a self-signed certificate is made at start.
+    pub tls: Option<TlsFiles>,
+    /// REST API and administration.
+    pub http: HttpSettings,
+    /// What is known about messages, users and jobs.
+    pub database: DatabaseSettings,
+    /// The bytes of messages.
+    pub storage: StorageSettings,
+    /// Where the master key is.
+    pub master_key: MasterKey,
+    /// Sending mail to other servers.
+    pub delivery: DeliverySettings,
+    /// The log.
+    pub log: LogSettings,
+    /// Time for what is under way when the server is told to stop.
+    pub drain: Duration,
+    /// What works but should be changed, such as a secret that everybody may read.
+    pub warnings: Vec<Problem>,
+}
+
+/// Who this server is, and where it keeps things.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServerSettings {
+    /// The name in greetings and in `Received` fields.
+    pub hostname: Domain,
+    /// The folder for everything that is kept.
+    pub data_dir: PathBuf,
+}
+
+/// Receiving mail.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SmtpSettings {
+    /// At least one; no address twice, except with port 0.
+    pub listeners: Vec<Listener>,
+    /// The largest message that is accepted.
+    pub max_message_size: ByteSize,
+    /// Recipients per message.
+    pub max_recipients: u32,
+    /// Connections of each listener at the same time.
+    pub max_sessions: u32,
+    /// A silent connection is closed after this time.
+    pub idle_timeout: Duration,
+}
+
+/// An address that SMTP is spoken at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listener {
+    /// Address and port; port 0 takes any free one.
+    pub bind: SocketAddr,
+    /// Who is expected there.
+    pub kind: ListenerKind,
+}
+
+impl Listener {
+    /// A listener.
+    pub fn new(bind: SocketAddr, kind: ListenerKind) -> Self {
+        Self { bind, kind }
+    }
+}
+
+/// Who is expected at a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ListenerKind {
+    /// Other mail servers (port 25).
+    Mx,
+    /// Users after STARTTLS and login (port 587).
+    Submission,
+    /// Users after login, TLS from the first byte (port 465).
+    Submissions,
+}
+
+/// Files of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsFiles {
+    /// PEM file with the certificate and its chain, the server's own first.
+    pub cert: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// REST API and administration.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HttpSettings {
+    /// The address that is listened at.
+    pub bind: SocketAddr,
+}
+
+/// What is known about messages, users and jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DatabaseSettings {
+    /// One SQLite file.
+    Sqlite {
+        /// The file; made at first start.
+        path: PathBuf,
+    },
+}
+
+/// The bytes of messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StorageSettings {
+    /// Files under one folder.
+    Fs {
+        /// The folder; made at first start.
+        base_path: PathBuf,
+    },
+}
+
+/// The key that other secrets are encrypted with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MasterKey {
+    /// The configuration names it, and it has been read.
+    Given(Secret<[u8; 32]>),
+    /// It is kept in this file, and made there at first start: base64 of 32 bytes, for
+    /// [`decode_master_key`](super::decode_master_key).
+    KeptIn(PathBuf),
+}
+
+/// Sending mail to other servers.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DeliverySettings {
+    /// All outgoing mail goes to this host; `None`: to the mail exchangers of each domain.
+    pub relay: Option<Relay>,
+    /// The port of mail exchangers.
+    pub mx_port: u16,
+    /// Servers for DNS; empty: those of the operating system.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Deliveries at the same time.
+    pub workers: u32,
+    /// The wait before the second attempt.
+    pub retry_first: Duration,
+    /// The longest wait between attempts; at least `retry_first`.
+    pub retry_max: Duration,
+    /// Undelivered mail goes back to its sender after this time.
+    pub give_up_after: Duration,
+    /// How long a worker owns a job without renewing its claim.
+    pub lease: Duration,
+    /// Time to connect to one address.
+    pub connect_timeout: Duration,
+}
+
+/// A host that takes all outgoing mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Relay {
+    /// A host name or an IP address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// The log.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LogSettings {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// What is written.
+    pub level: LogLevel,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// One JSON object a line, for programs.
+    Json,
+    /// Words, for people.
+    Text,
+}
+
+/// What is written to the log: this and everything more serious.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum LogLevel {
+    /// What needs a person.
+    Error,
+    /// What a person should see some day.
+    Warn,
+    /// One line for each event of the mail's life.
+    Info,
+    /// Each step, for finding a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The level's name, as `tracing` reads it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Config {
+    /// The defaults for a server of this name that keeps everything in this folder, without a file
+    /// and without the environment. All fields may be changed afterwards.
+    pub fn new(hostname: Domain, data_dir: &Path) -> Self {
+        let mut raw = RawConfig::default();
+        raw.server.data_dir = data_dir.to_owned();
+        settle(raw, hostname, None)
+    }
+}

@@ -1,0 +1,303 @@
+//! The configuration as it is written: serde structs that are also the source of the JSON schema,
+//! the annotated example and the reference. The doc comments are what operators read there.
+//!
+//! A key without a default is an `Option`; no struct is flattened, since that would switch off the
+//! refusal of unknown keys.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mairust_core::{ByteSize, Domain};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::model::{ListenerKind, LogFormat, LogLevel, Relay};
+use super::secret::SecretRef;
+use super::text::{AddressText, DurationText, HostText, RelayText, SecretText, SizeText, Text};
+
+/// Configuration of the MaiRust mail server.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawConfig {
+    /// Who this server is, and where it keeps things.
+    pub(super) server: RawServer,
+    /// Receiving mail.
+    pub(super) smtp: RawSmtp,
+    /// Certificate of this server. Without one, a self-signed certificate is made at start: other
+    /// servers accept it, mail programs of users ask.
+    pub(super) tls: RawTls,
+    /// REST API and administration.
+    pub(super) http: RawHttp,
+    /// What is known about messages, users and jobs.
+    pub(super) database: RawDatabase,
+    /// The bytes of messages.
+    pub(super) storage: RawStorage,
+    /// Secrets. Each may be `env:NAME`, `file:/path`, or the secret itself with at least 32
+    /// characters.
+    pub(super) secrets: RawSecrets,
+    /// Sending mail to other servers.
+    pub(super) delivery: RawDelivery,
+    /// The log.
+    pub(super) log: RawLog,
+    /// Stopping the server.
+    pub(super) shutdown: RawShutdown,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawServer {
+    /// The public host name of this server, in greetings and `Received` fields. Required: other
+    /// servers look it up, and no guess would be right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hostname: Option<HostText>,
+    /// The folder for everything that is kept. Default: the place of the Linux file hierarchy.
+    #[schemars(length(min = 1))]
+    pub(super) data_dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawSmtp {
+    /// The addresses that are listened at. Default: the three ports of a mail server, IPv4.
+    pub(super) listeners: Vec<RawListener>,
+    /// The largest message that is accepted, at least 64KiB (RFC 5321 section 4.5.3.1.7). The
+    /// default is what the large mail services accept.
+    pub(super) max_message_size: SizeText,
+    /// Recipients per message. The default is what RFC 5321 section 4.5.3.1.8 asks for.
+    #[schemars(range(min = 1))]
+    pub(super) max_recipients: u32,
+    /// Connections of each listener at the same time; further ones are told to come back. The
+    /// default is far above what a small server sees, and below the usual limit of open files.
+    #[schemars(range(min = 1))]
+    pub(super) max_sessions: u32,
+    /// A silent connection is closed after this time. The default is what RFC 5321 section
+    /// 4.5.3.2.7 asks for.
+    pub(super) idle_timeout: DurationText,
+}
+
+/// An address that SMTP is spoken at.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListener {
+    /// IP address and port. Quote IPv6: `"[::]:25"`. Port 0 takes any free one.
+    pub(super) bind: AddressText,
+    /// Who is expected there.
+    pub(super) kind: ListenerKind,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawTls {
+    /// PEM file with the certificate and its chain, the server's own first. Needs `key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub(super) cert: Option<PathBuf>,
+    /// PEM file with the private key. Needs `cert`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub(super) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawHttp {
+    /// IP address and port. The default is reachable from this machine only: put a reverse proxy
+    /// with TLS in front.
+    pub(super) bind: AddressText,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawDatabase {
+    /// The kind of database.
+    pub(super) backend: RawDatabaseBackend,
+    /// The database file. Without it: `mairust.db` in `server.data_dir`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub(super) path: Option<PathBuf>,
+}
+
+/// The kind of database.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawDatabaseBackend {
+    /// One SQLite file.
+    Sqlite,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawStorage {
+    /// The kind of storage.
+    pub(super) backend: RawStorageBackend,
+    /// Settings of the backend.
+    pub(super) options: RawStorageOptions,
+}
+
+/// The kind of storage.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawStorageBackend {
+    /// Files under one folder.
+    Fs,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawStorageOptions {
+    /// The folder of the messages. Without it: `mail` in `server.data_dir`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub(super) base_path: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawSecrets {
+    /// The key that other secrets are encrypted with: base64 of 32 bytes, from
+    /// `openssl rand -base64 32`. Without it, one is made at first start and kept in `master.key`
+    /// in `server.data_dir`. Keep a copy: without the key, those secrets are lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) master_key: Option<SecretText>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawDelivery {
+    /// Host and port that all outgoing mail goes to. Without it, mail goes to the mail exchangers
+    /// of each domain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) relay: Option<RelayText>,
+    /// The port of mail exchangers. Anything but 25 is for tests.
+    #[schemars(range(min = 1))]
+    pub(super) mx_port: u16,
+    /// Servers for DNS, as IP address and port. Default: those of the operating system.
+    pub(super) dns_servers: Vec<AddressText>,
+    /// Deliveries at the same time. The default suits a small machine; deliveries mostly wait.
+    #[schemars(range(min = 1))]
+    pub(super) workers: u32,
+    /// The wait before the second attempt; it doubles from there. The default passes greylisting
+    /// soon.
+    pub(super) retry_first: DurationText,
+    /// The longest wait between two attempts. The default notices within half a working day that
+    /// a host is back.
+    pub(super) retry_max: DurationText,
+    /// Undelivered mail goes back to its sender after this time. The default is what RFC 5321
+    /// section 4.5.4.1 asks for.
+    pub(super) give_up_after: DurationText,
+    /// How long a worker owns a delivery without renewing its claim, at least 1s. After a crash,
+    /// deliveries go on after this time.
+    pub(super) lease: DurationText,
+    /// Time to connect to one address of a host. The default outlasts three lost packets.
+    pub(super) connect_timeout: DurationText,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLog {
+    /// How a line looks. The default suits log collectors.
+    pub(super) format: LogFormat,
+    /// What is written: this and everything more serious.
+    pub(super) level: LogLevel,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawShutdown {
+    /// Time for sessions and deliveries under way when the server is told to stop. The default is
+    /// what service managers wait.
+    pub(super) drain: DurationText,
+}
+
+impl RawConfig {
+    /// A value for every key, defaults where there are some: for the example and the reference.
+    pub(super) fn example() -> Self {
+        let mut raw = Self::default();
+        raw.server.hostname = Domain::parse("mail.example.com").ok().map(Text);
+        raw.tls.cert = Some("/etc/mairust/tls/fullchain.pem".into());
+        raw.tls.key = Some("/etc/mairust/tls/privkey.pem".into());
+        raw.database.path = Some(raw.server.data_dir.join("mairust.db"));
+        raw.storage.options.base_path = Some(raw.server.data_dir.join("mail"));
+        raw.secrets.master_key = Some(Text(SecretRef::File("/etc/mairust/master.key".into())));
+        raw.delivery.relay = Some(Text(Relay { host: "smtp.example.com".to_owned(), port: 25 }));
+        raw
+    }
+}
+
+impl Default for RawServer {
+    fn default() -> Self {
+        Self { hostname: None, data_dir: "/var/lib/mairust".into() }
+    }
+}
+
+impl Default for RawSmtp {
+    fn default() -> Self {
+        let listener = |port, kind| RawListener { bind: Text(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))), kind };
+        Self {
+            listeners: vec![
+                listener(25, ListenerKind::Mx),
+                listener(587, ListenerKind::Submission),
+                listener(465, ListenerKind::Submissions),
+            ],
+            max_message_size: Text(ByteSize(25 << 20)),
+            max_recipients: 100,
+            max_sessions: 1000,
+            idle_timeout: minutes(5),
+        }
+    }
+}
+
+impl Default for RawHttp {
+    fn default() -> Self {
+        Self { bind: Text(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))) }
+    }
+}
+
+impl Default for RawDatabase {
+    fn default() -> Self {
+        Self { backend: RawDatabaseBackend::Sqlite, path: None }
+    }
+}
+
+impl Default for RawStorage {
+    fn default() -> Self {
+        Self { backend: RawStorageBackend::Fs, options: RawStorageOptions::default() }
+    }
+}
+
+impl Default for RawDelivery {
+    fn default() -> Self {
+        Self {
+            relay: None,
+            mx_port: 25,
+            dns_servers: Vec::new(),
+            workers: 8,
+            retry_first: minutes(2),
+            retry_max: minutes(4 * 60),
+            give_up_after: minutes(5 * 24 * 60),
+            lease: seconds(60),
+            connect_timeout: seconds(30),
+        }
+    }
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, level: LogLevel::Info }
+    }
+}
+
+impl Default for RawShutdown {
+    fn default() -> Self {
+        Self { drain: seconds(30) }
+    }
+}
+
+fn seconds(count: u64) -> DurationText {
+    Text(Duration::from_secs(count))
+}
+
+fn minutes(count: u64) -> DurationText {
+    seconds(count * 60)
+}

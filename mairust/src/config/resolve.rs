@@ -1,0 +1,234 @@
+//! From what is written to what holds: defaults that depend on other keys, and keys that must fit
+//! together.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mairust_core::{ByteSize, Domain, Secret};
+
+use super::model::{
+    Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, LogSettings, MasterKey, ServerSettings,
+    SmtpSettings, StorageSettings, TlsFiles,
+};
+use super::problem::{Place, Problem};
+use super::raw::{RawConfig, RawDatabaseBackend, RawDelivery, RawSmtp, RawStorageBackend};
+use super::secret::{SecretError, SecretRef, decode_master_key, is_world_readable};
+use super::validate::{Checked, Spot};
+
+/// RFC 5321 §4.5.3.1.7: a server takes at least this much.
+const SMALLEST_LIMIT: ByteSize = ByteSize(64 << 10);
+
+/// Resolves what was read. Problems found before are passed on with those found here.
+pub(super) fn resolve(checked: Checked, variables: &BTreeMap<String, String>) -> Result<Config, Vec<Problem>> {
+    let Checked { json, spots, problems } = checked;
+    let mut judge = Judge { spots, problems, warnings: Vec::new() };
+    let raw: RawConfig = match serde_json::from_value(json) {
+        Ok(raw) => raw,
+        Err(error) => {
+            judge.problems.push(Problem::new(&Place::Unset, "", format!("cannot be read: {error}")));
+            return Err(judge.problems);
+        }
+    };
+    let hostname = judge.hostname(&raw);
+    judge.smtp(&raw.smtp, raw.http.bind.0);
+    judge.tls(&raw);
+    judge.delivery(&raw.delivery);
+    let key = raw.secrets.master_key.as_ref().and_then(|reference| judge.master_key(&reference.0, variables));
+    match hostname {
+        Some(hostname) if judge.problems.is_empty() => {
+            let mut config = settle(raw, hostname, key);
+            config.warnings = judge.warnings;
+            Ok(config)
+        }
+        _ => Err(judge.problems),
+    }
+}
+
+/// Applies the defaults that depend on other keys. `key` is the master key, if the configuration
+/// names one.
+pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 32]>>) -> Config {
+    let data_dir = raw.server.data_dir;
+    let in_data_dir = |path: Option<PathBuf>, name: &str| path.unwrap_or_else(|| data_dir.join(name));
+    Config {
+        smtp: SmtpSettings {
+            listeners: raw.smtp.listeners.iter().map(|raw| Listener::new(raw.bind.0, raw.kind)).collect(),
+            max_message_size: raw.smtp.max_message_size.0,
+            max_recipients: raw.smtp.max_recipients,
+            max_sessions: raw.smtp.max_sessions,
+            idle_timeout: raw.smtp.idle_timeout.0,
+        },
+        tls: raw.tls.cert.zip(raw.tls.key).map(|(cert, key)| TlsFiles { cert, key }),
+        http: HttpSettings { bind: raw.http.bind.0 },
+        database: match raw.database.backend {
+            RawDatabaseBackend::Sqlite => {
+                DatabaseSettings::Sqlite { path: in_data_dir(raw.database.path, "mairust.db") }
+            }
+        },
+        storage: match raw.storage.backend {
+            RawStorageBackend::Fs => {
+                StorageSettings::Fs { base_path: in_data_dir(raw.storage.options.base_path, "mail") }
+            }
+        },
+        master_key: key.map_or_else(|| MasterKey::KeptIn(data_dir.join("master.key")), MasterKey::Given),
+        delivery: settle_delivery(raw.delivery),
+        log: LogSettings { format: raw.log.format, level: raw.log.level },
+        drain: raw.shutdown.drain.0,
+        warnings: Vec::new(),
+        server: ServerSettings { hostname, data_dir },
+    }
+}
+
+fn settle_delivery(raw: RawDelivery) -> DeliverySettings {
+    DeliverySettings {
+        relay: raw.relay.map(|relay| relay.0),
+        mx_port: raw.mx_port,
+        dns_servers: raw.dns_servers.into_iter().map(|server| server.0).collect(),
+        workers: raw.workers,
+        retry_first: raw.retry_first.0,
+        retry_max: raw.retry_max.0,
+        give_up_after: raw.give_up_after.0,
+        lease: raw.lease.0,
+        connect_timeout: raw.connect_timeout.0,
+    }
+}
+
+struct Judge {
+    spots: HashMap<String, Spot>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Judge {
+    fn hostname(&mut self, raw: &RawConfig) -> Option<Domain> {
+        let Some(hostname) = &raw.server.hostname else {
+            let advice = "write the public name of this server, for example mail.example.com";
+            self.report("server.hostname", "this key is missing", advice);
+            return None;
+        };
+        if hostname.0.as_str().parse::<IpAddr>().is_ok() {
+            self.report("server.hostname", "an IP address is no host name", "write for example mail.example.com");
+        }
+        Some(hostname.0.clone())
+    }
+
+    fn smtp(&mut self, smtp: &RawSmtp, http: SocketAddr) {
+        if smtp.max_message_size.0 < SMALLEST_LIMIT {
+            self.report("smtp.max_message_size", "this is less than RFC 5321 allows", "write at least 64KiB");
+        }
+        self.at_least("smtp.idle_timeout", smtp.idle_timeout.0, Duration::from_secs(1));
+        if smtp.listeners.is_empty() {
+            let advice = "write at least one entry, or remove the key to get the default";
+            self.report("smtp.listeners", "no mail can come in without a listener", advice);
+        }
+        let mut taken = vec![("http.bind".to_owned(), http)];
+        for (index, listener) in smtp.listeners.iter().enumerate() {
+            let path = format!("smtp.listeners[{index}].bind");
+            let bind = listener.bind.0;
+            let other = taken.iter().find(|(_, address)| *address == bind && bind.port() != 0);
+            if let Some((other, _)) = other {
+                // The default of `http.bind` has no spot: its own name is what the operator knows.
+                let other = self.spots.get(other).map_or(other.clone(), |spot| spot.path.clone());
+                self.report(&path, &format!("{bind} belongs to {other} already"), "write another address or port");
+            }
+            taken.push((path, bind));
+        }
+    }
+
+    fn tls(&mut self, raw: &RawConfig) {
+        let missing = match (&raw.tls.cert, &raw.tls.key) {
+            (Some(_), None) => "tls.key",
+            (None, Some(_)) => "tls.cert",
+            _ => return,
+        };
+        let advice = "write both cert and key, or neither";
+        self.report(missing, "this key is missing", advice);
+    }
+
+    fn delivery(&mut self, delivery: &RawDelivery) {
+        let second = Duration::from_secs(1);
+        self.at_least("delivery.retry_first", delivery.retry_first.0, second);
+        self.at_least("delivery.retry_max", delivery.retry_max.0, second);
+        self.at_least("delivery.give_up_after", delivery.give_up_after.0, second);
+        self.at_least("delivery.lease", delivery.lease.0, second);
+        self.at_least("delivery.connect_timeout", delivery.connect_timeout.0, Duration::from_millis(1));
+        if delivery.retry_max.0 < delivery.retry_first.0 && !self.already_wrong("delivery.retry_max") {
+            let message = "this is more than delivery.retry_max";
+            self.report("delivery.retry_first", message, "write the same or a shorter time");
+        }
+        for (index, server) in delivery.dns_servers.iter().enumerate() {
+            if server.0.port() == 0 {
+                let path = format!("delivery.dns_servers[{index}]");
+                self.report(&path, "no server listens at port 0", "DNS has port 53");
+            }
+        }
+    }
+
+    fn master_key(&mut self, reference: &SecretRef, variables: &BTreeMap<String, String>) -> Option<Secret<[u8; 32]>> {
+        const PATH: &str = "secrets.master_key";
+        let fetched = reference.fetch(variables);
+        if let (Ok(_), SecretRef::File(file)) = (&fetched, reference)
+            && is_world_readable(file)
+        {
+            let (path, place) = self.locate(PATH);
+            let problem = Problem::new(&place, &path, format!("everybody may read {}", file.display()));
+            self.warnings.push(problem.with_advice(format!("run chmod 600 {}", file.display())));
+        }
+        match fetched.and_then(|text| decode_master_key(text.expose())) {
+            Ok(key) => Some(key),
+            Err(SecretError::Unreadable { file, source }) => {
+                let message = format!("cannot read {}: {source}", file.display());
+                self.report(PATH, &message, "write file: and the path of a file that this user may read");
+                None
+            }
+            Err(error) => {
+                self.report(PATH, &error.to_string(), "");
+                None
+            }
+        }
+    }
+
+    fn at_least(&mut self, path: &str, value: Duration, least: Duration) {
+        if value < least {
+            let advice = format!("write at least {}", mairust_core::render_duration(least));
+            self.report(path, "this time is too short", &advice);
+        }
+    }
+
+    /// Reports, unless the value has been found wrong before and its default was judged.
+    fn report(&mut self, path: &str, message: &str, advice: &str) {
+        let (written, place) = self.locate(path);
+        if !self.already_wrong(&written) {
+            self.problems.push(Problem::new(&place, &written, message).with_advice(advice));
+        }
+    }
+
+    fn already_wrong(&self, path: &str) -> bool {
+        let within = |inner: &str, outer: &str| {
+            inner
+                .strip_prefix(outer)
+                .is_some_and(|rest| outer.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        // A variable that fits nowhere has no path, and says nothing about any other key.
+        let ours =
+            |problem: &&Problem| !(problem.path.is_empty() && matches!(problem.place, Place::Environment { .. }));
+        self.problems.iter().filter(ours).any(|problem| within(path, &problem.path) || within(&problem.path, path))
+    }
+
+    /// The path and place of a key as it was written; the place of the section for a missing one.
+    fn locate(&self, path: &str) -> (String, Place) {
+        if let Some(spot) = self.spots.get(path) {
+            return (spot.path.clone(), spot.place.clone());
+        }
+        let mut outer = path;
+        while let Some(end) = outer.rfind(['.', '[']) {
+            outer = &outer[..end];
+            if let Some(spot) = self.spots.get(outer) {
+                return (path.to_owned(), spot.place.clone());
+            }
+        }
+        let place = self.spots.get("").map_or(Place::Unset, |root| root.place.clone());
+        (path.to_owned(), place)
+    }
+}

@@ -1,0 +1,260 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use mairust_core::{ByteSize, Domain};
+
+use super::*;
+
+/// Loads a text as `mairust.yaml`.
+fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mairust.yaml");
+    std::fs::write(&file, text).unwrap();
+    let prefix = format!("{}/", folder.path().display());
+    load(Some(&file), environment.iter().copied())
+        .map_err(|errors| errors.to_string().lines().map(|line| line.replace(&prefix, "")).collect())
+}
+
+fn problems(text: &str, environment: &[(&str, &str)]) -> Vec<String> {
+    load_text(text, environment).unwrap_err()
+}
+
+const HOST: &str = "server: { hostname: mx.example.com }\n";
+
+#[test]
+fn defaults_follow_the_data_folder() {
+    let config = load_text("server: { hostname: MX.example.com, data_dir: /data }", &[]).unwrap();
+    assert_eq!(config.server.hostname, Domain::parse("mx.example.com").unwrap());
+    assert_eq!(config.database, DatabaseSettings::Sqlite { path: "/data/mairust.db".into() });
+    assert_eq!(config.storage, StorageSettings::Fs { base_path: "/data/mail".into() });
+    assert_eq!(config.master_key, MasterKey::KeptIn("/data/master.key".into()));
+    assert_eq!(config.smtp.max_message_size, ByteSize(25 << 20));
+    assert_eq!(config.smtp.listeners.len(), 3);
+    assert_eq!(config.delivery.give_up_after, Duration::from_secs(5 * 86_400));
+    assert_eq!((config.tls, config.delivery.relay), (None, None));
+}
+
+#[test]
+fn every_key_arrives() {
+    let text = r#"
+server: { hostname: mx.example.com, data_dir: /data }
+smtp:
+  listeners: [{ bind: "[::]:2525", kind: submissions }]
+  max_message_size: 1GiB
+  max_recipients: 7
+  max_sessions: 8
+  idle_timeout: 9s
+tls: { cert: /c, key: /k }
+http: { bind: "[::1]:81" }
+database: { backend: sqlite, path: /db }
+storage: { backend: fs, options: { base_path: /mail } }
+delivery: { relay: "[::1]:26", mx_port: 2525, dns_servers: ["127.0.0.1:5353"], workers: 3, retry_first: 1m,
+  retry_max: 2m, give_up_after: 3d, lease: 4s, connect_timeout: 5s }
+log: { format: text, level: debug }
+shutdown: { drain: 0s }
+"#;
+    let config = load_text(text, &[]).unwrap();
+    let smtp = &config.smtp;
+    assert_eq!(smtp.listeners, [Listener::new("[::]:2525".parse().unwrap(), ListenerKind::Submissions)]);
+    assert_eq!((smtp.max_message_size, smtp.max_recipients, smtp.max_sessions), (ByteSize(1 << 30), 7, 8));
+    assert_eq!(smtp.idle_timeout, Duration::from_secs(9));
+    assert_eq!(config.tls, Some(TlsFiles { cert: "/c".into(), key: "/k".into() }));
+    assert_eq!(config.http.bind, "[::1]:81".parse().unwrap());
+    assert_eq!(config.database, DatabaseSettings::Sqlite { path: "/db".into() });
+    assert_eq!(config.storage, StorageSettings::Fs { base_path: "/mail".into() });
+    let delivery = &config.delivery;
+    assert_eq!(delivery.relay, Some(Relay { host: "::1".to_owned(), port: 26 }));
+    assert_eq!((delivery.mx_port, delivery.workers), (2525, 3));
+    assert_eq!(delivery.dns_servers, ["127.0.0.1:5353".parse().unwrap()]);
+    let times = [delivery.retry_first, delivery.retry_max, delivery.give_up_after, delivery.lease];
+    assert_eq!(times.map(|time| time.as_secs()), [60, 120, 259_200, 4]);
+    assert_eq!(delivery.connect_timeout, Duration::from_secs(5));
+    assert_eq!((config.log.format, config.log.level), (LogFormat::Text, LogLevel::Debug));
+    assert_eq!(config.drain, Duration::ZERO);
+}
+
+#[test]
+fn all_problems_come_at_once_with_their_places() {
+    let text = r#"server:
+  hostnme: mx.example.com
+smtp:
+  listeners:
+    - { bind: localhost, kind: mx }
+    - { bind: "127.0.0.1:25", kind: mta }
+    - { bind: "127.0.0.1:26", kind: mx }
+    - { bind: "127.0.0.1:26", kind: mx }
+    - { kind: mx }
+  max_message_size: 25MB
+  max_recipients: "5"
+  max_sessions: 0
+  idle_timeout: [5m]
+tls: { cert: /c.pem }
+http: 8080
+delivery: { mx_port: 65536, lease: 0s, retry_first: 5h, relay: smtp.example.com }
+log: { level: infos, level: warn }
+shutdwn: {}
+"#;
+    assert_eq!(
+        problems(text, &[]),
+        [
+            "mairust.yaml:2:3: server.hostnme: no key has this name; did you mean hostname?",
+            "mairust.yaml:2:3: server.hostname: this key is missing; write the public name of this server, for example mail.example.com",
+            "mairust.yaml:5:15: smtp.listeners[0].bind: this value does not fit here; write an IP address and a port, for example 0.0.0.0:25 or \"[::]:25\"",
+            "mairust.yaml:6:37: smtp.listeners[1].kind: this value does not fit here; write one of: mx, submission, submissions",
+            "mairust.yaml:8:15: smtp.listeners[3].bind: 127.0.0.1:26 belongs to smtp.listeners[2].bind already; write another address or port",
+            "mairust.yaml:9:7: smtp.listeners[4].bind: this key is missing",
+            "mairust.yaml:10:21: smtp.max_message_size: this value does not fit here; write a number with KiB, MiB or GiB, for example 25MiB",
+            "mairust.yaml:11:19: smtp.max_recipients: this value does not fit here; write a whole number from 1 to 4294967295, without quotes",
+            "mairust.yaml:12:17: smtp.max_sessions: this value does not fit here; write a whole number from 1 to 4294967295, without quotes",
+            "mairust.yaml:13:17: smtp.idle_timeout: a list does not fit here; write one value",
+            "mairust.yaml:14:6: tls.key: this key is missing; write both cert and key, or neither",
+            "mairust.yaml:15:7: http: this value does not fit here; write keys with values: bind",
+            "mairust.yaml:16:22: delivery.mx_port: this value does not fit here; write a whole number from 1 to 65535, without quotes",
+            "mairust.yaml:16:36: delivery.lease: this time is too short; write at least 1s",
+            "mairust.yaml:16:53: delivery.retry_first: this is more than delivery.retry_max; write the same or a shorter time",
+            "mairust.yaml:16:64: delivery.relay: this value does not fit here; write a host and a port, for example smtp.example.com:587 or \"[::1]:25\"",
+            "mairust.yaml:17:15: log.level: this value does not fit here; write one of: error, warn, info, debug, trace; did you mean info?",
+            "mairust.yaml:17:22: log.level: this key stands in line 17, column 8 already; remove one of them",
+            "mairust.yaml:18:1: shutdwn: no key has this name; did you mean shutdown?",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_is_no_yaml_has_one_problem() {
+    let found = problems("server: { hostname: a\nsmtp: 1\n", &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("mairust.yaml:2:") && found[0].contains("not YAML"), "{found:?}");
+    let found = problems("[1]", &[]);
+    assert!(found.len() == 1 && found[0].starts_with("mairust.yaml:1:1: a list does not fit here"), "{found:?}");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("none.yaml");
+    let error = load(Some(&missing), [("", ""); 0]).unwrap_err().to_string();
+    assert!(error.contains("none.yaml"), "{error}");
+    let file = folder.path().join("latin1.yaml");
+    std::fs::write(&file, b"# \xc3\xbc\nlog: \xfc\n").unwrap();
+    let error = load(Some(&file), [("", ""); 0]).unwrap_err().to_string();
+    assert!(error.contains("latin1.yaml:2:6: this byte is not UTF-8"), "{error}");
+}
+
+#[test]
+fn empty_keys_and_listener_lists() {
+    let config = load_text(&format!("{HOST}smtp:\nlog: {{ level: ~ }}\n"), &[]).unwrap();
+    assert_eq!(config.log.level, LogLevel::Info);
+    assert_eq!(
+        problems(&format!("{HOST}smtp: {{ listeners: [] }}"), &[]),
+        [
+            "mairust.yaml:2:20: smtp.listeners: no mail can come in without a listener; write at least one entry, or remove the key to get the default"
+        ]
+    );
+    let text = format!("{HOST}smtp: {{ listeners: [{{ bind: \"127.0.0.1:8080\", kind: mx }}] }}");
+    let found = problems(&text, &[]);
+    assert!(found.len() == 1 && found[0].contains("127.0.0.1:8080 belongs to http.bind already"), "{found:?}");
+    let text =
+        format!("{HOST}smtp: {{ listeners: [{{ bind: \"[::]:0\", kind: mx }}, {{ bind: \"[::]:0\", kind: mx }}] }}");
+    assert_eq!(load_text(&text, &[]).unwrap().smtp.listeners.len(), 2);
+}
+
+#[test]
+fn a_server_has_a_name_and_not_an_address() {
+    for name in ["192.0.2.1", "\"[192.0.2.1]\"", "a b", "-a"] {
+        let found = problems(&format!("server: {{ hostname: {name} }}"), &[]);
+        assert!(found.len() == 1 && found[0].starts_with("mairust.yaml:1:21: server.hostname: "), "{found:?}");
+    }
+    assert!(problems("", &[])[0].starts_with("mairust.yaml:1:1: server.hostname: this key is missing"));
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let environment = [
+        ("MAIRUST__SMTP__MAX_RECIPIENTS", "5"),
+        ("MAIRUST__HTTP__BIND", "[::1]:9"),
+        ("MAIRUST__STORAGE__OPTIONS__BASE_PATH", "/elsewhere"),
+        ("MAIRUST__LOG__LEVEL", ""),
+        ("MAIRUST_OTHER", "x"),
+    ];
+    let text = format!("{HOST}smtp: {{ max_recipients: 3 }}\nstorage:\nlog: {{ level: debug }}\n");
+    let config = load_text(&text, &environment).unwrap();
+    assert_eq!(config.smtp.max_recipients, 5);
+    assert_eq!(config.http.bind, "[::1]:9".parse().unwrap());
+    assert_eq!(config.storage, StorageSettings::Fs { base_path: "/elsewhere".into() });
+    assert_eq!(config.log.level, LogLevel::Info);
+    let alone = load(None, [("MAIRUST__SERVER__HOSTNAME", "mx.example.com")]).unwrap();
+    assert_eq!(alone.server.data_dir, PathBuf::from("/var/lib/mairust"));
+}
+
+#[test]
+fn wrong_variables_are_problems() {
+    let environment = [
+        ("MAIRUST__LOG__LEVEL", "loud"),
+        ("MAIRUST__SERVER", "x"),
+        ("MAIRUST__SERVER__HOSTNAM", "x"),
+        ("MAIRUST__SMTP__LISTENERS", "x"),
+        ("MAIRUST__", "x"),
+    ];
+    assert_eq!(
+        problems(HOST, &environment),
+        [
+            "environment variable MAIRUST__: no key has this name; write MAIRUST__SECTION__KEY, for example MAIRUST__SERVER__HOSTNAME",
+            "environment variable MAIRUST__SERVER: server: this is a section; write MAIRUST__SERVER__KEY=value for one of its keys",
+            "environment variable MAIRUST__SERVER__HOSTNAM: no key has this name; did you mean MAIRUST__SERVER__HOSTNAME?",
+            "environment variable MAIRUST__SMTP__LISTENERS: smtp.listeners: a list can be written in the file only",
+            "environment variable MAIRUST__LOG__LEVEL: log.level: this value does not fit here; write one of: error, warn, info, debug, trace",
+        ]
+    );
+}
+
+#[test]
+fn the_master_key_comes_from_wherever_it_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = base64::engine::general_purpose::STANDARD.encode([9; 32]);
+    let file = folder.path().join("key");
+    std::fs::write(&file, format!("{text}\n")).unwrap();
+    for (reference, name, value) in [
+        (format!("file:{}", file.display()), "UNUSED", ""),
+        ("env:THE_KEY".to_owned(), "THE_KEY", text.as_str()),
+        (text.clone(), "UNUSED", ""),
+    ] {
+        let yaml = format!("{HOST}secrets: {{ master_key: \"{reference}\" }}");
+        let config = load_text(&yaml, &[(name, value)]).unwrap();
+        let MasterKey::Given(key) = &config.master_key else { panic!("{:?}", config.master_key) };
+        assert_eq!(key.expose(), &[9; 32]);
+        assert!(!format!("{config:?}").contains(&text));
+    }
+}
+
+#[test]
+fn secrets_never_stand_in_a_problem() {
+    let secret = "this-is-long-enough-but-it-is-no-base64-key";
+    for value in [secret, "short-secret", "[short-secret]", "{ a: short-secret }", "'short-secret"] {
+        let found = problems(&format!("{HOST}secrets: {{ master_key: {value} }}"), &[]).join("\n");
+        assert!(!found.contains("secret-") && !found.contains("-secret") && !found.contains("long-enough"), "{found}");
+        let found = problems(HOST, &[("MAIRUST__SECRETS__MASTER_KEY", value)]).join("\n");
+        assert!(!found.contains("-secret") && !found.contains("long-enough"), "{found}");
+    }
+    let found = problems(&format!("{HOST}secrets: {{ master_key: file:/does/not/exist }}"), &[]);
+    assert!(found[0].starts_with("mairust.yaml:2:24: secrets.master_key: cannot read /does/not/exist"), "{found:?}");
+    let found = problems(&format!("{HOST}secrets: {{ master_key: env:NOT_SET }}"), &[]);
+    assert!(found[0].contains("the environment variable NOT_SET is not set"), "{found:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_that_everybody_may_read_is_a_warning() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, base64::engine::general_purpose::STANDARD.encode([9; 32])).unwrap();
+    let yaml = format!("{HOST}secrets: {{ master_key: 'file:{}' }}", file.display());
+    for (mode, warnings) in [(0o644, 1), (0o600, 0)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let config = load_text(&yaml, &[]).unwrap();
+        assert_eq!(config.warnings.len(), warnings, "{:?}", config.warnings);
+        assert!(config.warnings.iter().all(|warning| warning.path == "secrets.master_key"));
+    }
+}

@@ -1,0 +1,204 @@
+//! Values that are written as text: sizes, durations, addresses, host names.
+//!
+//! Each form is known to serde, to the JSON schema (as its `format`) and to the loader by one
+//! implementation of [`TextForm`].
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mairust_core::{ByteSize, Domain, parse_duration, render_duration};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::model::Relay;
+use super::secret::SecretRef;
+
+/// A value with a text form.
+pub(super) trait TextForm: Sized {
+    /// The `format` in the JSON schema. Own names, so that no validator takes them for others.
+    const FORMAT: &'static str;
+    /// A regular expression for editors; the loader does not use it.
+    const PATTERN: &'static str;
+
+    /// Reads the text form.
+    ///
+    /// # Errors
+    /// What a right text looks like.
+    fn read(text: &str) -> Result<Self, String>;
+
+    /// Writes the text form.
+    fn write(&self) -> String;
+}
+
+/// A value that is a string in YAML.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Text<T>(pub(super) T);
+
+pub(super) type SizeText = Text<ByteSize>;
+pub(super) type DurationText = Text<Duration>;
+pub(super) type AddressText = Text<SocketAddr>;
+pub(super) type HostText = Text<Domain>;
+pub(super) type RelayText = Text<Relay>;
+pub(super) type SecretText = Text<SecretRef>;
+
+/// Checks a text against the form with this `format`; a text of no known form is right.
+///
+/// # Errors
+/// What a right text looks like, without repeating the text.
+pub(super) fn check_form(format: &str, text: &str) -> Result<(), String> {
+    match format {
+        ByteSize::FORMAT => ByteSize::read(text).map(drop),
+        Domain::FORMAT => Domain::read(text).map(drop),
+        Duration::FORMAT => Duration::read(text).map(drop),
+        Relay::FORMAT => Relay::read(text).map(drop),
+        SecretRef::FORMAT => SecretRef::read(text).map(drop),
+        SocketAddr::FORMAT => SocketAddr::read(text).map(drop),
+        _ => Ok(()),
+    }
+}
+
+impl<T: TextForm> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.write())
+    }
+}
+
+impl<'de, T: TextForm> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        T::read(&text).map(Text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<T: TextForm> JsonSchema for Text<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::FORMAT.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": T::FORMAT, "pattern": T::PATTERN })
+    }
+}
+
+impl TextForm for ByteSize {
+    const FORMAT: &'static str = "mairust-size";
+    const PATTERN: &'static str = "^[0-9]+ ?(B|KiB|MiB|GiB)?$";
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "write a number with KiB, MiB or GiB, for example 25MiB".to_owned())
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl TextForm for Duration {
+    const FORMAT: &'static str = "mairust-duration";
+    const PATTERN: &'static str = "^[0-9]+ ?(ms|s|m|h|d)$";
+
+    fn read(text: &str) -> Result<Self, String> {
+        parse_duration(text).map_err(|_| "write a number with ms, s, m, h or d, for example 30s".to_owned())
+    }
+
+    fn write(&self) -> String {
+        render_duration(*self)
+    }
+}
+
+impl TextForm for SocketAddr {
+    const FORMAT: &'static str = "mairust-address";
+    const PATTERN: &'static str = "^.+:[0-9]{1,5}$";
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "write an IP address and a port, for example 0.0.0.0:25 or \"[::]:25\"".to_owned())
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl TextForm for Domain {
+    const FORMAT: &'static str = "mairust-host";
+    const PATTERN: &'static str = "^[A-Za-z0-9._-]+$";
+
+    fn read(text: &str) -> Result<Self, String> {
+        match Self::parse(text) {
+            Ok(domain) if !domain.is_literal() => Ok(domain),
+            _ => Err("write a host name, for example mail.example.com".to_owned()),
+        }
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl TextForm for Relay {
+    const FORMAT: &'static str = "mairust-host-port";
+    const PATTERN: &'static str = "^.+:[0-9]{1,5}$";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let advice = || "write a host and a port, for example smtp.example.com:587 or \"[::1]:25\"".to_owned();
+        let (host, port) = text.rsplit_once(':').ok_or_else(advice)?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(advice)?;
+        let bracketed = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+        let host = match bracketed {
+            Some(inner) => inner.parse::<std::net::Ipv6Addr>().map_err(|_| advice())?.to_string(),
+            None => Domain::read(host).map_err(|_| advice())?.to_string(),
+        };
+        Ok(Self { host, port })
+    }
+
+    fn write(&self) -> String {
+        if self.host.contains(':') {
+            return format!("[{}]:{}", self.host, self.port);
+        }
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+impl std::str::FromStr for Relay {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::read(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relays_read_back() {
+        for text in ["smtp.example.com:587", "127.0.0.1:25", "[::1]:2525"] {
+            assert_eq!(Relay::read(text).unwrap().write(), text);
+        }
+        for text in ["", "host", "host:", "host:0", "host:65536", ":25", "::1:25", "[::1:25", "[x]:25", "a b:25"] {
+            assert!(Relay::read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_form_is_checked_by_its_name() {
+        for (format, right, wrong) in [
+            (ByteSize::FORMAT, "25MiB", "25MB"),
+            (Domain::FORMAT, "mx.example.com", "[127.0.0.1]"),
+            (Duration::FORMAT, "5m", "5"),
+            (Relay::FORMAT, "a:25", "a"),
+            (SecretRef::FORMAT, "env:KEY", "short"),
+            (SocketAddr::FORMAT, "[::]:25", "25"),
+        ] {
+            assert_eq!(check_form(format, right), Ok(()), "{format}");
+            assert!(check_form(format, wrong).is_err(), "{format}");
+        }
+    }
+}

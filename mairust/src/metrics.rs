@@ -1,0 +1,248 @@
+//! What the server counts. One registry for each server: two in one process do not mix.
+//!
+//! All names and their help texts stand in [`Metrics::new`]; `docs/metrics.md` is made from them.
+
+use std::fmt;
+use std::time::Duration;
+
+use mairust_hooks::{HookPoint, HookRun, RunOutcome};
+use mairust_http::MetricsSource;
+use mairust_smtp::server::{Observer, Service};
+use mairust_store::{AttemptOutcome, QueueStats};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+
+type Labels = Vec<(&'static str, String)>;
+type Counters = Family<Labels, Counter>;
+type Gauges = Family<Labels, Gauge>;
+type Histograms = Family<Labels, Histogram>;
+
+/// Upper bounds of the latency histograms, in seconds.
+const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// The counters of one server.
+pub struct Metrics {
+    registry: Registry,
+    rows: Vec<(&'static str, &'static str, &'static str)>,
+    sessions: Gauges,
+    sessions_total: Counters,
+    sessions_refused: Counters,
+    replies: Counters,
+    messages: Counters,
+    end_of_data: Histograms,
+    hook_calls: Counters,
+    hook_seconds: Histograms,
+    deliveries: Counters,
+    jobs: Gauges,
+    leases_lost: Counter,
+}
+
+impl Metrics {
+    /// Counters at zero.
+    pub fn new() -> Self {
+        let mut table = Table::default();
+        let counters = Counters::default;
+        Self {
+            sessions: table.add("smtp_sessions", "gauge", "SMTP sessions open now, by service", Gauges::default()),
+            sessions_total: table.add(
+                "smtp_sessions_opened",
+                "counter",
+                "SMTP sessions opened, by service",
+                counters(),
+            ),
+            sessions_refused: table.add(
+                "smtp_sessions_refused",
+                "counter",
+                "Clients sent away because there were too many sessions, by service",
+                counters(),
+            ),
+            replies: table.add("smtp_replies", "counter", "SMTP replies sent, by service and code", counters()),
+            messages: table.add(
+                "smtp_messages",
+                "counter",
+                "Messages that came to their end, by service and reply code",
+                counters(),
+            ),
+            end_of_data: table.add(
+                "smtp_end_of_data_seconds",
+                "histogram",
+                "Time from the final dot to the reply, by service",
+                histograms(),
+            ),
+            hook_calls: table.add("hook_calls", "counter", "Calls of hooks, by point, hook and outcome", counters()),
+            hook_seconds: table.add("hook_seconds", "histogram", "Time of pre_receive hooks, by hook", histograms()),
+            deliveries: table.add(
+                "delivery_attempts",
+                "counter",
+                "Delivery attempts for one recipient, by outcome",
+                counters(),
+            ),
+            jobs: table.add("queue_jobs", "gauge", "Jobs in the queue, by state", Gauges::default()),
+            leases_lost: table.add(
+                "queue_leases_lost",
+                "counter",
+                "Leases that ended while their job was being done",
+                Counter::default(),
+            ),
+            registry: table.registry,
+            rows: table.rows,
+        }
+    }
+
+    /// The state of all counters in the OpenMetrics text format.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    pub(crate) fn hook_called(&self, point: HookPoint, run: &HookRun) {
+        let outcome = match run.outcome {
+            RunOutcome::Budget => "budget",
+            RunOutcome::Done(verdict) => verdict,
+            RunOutcome::Failed(_) => "failed",
+            RunOutcome::Timeout => "timeout",
+        };
+        self.count_hook(point, &run.hook, outcome);
+        self.hook_seconds.get_or_create(&vec![("hook", run.hook.clone())]).observe(run.duration.as_secs_f64());
+    }
+
+    pub(crate) fn post_receive_called(&self, hook: &str, done: bool) {
+        self.count_hook(HookPoint::PostReceive, hook, if done { "done" } else { "failed" });
+    }
+
+    pub(crate) fn delivery_attempted(&self, outcome: AttemptOutcome) {
+        self.deliveries.get_or_create(&vec![("outcome", outcome.as_str().to_owned())]).inc();
+    }
+
+    pub(crate) fn lease_lost(&self) {
+        self.leases_lost.inc();
+    }
+
+    pub(crate) fn queue_is(&self, stats: &QueueStats) {
+        for (state, count) in
+            [("ready", stats.ready), ("waiting", stats.waiting), ("leased", stats.leased), ("buried", stats.buried)]
+        {
+            self.jobs.get_or_create(&vec![("state", state.to_owned())]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn count_hook(&self, point: HookPoint, hook: &str, outcome: &str) {
+        let labels =
+            vec![("point", point.as_str().to_owned()), ("hook", hook.to_owned()), ("outcome", outcome.to_owned())];
+        self.hook_calls.get_or_create(&labels).inc();
+    }
+}
+
+impl Observer for Metrics {
+    fn session_opened(&self, service: Service) {
+        self.sessions.get_or_create(&labels(service)).inc();
+        self.sessions_total.get_or_create(&labels(service)).inc();
+    }
+
+    fn session_closed(&self, service: Service) {
+        self.sessions.get_or_create(&labels(service)).dec();
+    }
+
+    fn session_refused(&self, service: Service) {
+        self.sessions_refused.get_or_create(&labels(service)).inc();
+    }
+
+    fn reply(&self, service: Service, code: u16) {
+        self.replies.get_or_create(&with_code(service, code)).inc();
+    }
+
+    fn message(&self, service: Service, code: u16, took: Duration) {
+        self.messages.get_or_create(&with_code(service, code)).inc();
+        self.end_of_data.get_or_create(&labels(service)).observe(took.as_secs_f64());
+    }
+}
+
+impl MetricsSource for Metrics {
+    fn render(&self) -> String {
+        Self::render(self)
+    }
+}
+
+fn labels(service: Service) -> Labels {
+    let name = match service {
+        Service::Mx => "mx",
+        Service::Submission => "submission",
+        Service::Submissions => "submissions",
+    };
+    vec![("service", name.to_owned())]
+}
+
+fn with_code(service: Service, code: u16) -> Labels {
+    let mut labels = labels(service);
+    labels.push(("code", code.to_string()));
+    labels
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Metrics with their names and meanings.
+struct Table {
+    registry: Registry,
+    /// Name, type, meaning.
+    rows: Vec<(&'static str, &'static str, &'static str)>,
+}
+
+impl Table {
+    fn add<M: Metric + Clone>(&mut self, name: &'static str, kind: &'static str, help: &'static str, metric: M) -> M {
+        self.registry.register(name, help, metric.clone());
+        self.rows.push((name, kind, help));
+        metric
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { registry: Registry::with_prefix("mairust"), rows: Vec::new() }
+    }
+}
+
+fn histograms() -> Histograms {
+    Histograms::new_with_constructor(|| Histogram::new(SECONDS))
+}
+
+/// What the metrics are called and mean, as Markdown.
+pub fn reference_markdown() -> String {
+    let mut text = String::from(
+        "# Metrics\n\nServed at `GET /metrics` to API keys with the scope `metrics:read`. \
+         Times are in seconds.\n\n| name | type | meaning |\n|---|---|---|\n",
+    );
+    for (name, kind, help) in Metrics::new().rows {
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        text.push_str(&format!("| `mairust_{name}{suffix}` | {kind} | {help} |\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_lists_every_metric() {
+        let text = reference_markdown();
+        for name in ["smtp_messages_total", "hook_calls_total", "queue_jobs", "hook_seconds"] {
+            assert!(text.contains(&format!("| `mairust_{name}` |")), "{name} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! First stage: what the message says about itself.
+
+use std::sync::Arc;
+
+use mairust_core::{Body, Content, Envelope, Origin, Rejection};
+use mairust_smtp::server::{Received, SessionInfo};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::recipient::Destination;
+
+/// A message with its content parsed.
+#[derive(Debug)]
+pub(crate) struct Inspected {
+    pub(crate) envelope: Envelope,
+    pub(crate) destinations: Vec<Destination>,
+    pub(crate) origin: Origin,
+    pub(crate) protocol: &'static str,
+    pub(crate) body: Body,
+    pub(crate) content: Content,
+}
+
+/// Bounds how many bytes of messages are in memory for parsing at a time, over all sessions.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    /// One permit is one KiB.
+    kibibytes: Arc<Semaphore>,
+    total: u32,
+}
+
+impl Memory {
+    /// Room for this many KiB.
+    pub(crate) fn new(kibibytes: u32) -> Self {
+        Self { kibibytes: Arc::new(Semaphore::new(kibibytes as usize)), total: kibibytes }
+    }
+
+    /// Waits until a message of this size may be read into memory. A message larger than the
+    /// whole room takes all of it.
+    pub(crate) async fn take(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        let wanted = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.total);
+        // The semaphore is never closed, so this waits and does not fail.
+        self.kibibytes.acquire_many(wanted).await.ok()
+    }
+}
+
+impl Inspected {
+    /// How many servers the message went through already.
+    pub(crate) fn hops(&self) -> usize {
+        self.content.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("received")).count()
+    }
+}
+
+/// Parses the message, off the async threads when it is large.
+pub(crate) async fn inspect(session: &SessionInfo, message: Received, memory: &Memory) -> Result<Inspected, Rejection> {
+    let destinations = super::destinations(&message)?;
+    let _room = memory.take(message.body.len()).await;
+    let content = parse(message.body.clone()).await?;
+    Ok(Inspected {
+        envelope: Envelope {
+            sender: message.sender,
+            recipients: destinations.iter().map(|to| to.address().clone()).collect(),
+        },
+        destinations,
+        protocol: super::trace::smtp_protocol(&session.origin, session.extended),
+        origin: session.origin.clone(),
+        body: message.body,
+        content,
+    })
+}
+
+/// Reads and parses a body.
+pub(crate) async fn parse(body: Body) -> Result<Content, Rejection> {
+    /// Up to this size parsing takes less time than handing it to another thread.
+    const INLINE: usize = 16 << 10;
+    if let Some(bytes) = body.in_memory().filter(|bytes| bytes.len() <= INLINE) {
+        return Ok(Content::parse(bytes));
+    }
+    tokio::task::spawn_blocking(move || body.read_all().map(|bytes| Content::parse(&bytes)))
+        .await
+        .map_err(Rejection::unavailable)?
+        .map_err(|error| Rejection::unavailable(format_args!("the spooled message can't be read: {error}")))
+}

@@ -1,0 +1,300 @@
+//! A server that runs: its listeners, its workers, and how they end.
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mairust_core::{Clock, Domain};
+use mairust_hooks::HookRunner;
+use mairust_http::{ApiState, MasterKey};
+use mairust_smtp::client::Client;
+use mairust_smtp::server::{ServerConfig, Service};
+use mairust_store::StorageBackend;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::builder::{Bind, ServerBuilder};
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::receive::Receiver;
+use crate::receive::login::Accounts;
+use crate::receive::recipient::{CatchAll, Recipients};
+use crate::submit::{ApiSubmitter, Outbound, Submissions};
+use crate::work::{DeliverySettings, Workers};
+
+/// How much mail is in memory for parsing at a time.
+const PARSING_MEMORY_KIB: u32 = 64 << 10;
+
+/// How often the depth of the queue is measured.
+const QUEUE_MEASURED_EVERY: Duration = Duration::from_secs(10);
+
+/// A mail server, put together and not started yet.
+#[derive(Debug)]
+pub struct Server(Parts);
+
+/// What a server is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) hostname: Domain,
+    pub(crate) storage: Arc<dyn StorageBackend>,
+    pub(crate) listeners: Vec<(Service, Bind)>,
+    pub(crate) http: Option<Bind>,
+    pub(crate) smtp: ServerConfig,
+    pub(crate) client: Client,
+    pub(crate) hooks: Arc<HookRunner>,
+    pub(crate) delivery: DeliverySettings,
+    pub(crate) outbound: Outbound,
+    pub(crate) catch_all: Option<CatchAll>,
+    pub(crate) master_key: Option<MasterKey>,
+    pub(crate) drain: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A server that listens and works.
+#[derive(Debug)]
+pub struct RunningServer {
+    addresses: Addresses,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<Result<()>>,
+    drain: Duration,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Addresses {
+    /// SMTP listeners, in the order in which they were added.
+    pub smtp: Vec<(Service, SocketAddr)>,
+    /// The REST API.
+    pub http: Option<SocketAddr>,
+}
+
+impl Server {
+    /// Begins to put a server together. `hostname` is its name in greetings and Received fields.
+    pub fn builder(hostname: impl Into<String>, storage: impl StorageBackend) -> ServerBuilder {
+        ServerBuilder::new(hostname, Arc::new(storage))
+    }
+
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(parts)
+    }
+
+    /// Starts, runs until `stop` is ready, then ends what was begun: no new sessions, sessions in
+    /// the middle of a message and jobs may finish, bounded by the drain time.
+    ///
+    /// # Errors
+    /// When it can't listen, or a listener fails.
+    pub async fn run_until(self, stop: impl Future<Output = ()> + Send) -> Result<()> {
+        self.start().await?.run_until(stop).await
+    }
+
+    /// Starts to listen and to work. Returns when all listeners are bound.
+    ///
+    /// # Errors
+    /// With every address that can't be bound.
+    pub async fn start(self) -> Result<RunningServer> {
+        let parts = self.0;
+        let (sockets, http) = bind_all(parts.listeners, parts.http)?;
+        let metrics = Arc::new(Metrics::new());
+        let submissions = Arc::new(Submissions {
+            hostname: parts.hostname.clone(),
+            storage: parts.storage.clone(),
+            hooks: parts.hooks.clone(),
+            outbound: parts.outbound,
+            catch_all: parts.catch_all,
+            clock: parts.clock.clone(),
+        });
+        let receiver = Receiver {
+            hostname: parts.hostname.clone(),
+            storage: parts.storage.clone(),
+            hooks: parts.hooks.clone(),
+            accounts: Accounts::new(parts.storage.clone()),
+            recipients: Recipients::new(parts.storage.clone(), parts.hostname.clone(), parts.catch_all),
+            submissions: submissions.clone(),
+            memory: crate::receive::Memory::new(PARSING_MEMORY_KIB),
+            metrics: metrics.clone(),
+            clock: parts.clock.clone(),
+        };
+        let smtp = mairust_smtp::server::Server::new(parts.smtp, Arc::new(receiver))
+            .with_observer(metrics.clone())
+            .with_clock(parts.clock.clone());
+        let workers = Arc::new(Workers {
+            hostname: parts.hostname,
+            storage: parts.storage.clone(),
+            hooks: parts.hooks,
+            client: parts.client,
+            settings: parts.delivery,
+            metrics: metrics.clone(),
+            clock: parts.clock.clone(),
+        });
+        let mut running = RunningServer {
+            addresses: Addresses::default(),
+            stop: watch::Sender::new(false),
+            tasks: JoinSet::new(),
+            drain: parts.drain,
+        };
+        for (service, socket) in sockets {
+            running.serve_smtp(&smtp, service, socket)?;
+        }
+        if let (Some(socket), Some(master_key)) = (http, parts.master_key) {
+            let submitter = Arc::new(ApiSubmitter(submissions));
+            let state = ApiState::new(parts.storage.clone(), submitter, master_key, parts.clock.clone())
+                .with_metrics(metrics.clone());
+            running.serve_http(state, socket)?;
+        }
+        let stopped = running.stopped();
+        running.tasks.spawn(async move {
+            workers.run(stopped).await;
+            Ok(())
+        });
+        running.measure_queue(parts.storage, metrics, parts.clock);
+        Ok(running)
+    }
+}
+
+impl RunningServer {
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Runs until `stop` is ready, then ends what was begun, bounded by the drain time.
+    ///
+    /// # Errors
+    /// When a listener fails; everything else is ended then, too.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()> + Send) -> Result<()> {
+        tracing::info!(component = "server", addresses = ?self.addresses, "ready");
+        let mut outcome = Ok(());
+        tokio::select! {
+            () = stop => tracing::info!(component = "server", "stopping, ending what was begun"),
+            ended = self.tasks.join_next() => outcome = unexpected_end(ended),
+        }
+        self.stop.send_replace(true);
+        let drained = tokio::time::timeout(self.drain, async { while self.tasks.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            tracing::warn!(component = "server", drain = ?self.drain, "not all sessions and jobs ended in time");
+        }
+        tracing::info!(component = "server", "stopped");
+        outcome
+    }
+
+    fn serve_smtp(
+        &mut self,
+        smtp: &mairust_smtp::server::Server,
+        service: Service,
+        socket: tokio::net::TcpListener,
+    ) -> Result<()> {
+        let address =
+            socket.local_addr().map_err(|error| Error::new("a listener has no address").with_source(error))?;
+        self.addresses.smtp.push((service, address));
+        let (smtp, stopped) = (smtp.clone(), self.stopped());
+        self.tasks.spawn(async move {
+            let ended = smtp.run(socket, service, stopped).await;
+            ended.map_err(|error| Error::new(format_args!("{address}: {error}")).with_source(error))
+        });
+        Ok(())
+    }
+
+    fn serve_http(&mut self, state: ApiState, socket: tokio::net::TcpListener) -> Result<()> {
+        let address =
+            socket.local_addr().map_err(|error| Error::new("a listener has no address").with_source(error))?;
+        self.addresses.http = Some(address);
+        let stopped = self.stopped();
+        self.tasks.spawn(async move {
+            let served = axum::serve(socket, mairust_http::router(state)).with_graceful_shutdown(stopped).await;
+            served.map_err(|error| Error::new(format_args!("{address}: {error}")).with_source(error))
+        });
+        Ok(())
+    }
+
+    fn measure_queue(&mut self, storage: Arc<dyn StorageBackend>, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) {
+        let stopped = self.stopped();
+        self.tasks.spawn(async move {
+            tokio::pin!(stopped);
+            loop {
+                if let Ok(stats) = storage.queue().stats(clock.now()).await {
+                    metrics.queue_is(&stats);
+                }
+                tokio::select! {
+                    () = &mut stopped => return Ok(()),
+                    () = tokio::time::sleep(QUEUE_MEASURED_EVERY) => {}
+                }
+            }
+        });
+    }
+
+    fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut receiver = self.stop.subscribe();
+        async move {
+            // An error means that the server is gone: stopped as well.
+            let _ = receiver.wait_for(|stop| *stop).await;
+        }
+    }
+}
+
+/// Ready when the process is told to stop: SIGTERM, or Ctrl-C.
+pub async fn shutdown_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        },
+        Err(error) => {
+            tracing::error!(component = "server", %error, "SIGTERM can't be caught, only Ctrl-C stops this server");
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+type Sockets = (Vec<(Service, tokio::net::TcpListener)>, Option<tokio::net::TcpListener>);
+
+/// Binds everything, or says all that can't be bound.
+fn bind_all(listeners: Vec<(Service, Bind)>, http: Option<Bind>) -> Result<Sockets> {
+    let mut problems = Vec::new();
+    let mut bound = Vec::new();
+    for (service, listener) in listeners {
+        match bind(listener) {
+            Ok(socket) => bound.push((service, socket)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let http = http.and_then(|http| bind(http).map_err(|problem| problems.push(problem)).ok());
+    if problems.is_empty() { Ok((bound, http)) } else { Err(Error::all(problems)) }
+}
+
+fn bind(listener: Bind) -> Result<tokio::net::TcpListener, String> {
+    match listener {
+        Bind::Address(text) => {
+            let address: SocketAddr = text.parse().map_err(|error| format!("{text}: {error}"))?;
+            mairust_smtp::server::bind(address).map_err(|error| {
+                let hint = match error.kind() {
+                    std::io::ErrorKind::AddrInUse => ": another program listens there; stop it or choose another port",
+                    std::io::ErrorKind::PermissionDenied => {
+                        ": ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+                    }
+                    _ => "",
+                };
+                format!("can't listen at {address}: {error}{hint}")
+            })
+        }
+        Bind::Bound(socket) => adopt(socket).map_err(|error| format!("a socket can't be used: {error}")),
+    }
+}
+
+fn adopt(socket: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
+    socket.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(socket)
+}
+
+/// A task that ends before it is told to has failed.
+fn unexpected_end(ended: Option<Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
+    let error = match ended {
+        Some(Ok(Err(error))) => error,
+        Some(Err(panic)) => Error::new("a part of the server ended abnormally").with_source(panic),
+        Some(Ok(Ok(()))) | None => Error::new("a part of the server ended before it was told to"),
+    };
+    tracing::error!(component = "server", error = crate::error::chain(&error), "stopping because of a failure");
+    Err(error)
+}

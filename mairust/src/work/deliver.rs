@@ -1,0 +1,205 @@
+//! Brings an outbound message to its recipients at one domain, and tells the sender about those
+//! who could not be reached.
+
+use std::time::Duration;
+
+use mairust_core::{Body, Content, Domain, EmailAddress, MessageId, RecipientId, ReversePath, Timestamp};
+use mairust_smtp::client::{Outcome, Outgoing, RecipientReport, Route};
+use mairust_store::{
+    Acceptance, Attempt, AttemptOutcome, DeliveryRow, Direction, Folder, Lease, MessageRow, MessageStatus, NewMessage,
+    Placement, StoreError, StoreErrorKind,
+};
+
+use super::dsn::{Failure, Notice};
+use super::retry::Next;
+use super::{Disposition, Workers};
+
+/// Wait before a job is tried again when the fault is ours.
+const OWN_FAULT_PAUSE: Duration = Duration::from_secs(10);
+
+/// A message on its way, and those of its recipients who are waiting.
+struct Delivery {
+    row: MessageRow,
+    body: Body,
+    waiting: Vec<DeliveryRow>,
+}
+
+impl Workers {
+    pub(super) async fn deliver(&self, lease: &Lease, message: MessageId, domain: &Domain) -> Disposition {
+        let delivery = match self.load(lease, message, domain).await {
+            Ok(Some(delivery)) => delivery,
+            Ok(None) => return Disposition::Complete,
+            Err(error) if matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::NotFound) => {
+                return Disposition::Bury(crate::error::chain(&error));
+            }
+            Err(error) => return Disposition::Retry(OWN_FAULT_PAUSE, crate::error::chain(&error)),
+        };
+        let outgoing = Outgoing {
+            sender: delivery.row.sender.clone(),
+            recipients: delivery.waiting.iter().map(|recipient| recipient.address.clone()).collect(),
+            body: delivery.body.clone(),
+        };
+        let reports = self.client.deliver(&self.route(domain), &outgoing).await;
+        let age = self.clock.now().since(delivery.row.received_at);
+        // Each recipient has been tried as often as the job was leased, or less.
+        let next = self.settings.retry.next(lease.attempts, age, rand::random());
+        let results = tried(&delivery.waiting, reports, next == Next::GiveUp);
+        self.log(message, &results);
+        let reason = results.iter().find(|result| result.outcome == AttemptOutcome::Deferred).map(|r| r.detail.clone());
+        if let Err(error) = self.record(lease, &delivery, results).await {
+            return Disposition::Retry(OWN_FAULT_PAUSE, crate::error::chain(&error));
+        }
+        match (reason, next) {
+            (Some(reason), Next::After(wait)) => Disposition::Retry(wait, reason),
+            _ => Disposition::Complete,
+        }
+    }
+
+    /// The message and its waiting recipients; `None` if there is nothing to do any more.
+    async fn load(&self, lease: &Lease, message: MessageId, domain: &Domain) -> Result<Option<Delivery>, StoreError> {
+        let Some(row) = self.storage.messages().get(lease.tenant, message).await? else { return Ok(None) };
+        let mut waiting = self.storage.deliveries().recipients(lease.tenant, message).await?;
+        waiting.retain(|recipient| !recipient.state.is_settled() && recipient.address.domain() == domain);
+        if waiting.is_empty() {
+            return Ok(None);
+        }
+        let body = self.storage.messages().body(lease.tenant, message).await?;
+        Ok(Some(Delivery { row, body, waiting }))
+    }
+
+    fn route(&self, domain: &Domain) -> Route {
+        match &self.settings.relay {
+            Some((host, port)) => Route::Relay { host: host.clone(), port: *port },
+            None => Route::Mx { domain: domain.clone(), port: self.settings.mx_port },
+        }
+    }
+
+    fn log(&self, message: MessageId, results: &[Tried]) {
+        for result in results {
+            self.metrics.delivery_attempted(result.outcome);
+            tracing::info!(
+                component = "deliver",
+                message_id = %message,
+                recipient = %result.address,
+                outcome = result.outcome.as_str(),
+                host = result.host.as_deref().unwrap_or("none"),
+                result = result.detail,
+                "delivery attempt"
+            );
+        }
+    }
+
+    /// Records the results, and the notice about failures, in one step.
+    async fn record(&self, lease: &Lease, delivery: &Delivery, results: Vec<Tried>) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let failures: Vec<Failure> =
+            results.iter().filter(|result| result.outcome == AttemptOutcome::Failed).map(Tried::failure).collect();
+        let messages = match &delivery.row.sender {
+            ReversePath::Address(sender) if !failures.is_empty() => {
+                vec![self.notice(delivery, sender, &failures, now).await?]
+            }
+            // Nobody is told about mail that has no sender (RFC 5321 §4.5.5).
+            _ => Vec::new(),
+        };
+        let acceptance = Acceptance {
+            tenant: lease.tenant,
+            messages,
+            recipients: Vec::new(),
+            jobs: Vec::new(),
+            attempts: results.into_iter().map(|result| result.attempt(now)).collect(),
+        };
+        let answer = self.storage.messages().accept(vec![acceptance]).await.pop();
+        answer.unwrap_or_else(|| Err(crate::error::no_answer()))
+    }
+
+    /// The notice, for the mailbox of the sender.
+    async fn notice(
+        &self,
+        delivery: &Delivery,
+        sender: &EmailAddress,
+        failures: &[Failure],
+        now: Timestamp,
+    ) -> Result<NewMessage, StoreError> {
+        let id = MessageId::new(now);
+        let (hostname, sender, failures) = (self.hostname.clone(), sender.clone(), failures.to_vec());
+        let (arrived, original, to) = (delivery.row.received_at, delivery.body.clone(), sender.clone());
+        let render = move || {
+            let notice = Notice {
+                hostname: &hostname,
+                id,
+                sender: &sender,
+                arrived,
+                now,
+                failures: &failures,
+                original: &original,
+            };
+            notice.render()
+        };
+        let failed =
+            |error: &dyn std::fmt::Display| StoreError::new(StoreErrorKind::Unavailable, "write notice", error);
+        let raw = tokio::task::spawn_blocking(render).await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        Ok(NewMessage {
+            prefix: "Return-Path: <>\r\n".into(),
+            content: Content::parse(&raw),
+            body: raw.into(),
+            sender: ReversePath::Null,
+            received_at: now,
+            placements: vec![Placement {
+                id,
+                mailbox: delivery.row.mailbox,
+                folder: Folder::Inbox,
+                address: to,
+                direction: Direction::Inbound,
+                status: MessageStatus::Stored,
+            }],
+        })
+    }
+}
+
+/// How an attempt ended for one recipient, and whether it was the last.
+struct Tried {
+    recipient: RecipientId,
+    address: EmailAddress,
+    outcome: AttemptOutcome,
+    host: Option<String>,
+    reply: Option<mairust_core::Reply>,
+    detail: String,
+}
+
+impl Tried {
+    fn failure(&self) -> Failure {
+        Failure {
+            recipient: self.address.clone(),
+            host: self.host.clone(),
+            reply: self.reply.clone(),
+            detail: self.detail.clone(),
+        }
+    }
+
+    fn attempt(self, at: Timestamp) -> Attempt {
+        Attempt { recipient: self.recipient, at, outcome: self.outcome, host: self.host, result: self.detail }
+    }
+}
+
+/// Joins recipients with their reports. When it was the last attempt, what is deferred has failed.
+fn tried(waiting: &[DeliveryRow], reports: Vec<RecipientReport>, last: bool) -> Vec<Tried> {
+    let join = |(row, report): (&DeliveryRow, RecipientReport)| {
+        let (outcome, detail) = match report.outcome {
+            Outcome::Delivered => (AttemptOutcome::Delivered, report.detail),
+            Outcome::Failed => (AttemptOutcome::Failed, report.detail),
+            Outcome::Deferred if last => {
+                (AttemptOutcome::Failed, format!("given up after {} attempts: {}", row.attempts + 1, report.detail))
+            }
+            Outcome::Deferred => (AttemptOutcome::Deferred, report.detail),
+        };
+        Tried {
+            recipient: row.id,
+            address: row.address.clone(),
+            outcome,
+            host: report.host,
+            reply: report.reply,
+            detail,
+        }
+    };
+    waiting.iter().zip(reports).map(join).collect()
+}

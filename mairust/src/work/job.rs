@@ -1,0 +1,103 @@
+//! The jobs of this server: a closed set with a versioned payload.
+
+use mairust_core::{Domain, JobId, MessageId, TenantId, Timestamp};
+use mairust_store::NewJob;
+use serde::{Deserialize, Serialize};
+
+/// The version of [`Payload`] that is written.
+const VERSION: u32 = 1;
+
+/// A unit of queued work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// Bring an outbound message to its recipients at one domain.
+    Deliver { message: MessageId, domain: Domain },
+    /// Call one `post_receive` hook with one stored message.
+    PostReceive { message: MessageId, hook: String },
+}
+
+/// The payload of a job in the queue.
+#[derive(Debug, Serialize, Deserialize)]
+struct Payload {
+    v: u32,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hook: Option<String>,
+}
+
+impl Job {
+    /// The form in which the queue keeps it; due at once.
+    pub(crate) fn queued(&self, tenant: TenantId, now: Timestamp) -> NewJob {
+        let payload = match self {
+            Self::Deliver { message, domain } => {
+                Payload { v: VERSION, message: message.to_string(), domain: Some(domain.to_string()), hook: None }
+            }
+            Self::PostReceive { message, hook } => {
+                Payload { v: VERSION, message: message.to_string(), domain: None, hook: Some(hook.clone()) }
+            }
+        };
+        NewJob {
+            id: JobId::new(now),
+            tenant,
+            kind: self.kind().to_owned(),
+            payload: serde_json::json!(payload),
+            not_before: now,
+        }
+    }
+
+    /// Reads a job back from the queue.
+    ///
+    /// # Errors
+    /// When the kind or the payload is not known: written by a newer version, or damaged.
+    pub(crate) fn read(kind: &str, payload: &serde_json::Value) -> Result<Self, String> {
+        let payload = Payload::deserialize(payload).map_err(|error| error.to_string())?;
+        if payload.v != VERSION {
+            return Err(format!("payload version {} is not known here", payload.v));
+        }
+        let message = payload.message.parse().map_err(|_| "the message id is not valid".to_owned())?;
+        match (kind, payload) {
+            ("deliver", Payload { domain: Some(domain), .. }) => {
+                let domain = Domain::parse(&domain).map_err(|error| error.to_string())?;
+                Ok(Self::Deliver { message, domain })
+            }
+            ("post_receive", Payload { hook: Some(hook), .. }) => Ok(Self::PostReceive { message, hook }),
+            _ => Err(format!("a job of kind {kind} with this payload is not known here")),
+        }
+    }
+
+    /// The name of its kind.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Deliver { .. } => "deliver",
+            Self::PostReceive { .. } => "post_receive",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_wrote() {
+        let now = Timestamp::from_unix(1);
+        let (message, tenant) = (MessageId::new(now), TenantId::new(now));
+        for job in [
+            Job::Deliver { message, domain: Domain::parse("example.com").unwrap() },
+            Job::PostReceive { message, hook: "tags".to_owned() },
+        ] {
+            let queued = job.queued(tenant, now);
+            assert_eq!(Job::read(&queued.kind, &queued.payload), Ok(job));
+        }
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        let payload = |v| serde_json::json!({"v": v, "message": MessageId::new(Timestamp::default()).to_string()});
+        assert!(Job::read("deliver", &payload(1)).is_err());
+        assert!(Job::read("deliver", &payload(2)).unwrap_err().contains("version 2"));
+        assert!(Job::read("dance", &serde_json::json!({})).is_err());
+    }
+}

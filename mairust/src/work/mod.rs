@@ -1,0 +1,211 @@
+//! Work: lease jobs, do them, give them back or end them.
+
+mod deliver;
+mod dsn;
+pub(crate) mod job;
+mod post_receive;
+pub(crate) mod retry;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mairust_core::{Clock, Domain, Timestamp};
+use mairust_hooks::HookRunner;
+use mairust_smtp::client::Client;
+use mairust_store::{Lease, QueueBackend, StorageBackend, StoreError};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use self::job::Job;
+use self::retry::RetryPolicy;
+use crate::metrics::Metrics;
+
+/// How long to wait before the queue is asked again after it failed.
+const QUEUE_DOWN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Does the jobs of the queue.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    pub(crate) hostname: Domain,
+    pub(crate) storage: Arc<dyn StorageBackend>,
+    pub(crate) hooks: Arc<HookRunner>,
+    pub(crate) client: Client,
+    pub(crate) settings: DeliverySettings,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// How mail to other servers is delivered.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DeliverySettings {
+    /// A host and port that takes all mail; without it the MX of each domain does.
+    pub relay: Option<(String, u16)>,
+    /// The port of mail exchangers. Default 25.
+    pub mx_port: u16,
+    /// DNS servers to ask; none means those of the system.
+    pub dns_servers: Vec<std::net::SocketAddr>,
+    /// Jobs done at the same time. Default 8.
+    pub workers: usize,
+    /// How long a worker may hold a job before another takes it over; renewed while it works.
+    /// Default 60 s.
+    pub lease: Duration,
+    /// Time to connect to a host. Default 30 s.
+    pub connect_timeout: Duration,
+    /// When to try again, and when to give up.
+    pub retry: RetryPolicy,
+}
+
+/// What becomes of a job when it was worked on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Disposition {
+    /// It can't ever be done; kept for people to look at.
+    Bury(String),
+    /// Done.
+    Complete,
+    /// Again, after this time.
+    Retry(Duration, String),
+}
+
+impl Default for DeliverySettings {
+    fn default() -> Self {
+        Self {
+            relay: None,
+            mx_port: 25,
+            dns_servers: Vec::new(),
+            workers: 8,
+            lease: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(30),
+            retry: RetryPolicy::default(),
+        }
+    }
+}
+
+impl Workers {
+    /// Works until `stop`, then ends what was begun.
+    pub(crate) async fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
+        let slots = Arc::new(Semaphore::new(self.settings.workers));
+        let mut tasks = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            // Read before looking, so that a job added in between is not slept over.
+            let seen = self.storage.queue().version();
+            while tasks.try_join_next().is_some() {}
+            let free = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
+            let leases = match self.lease(free).await {
+                Ok(leases) => leases,
+                Err(error) => {
+                    tracing::error!(
+                        component = "work",
+                        error = crate::error::chain(&error),
+                        "the queue does not answer"
+                    );
+                    tokio::select! {
+                        () = &mut stop => break,
+                        () = tokio::time::sleep(QUEUE_DOWN_PAUSE) => continue,
+                    }
+                }
+            };
+            let may_be_more = leases.len() as u32 == free;
+            for lease in leases {
+                let slot = slots.clone().try_acquire_owned();
+                let worker = self.clone();
+                tasks.spawn(async move {
+                    worker.work(lease).await;
+                    drop(slot);
+                });
+            }
+            tokio::select! {
+                () = &mut stop => break,
+                () = self.something_to_do(seen), if !may_be_more => {}
+                // A slot became free.
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    async fn lease(&self, free: u32) -> Result<Vec<Lease>, StoreError> {
+        if free == 0 {
+            return Ok(Vec::new());
+        }
+        self.storage.queue().lease(self.clock.now(), free, self.settings.lease).await
+    }
+
+    /// Waits until jobs were added or given back, or the next one is due.
+    async fn something_to_do(&self, seen: u64) {
+        let queue = self.storage.queue();
+        let wait = match queue.next_due().await {
+            Ok(Some(due)) => due.since(self.clock.now()).max(Duration::from_millis(1)),
+            Ok(None) => Duration::from_secs(3_600),
+            Err(_) => QUEUE_DOWN_PAUSE,
+        };
+        let _ = tokio::time::timeout(wait, queue.changed(seen)).await;
+    }
+
+    /// Does one job, renewing its lease, and settles it.
+    async fn work(&self, lease: Lease) {
+        let span = tracing::info_span!("job", component = "work", job_id = %lease.job, tenant_id = %lease.tenant);
+        async {
+            let disposition = tokio::select! {
+                disposition = self.dispatch(&lease) => disposition,
+                () = self.keep(&lease) => {
+                    tracing::warn!(component = "work", "the lease was lost, another worker has the job");
+                    self.metrics.lease_lost();
+                    return;
+                }
+            };
+            if let Err(error) = settle(self.storage.queue(), &lease, self.clock.now(), disposition).await {
+                // The lease ends by itself, and the job is done again.
+                tracing::error!(
+                    component = "work",
+                    error = crate::error::chain(&error),
+                    "the job could not be settled"
+                );
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    async fn dispatch(&self, lease: &Lease) -> Disposition {
+        match Job::read(&lease.kind, &lease.payload) {
+            Ok(Job::Deliver { message, domain }) => self.deliver(lease, message, &domain).await,
+            Ok(Job::PostReceive { message, hook }) => self.post_receive(lease, message, &hook).await,
+            Err(error) => Disposition::Bury(error),
+        }
+    }
+
+    /// Renews the lease; returns when it is lost.
+    async fn keep(&self, lease: &Lease) {
+        loop {
+            tokio::time::sleep(self.settings.lease / 3).await;
+            let until = self.clock.now().plus(self.settings.lease);
+            match self.storage.queue().extend(lease, until).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(component = "work", error = crate::error::chain(&error), "lease not renewed")
+                }
+            }
+        }
+    }
+}
+
+async fn settle(
+    queue: &dyn QueueBackend,
+    lease: &Lease,
+    now: Timestamp,
+    disposition: Disposition,
+) -> Result<bool, StoreError> {
+    match disposition {
+        Disposition::Complete => queue.complete(lease).await,
+        Disposition::Retry(after, reason) => queue.retry(lease, now.plus(after), &reason).await,
+        Disposition::Bury(reason) => {
+            tracing::error!(component = "work", kind = lease.kind, reason, "the job is given up and kept");
+            queue.bury(lease, &reason).await
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Calls a `post_receive` hook with a stored message and applies what it wants done.
+
+use std::time::Duration;
+
+use mairust_core::{Envelope, Mail, MessageId};
+use mairust_hooks::{Actions, HookPoint};
+use mairust_store::{Lease, MessageChange, StoreErrorKind};
+
+use super::retry::{Next, RetryPolicy};
+use super::{Disposition, Workers};
+
+/// A hook that failed is called again for a day.
+const RETRY: RetryPolicy = RetryPolicy {
+    first: Duration::from_secs(10),
+    max: Duration::from_secs(3_600),
+    give_up_after: Duration::from_secs(86_400),
+};
+
+impl Workers {
+    pub(super) async fn post_receive(&self, lease: &Lease, message: MessageId, hook: &str) -> Disposition {
+        let again = |why: String| self.again(lease, why);
+        let mail = match self.stored_mail(lease, message).await {
+            Ok(Some(mail)) => mail,
+            // Purged in the meantime.
+            Ok(None) => return Disposition::Complete,
+            Err(error) => return again(error),
+        };
+        if !self.hooks.names(HookPoint::PostReceive).contains(&hook) {
+            return Disposition::Bury(format!("there is no post_receive hook named {hook} any more"));
+        }
+        let answer = self.hooks.post_receive(hook, &mail).await;
+        self.metrics.post_receive_called(hook, answer.is_ok());
+        match answer {
+            Err(error) => {
+                tracing::warn!(component = "hooks", hook, message_id = %message, %error, "post_receive failed");
+                again(error.to_string())
+            }
+            Ok(actions) if actions.is_empty() => Disposition::Complete,
+            Ok(actions) => self.apply(lease, message, hook, actions).await,
+        }
+    }
+
+    async fn apply(&self, lease: &Lease, message: MessageId, hook: &str, actions: Actions) -> Disposition {
+        let (valid, invalid): (Vec<_>, Vec<_>) =
+            actions.add_tags.into_iter().partition(|tag| Actions::is_valid_tag(tag));
+        if !invalid.is_empty() {
+            tracing::warn!(component = "hooks", hook, message_id = %message, ?invalid, "tags of a wrong form are dropped");
+        }
+        let mut change = MessageChange::default();
+        change.add_tags = valid;
+        match self.storage.messages().change(lease.tenant, message, &change).await {
+            Ok(()) => Disposition::Complete,
+            Err(error) if error.kind() == StoreErrorKind::NotFound => Disposition::Complete,
+            Err(error) => self.again(lease, crate::error::chain(&error)),
+        }
+    }
+
+    /// The message as hooks see it; `None` if it is gone.
+    async fn stored_mail(&self, lease: &Lease, id: MessageId) -> Result<Option<Mail>, String> {
+        let store = self.storage.messages();
+        let text = |error: mairust_store::StoreError| crate::error::chain(&error);
+        let Some(row) = store.get(lease.tenant, id).await.map_err(text)? else { return Ok(None) };
+        let body = store.body(lease.tenant, id).await.map_err(text)?;
+        let content = crate::receive::parse(body.clone()).await.map_err(|rejection| rejection.reason().to_owned())?;
+        let envelope = Envelope { sender: row.sender, recipients: vec![row.address] };
+        Ok(Some(Mail::stored(id, lease.tenant, envelope, body, content)))
+    }
+
+    fn again(&self, lease: &Lease, why: String) -> Disposition {
+        let age = self.clock.now().since(lease.created_at);
+        match RETRY.next(lease.attempts, age, rand::random()) {
+            Next::After(wait) => Disposition::Retry(wait, why),
+            Next::GiveUp => Disposition::Bury(why),
+        }
+    }
+}
