@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use mairust_core::{Clock, SystemClock};
@@ -77,6 +77,8 @@ struct Parts {
 
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait before a new file is tried again that another process is making.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// How long a call waits for a free connection before it answers `Unavailable`.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
@@ -192,17 +194,30 @@ impl SqlStorageBuilder {
     }
 
     async fn connect(&self, connections: u32, options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
-        // Connections live as long as the pool, with their prepared statements.
-        let pool = SqlitePoolOptions::new()
-            .max_connections(connections)
-            .min_connections(1)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .after_release(|connection, _| Box::pin(is_clean(connection)));
-        pool.connect_with(options).await.map_err(failed("open storage", self.path.display()))
+        let deadline = Instant::now() + BUSY_TIMEOUT;
+        loop {
+            // Connections live as long as the pool, with their prepared statements.
+            let pool = SqlitePoolOptions::new()
+                .max_connections(connections)
+                .min_connections(1)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+                .after_release(|connection, _| Box::pin(is_clean(connection)));
+            match pool.connect_with(options.clone()).await {
+                // SQLite does not wait for the lock that it needs to switch a new file to WAL.
+                Err(error) if is_busy(&error) && Instant::now() < deadline => tokio::time::sleep(BUSY_PAUSE).await,
+                connected => return connected.map_err(failed("open storage", self.path.display())),
+            }
+        }
     }
+}
+
+/// Whether another process has the lock that is needed.
+fn is_busy(error: &sqlx::Error) -> bool {
+    const SQLITE_BUSY: &str = "5";
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == SQLITE_BUSY)
 }
 
 /// Whether a connection can be used again. When the disk is full, SQLite ends a transaction by
