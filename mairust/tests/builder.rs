@@ -1,0 +1,38 @@
+//! What the builder finds.
+
+use std::sync::Arc;
+
+use mairust::{Mail, MemoryStorage, Server, SystemClock};
+
+use crate::{TestServer, send};
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    let storage = MemoryStorage::new(Arc::new(SystemClock));
+    let built = Server::builder("not a name", storage)
+        .smtp("localhost")
+        .http("127.0.0.1:0")
+        .pre_receive("same", |_: Mail| async {})
+        .pre_receive("same", |_: Mail| async {})
+        .build();
+    let problems = built.unwrap_err().problems().join("\n");
+    for part in ["not a name", "localhost", "master_key", "two hooks named \"same\""] {
+        assert!(problems.contains(part), "{part} in\n{problems}");
+    }
+}
+
+#[test]
+fn a_server_that_listens_nowhere_is_a_mistake() {
+    let storage = MemoryStorage::new(Arc::new(SystemClock));
+    let error = Server::builder("mx.example.com", storage).build().unwrap_err();
+    assert!(error.to_string().contains("listens nowhere"), "{error}");
+}
+
+#[tokio::test]
+async fn two_servers_in_one_process_know_nothing_of_each_other() {
+    let (first, second) = (TestServer::start(|b| b).await, TestServer::start(|b| b).await);
+    send(first.smtp, &["alice@example.com"], "Subject: one\r\n\r\nx\r\n").await;
+    send(second.smtp, &["alice@example.com"], "Subject: two\r\n\r\nx\r\n").await;
+    assert_eq!(first.messages(|rows| !rows.is_empty()).await[0].subject.as_deref(), Some("one"));
+    assert_eq!(second.messages(|rows| !rows.is_empty()).await[0].subject.as_deref(), Some("two"));
+}

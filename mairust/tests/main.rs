@@ -1,0 +1,76 @@
+//! Whole servers in this process, put together by the builder, with mail sent over TCP.
+#![expect(clippy::unwrap_used, reason = "these are tests; clippy knows only functions marked as such")]
+
+mod builder;
+mod receive;
+mod work;
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use mairust::{
+    Body, DirectoryExt, Domain, EmailAddress, MemoryStorage, MessageQuery, ReversePath, Server, ServerBuilder, Service,
+    StorageBackend, SystemClock, TenantId,
+};
+use mairust_smtp::client::{Client, ClientConfig, FakeResolver, Outgoing, RecipientReport, Route};
+use mairust_store::MessageRow;
+
+/// A server with one user, `alice@example.com`, in memory.
+struct TestServer {
+    storage: Arc<MemoryStorage>,
+    smtp: SocketAddr,
+    tenant: TenantId,
+}
+
+impl TestServer {
+    /// Starts what `adjust` makes of a builder. It ends with the runtime of the test.
+    async fn start(adjust: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
+        let storage = Arc::new(MemoryStorage::new(Arc::new(SystemClock)));
+        let tenant = storage.directory().ensure_user("alice@example.com", "correct horse").await.unwrap().tenant;
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let smtp = socket.local_addr().unwrap();
+        let builder = Server::builder("mx.example.com", storage.clone()).listen_on(Service::Mx, socket);
+        let running = adjust(builder).build().unwrap().start().await.unwrap();
+        tokio::spawn(running.run_until(std::future::pending()));
+        Self { storage, smtp, tenant }
+    }
+
+    async fn send(&self, to: &[&str], message: &str) -> Vec<RecipientReport> {
+        send(self.smtp, to, message).await
+    }
+
+    /// The messages of the first tenant, once `wanted` holds for them.
+    async fn messages(&self, wanted: impl Fn(&[MessageRow]) -> bool) -> Vec<MessageRow> {
+        let store = self.storage.messages();
+        let query = MessageQuery { limit: 100, ..MessageQuery::default() };
+        within(async {
+            loop {
+                let seen = store.version(self.tenant);
+                let rows = store.list(self.tenant, &query).await.unwrap().items;
+                if wanted(&rows) {
+                    return rows;
+                }
+                store.changed(self.tenant, seen).await;
+            }
+        })
+        .await
+    }
+}
+
+async fn send(server: SocketAddr, to: &[&str], message: &str) -> Vec<RecipientReport> {
+    let client =
+        Client::new(ClientConfig::new(Domain::parse("sender.example").unwrap()), Arc::new(FakeResolver::new()));
+    let route = Route::Relay { host: server.ip().to_string(), port: server.port() };
+    let outgoing = Outgoing {
+        sender: ReversePath::Address(EmailAddress::parse("bob@sender.example").unwrap()),
+        recipients: to.iter().map(|address| EmailAddress::parse(address).unwrap()).collect(),
+        body: Body::from(message.as_bytes().to_vec()),
+    };
+    within(client.deliver(&route, &outgoing)).await
+}
+
+/// A test that hangs is to fail with its name, not with the whole run.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(30), future).await.expect("it should not take that long")
+}
