@@ -1,6 +1,6 @@
 //! A server that runs: its listeners, its workers, and how they end.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,10 @@ use crate::work::{DeliverySettings, Workers};
 
 /// How much mail is in memory for parsing at a time.
 const PARSING_MEMORY_KIB: u32 = 64 << 10;
+
+/// How long API requests may take to end after the signal to stop: enough for all but a client
+/// that waits for mail, and that one asks again.
+const HTTP_DRAIN: Duration = Duration::from_secs(5);
 
 /// How often the depth of the queue is measured.
 const QUEUE_MEASURED_EVERY: Duration = Duration::from_secs(10);
@@ -201,8 +205,17 @@ impl RunningServer {
             socket.local_addr().map_err(|error| Error::new("a listener has no address").with_source(error))?;
         self.addresses.http = Some(address);
         let stopped = self.stopped();
+        let told = self.stopped();
+        let cut_off = async {
+            told.await;
+            tokio::time::sleep(HTTP_DRAIN).await;
+        };
         self.tasks.spawn(async move {
-            let served = axum::serve(socket, mairust_http::router(state)).with_graceful_shutdown(stopped).await;
+            let serve = axum::serve(socket, mairust_http::router(state)).with_graceful_shutdown(stopped);
+            let served = tokio::select! {
+                served = serve.into_future() => served,
+                () = cut_off => Ok(()),
+            };
             served.map_err(|error| Error::new(format_args!("{address}: {error}")).with_source(error))
         });
         Ok(())

@@ -15,7 +15,7 @@ use mairust_hooks::HookRunner;
 use mairust_smtp::client::Client;
 use mairust_store::{Lease, QueueBackend, StorageBackend, StoreError};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
 
 use self::job::Job;
@@ -92,7 +92,9 @@ impl Workers {
         loop {
             // Read before looking, so that a job added in between is not slept over.
             let seen = self.storage.queue().version();
-            while tasks.try_join_next().is_some() {}
+            while let Some(ended) = tasks.try_join_next() {
+                report(ended);
+            }
             let free = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
             let leases = match self.lease(free).await {
                 Ok(leases) => leases,
@@ -121,10 +123,12 @@ impl Workers {
                 () = &mut stop => break,
                 () = self.something_to_do(seen), if !may_be_more => {}
                 // A slot became free.
-                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => report(ended),
             }
         }
-        while tasks.join_next().await.is_some() {}
+        while let Some(ended) = tasks.join_next().await {
+            report(ended);
+        }
     }
 
     async fn lease(&self, free: u32) -> Result<Vec<Lease>, StoreError> {
@@ -191,6 +195,13 @@ impl Workers {
                 }
             }
         }
+    }
+}
+
+/// A job whose task panicked is done again when its lease has ended.
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(component = "work", %error, "a job ended abnormally");
     }
 }
 
