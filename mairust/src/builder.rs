@@ -13,6 +13,7 @@ use mairust_smtp::server::{ServerConfig, Service};
 use mairust_store::StorageBackend;
 
 use crate::error::{Error, Result};
+use crate::listen::Bind;
 use crate::receive::recipient::CatchAll;
 use crate::server::{Parts, Server};
 use crate::submit::Outbound;
@@ -40,15 +41,6 @@ pub struct ServerBuilder {
     clock: Arc<dyn Clock>,
 }
 
-/// Where to listen.
-#[derive(Debug)]
-pub(crate) enum Bind {
-    /// At this address, once the server starts.
-    Address(String),
-    /// On this socket.
-    Bound(TcpListener),
-}
-
 /// Limits of SMTP sessions.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -74,8 +66,15 @@ impl Default for Limits {
     }
 }
 
+impl Server {
+    /// Begins to put a server together. `hostname` is its name in greetings and Received fields.
+    pub fn builder(hostname: impl Into<String>, storage: impl StorageBackend) -> ServerBuilder {
+        ServerBuilder::new(hostname, Arc::new(storage))
+    }
+}
+
 impl ServerBuilder {
-    pub(crate) fn new(hostname: impl Into<String>, storage: Arc<dyn StorageBackend>) -> Self {
+    fn new(hostname: impl Into<String>, storage: Arc<dyn StorageBackend>) -> Self {
         Self {
             hostname: hostname.into(),
             storage,

@@ -32,10 +32,12 @@
 
 mod builder;
 mod error;
+mod listen;
 pub mod logging;
 pub mod metrics;
 mod receive;
 mod server;
+mod session;
 mod submit;
 mod tls;
 mod work;

@@ -1,7 +1,7 @@
 //! A server that runs: its listeners, its workers, and how they end.
 
 use std::future::{Future, IntoFuture};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use mairust_store::StorageBackend;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::builder::{Bind, ServerBuilder};
 use crate::error::{Error, Result};
+use crate::listen::{Bind, bind_all};
 use crate::metrics::Metrics;
-use crate::receive::Receiver;
 use crate::receive::login::Accounts;
 use crate::receive::recipient::{CatchAll, Recipients};
+use crate::receive::{Memory, Receiver};
+use crate::session::Sessions;
 use crate::submit::{ApiSubmitter, Outbound, Submissions};
 use crate::work::{DeliverySettings, Workers};
 
@@ -75,11 +76,6 @@ pub struct Addresses {
 }
 
 impl Server {
-    /// Begins to put a server together. `hostname` is its name in greetings and Received fields.
-    pub fn builder(hostname: impl Into<String>, storage: impl StorageBackend) -> ServerBuilder {
-        ServerBuilder::new(hostname, Arc::new(storage))
-    }
-
     pub(crate) fn new(parts: Parts) -> Self {
         Self(parts)
     }
@@ -101,26 +97,30 @@ impl Server {
         let parts = self.0;
         let (sockets, http) = bind_all(parts.listeners, parts.http)?;
         let metrics = Arc::new(Metrics::new());
+        let memory = Memory::new(PARSING_MEMORY_KIB);
         let submissions = Arc::new(Submissions {
             hostname: parts.hostname.clone(),
             storage: parts.storage.clone(),
             hooks: parts.hooks.clone(),
             outbound: parts.outbound,
             catch_all: parts.catch_all,
+            memory: memory.clone(),
             clock: parts.clock.clone(),
         });
-        let receiver = Receiver {
-            hostname: parts.hostname.clone(),
-            storage: parts.storage.clone(),
-            hooks: parts.hooks.clone(),
+        let sessions = Sessions {
             accounts: Accounts::new(parts.storage.clone()),
             recipients: Recipients::new(parts.storage.clone(), parts.hostname.clone(), parts.catch_all),
+            receiver: Receiver {
+                hostname: parts.hostname.clone(),
+                storage: parts.storage.clone(),
+                hooks: parts.hooks.clone(),
+                memory: memory.clone(),
+                metrics: metrics.clone(),
+                clock: parts.clock.clone(),
+            },
             submissions: submissions.clone(),
-            memory: crate::receive::Memory::new(PARSING_MEMORY_KIB),
-            metrics: metrics.clone(),
-            clock: parts.clock.clone(),
         };
-        let smtp = mairust_smtp::server::Server::new(parts.smtp, Arc::new(receiver))
+        let smtp = mairust_smtp::server::Server::new(parts.smtp, Arc::new(sessions))
             .with_observer(metrics.clone())
             .with_clock(parts.clock.clone());
         let workers = Arc::new(Workers {
@@ -259,46 +259,6 @@ pub async fn shutdown_signal() {
             let _ = tokio::signal::ctrl_c().await;
         }
     }
-}
-
-type Sockets = (Vec<(Service, tokio::net::TcpListener)>, Option<tokio::net::TcpListener>);
-
-/// Binds everything, or says all that can't be bound.
-fn bind_all(listeners: Vec<(Service, Bind)>, http: Option<Bind>) -> Result<Sockets> {
-    let mut problems = Vec::new();
-    let mut bound = Vec::new();
-    for (service, listener) in listeners {
-        match bind(listener) {
-            Ok(socket) => bound.push((service, socket)),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    let http = http.and_then(|http| bind(http).map_err(|problem| problems.push(problem)).ok());
-    if problems.is_empty() { Ok((bound, http)) } else { Err(Error::all(problems)) }
-}
-
-fn bind(listener: Bind) -> Result<tokio::net::TcpListener, String> {
-    match listener {
-        Bind::Address(text) => {
-            let address: SocketAddr = text.parse().map_err(|error| format!("{text}: {error}"))?;
-            mairust_smtp::server::bind(address).map_err(|error| {
-                let hint = match error.kind() {
-                    std::io::ErrorKind::AddrInUse => ": another program listens there; stop it or choose another port",
-                    std::io::ErrorKind::PermissionDenied => {
-                        ": ports below 1024 need the capability CAP_NET_BIND_SERVICE"
-                    }
-                    _ => "",
-                };
-                format!("can't listen at {address}: {error}{hint}")
-            })
-        }
-        Bind::Bound(socket) => adopt(socket).map_err(|error| format!("a socket can't be used: {error}")),
-    }
-}
-
-fn adopt(socket: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
-    socket.set_nonblocking(true)?;
-    tokio::net::TcpListener::from_std(socket)
 }
 
 /// A task that ends before it is told to has failed.

@@ -6,7 +6,7 @@ use mairust_core::{Body, Content, Envelope, Origin, Rejection};
 use mairust_smtp::server::{Received, SessionInfo};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::recipient::Destination;
+use super::recipient::{Destination, destinations};
 
 /// A message with its content parsed.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Inspected {
 
 /// Parses the message, off the async threads when it is large.
 pub(crate) async fn inspect(session: &SessionInfo, message: Received, memory: &Memory) -> Result<Inspected, Rejection> {
-    let destinations = super::destinations(&message)?;
+    let destinations = destinations(&message)?;
     let _room = memory.take(message.body.len()).await;
     let content = parse(message.body.clone()).await?;
     Ok(Inspected {

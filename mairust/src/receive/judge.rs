@@ -5,6 +5,7 @@ use mairust_hooks::{HookPoint, HookRunner, Verdict};
 use mairust_store::{Folder, MessageStatus};
 
 use super::inspect::Inspected;
+use super::recipient::Destination;
 use crate::metrics::Metrics;
 
 /// A message that is to be kept.
@@ -42,7 +43,7 @@ pub(crate) async fn judge(inspected: Inspected, hooks: &HookRunner, metrics: &Me
 
 /// The message as its tenant's hooks see it; all recipients are of one tenant.
 fn tenant_mail(inspected: &Inspected) -> Option<Mail> {
-    let (tenant, _) = inspected.destinations.iter().find_map(super::Destination::local)?;
+    let (tenant, _) = inspected.destinations.iter().find_map(Destination::local)?;
     Some(Mail::new(
         tenant,
         inspected.envelope.clone(),

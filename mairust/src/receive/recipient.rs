@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mairust_core::{Domain, EmailAddress, EnhancedCode, ForwardPath, LocalPart, MailboxId, Rejection, TenantId};
+use mairust_smtp::server::{Grant, Received};
 use mairust_store::{Resolution, StorageBackend};
 
 use super::refuse_for_store;
@@ -48,6 +49,13 @@ impl Destination {
             Self::Remote(_) => None,
         }
     }
+}
+
+/// What was found out about the recipients of a message when they were granted.
+pub(crate) fn destinations(message: &Received) -> Result<Vec<Destination>, Rejection> {
+    let granted = |grant: &Grant| grant.get::<Destination>().cloned();
+    let found: Option<Vec<_>> = message.recipients.iter().map(|recipient| granted(&recipient.grant)).collect();
+    found.ok_or_else(|| Rejection::unavailable("a recipient was granted by somebody else"))
 }
 
 impl Recipients {

@@ -21,6 +21,7 @@ use mairust_store::{
     Resolution, StorageBackend, StoreError, User,
 };
 
+use crate::receive::Memory;
 use crate::receive::recipient::{CatchAll, Destination};
 use crate::receive::trace::{Trace, return_path};
 use crate::work::job::Job;
@@ -45,6 +46,7 @@ pub(crate) struct Submissions {
     pub(crate) hooks: Arc<HookRunner>,
     pub(crate) outbound: Outbound,
     pub(crate) catch_all: Option<CatchAll>,
+    pub(crate) memory: Memory,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -124,6 +126,7 @@ impl Submissions {
 
     /// Takes a message. On return it is durable, whole, with everything that follows from it.
     pub(crate) async fn submit(&self, submission: Submission) -> Result<Submitted, SubmissionError> {
+        let _room = self.memory.take(submission.body.len()).await;
         let now = self.clock.now();
         let id = MessageId::new(now);
         let fixed = fix_up(&submission.body, &self.hostname, id, now).await?;

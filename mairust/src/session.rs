@@ -1,0 +1,113 @@
+//! Answers the questions of SMTP sessions: mail from other servers goes to [`receive`], mail from
+//! users who logged in goes to [`submit`].
+//!
+//! [`receive`]: crate::receive
+//! [`submit`]: crate::submit
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mairust_core::{EnhancedCode, Envelope, ForwardPath, Rejection, Reply, ReversePath};
+use mairust_smtp::server::{Credentials, Grant, Identity, MailOptions, Peer, Received, SessionHandler, SessionInfo};
+
+use crate::receive::login::{Account, Accounts};
+use crate::receive::recipient::{Destination, Recipients, destinations};
+use crate::receive::{Receiver, refuse_for_store, trace};
+use crate::submit::{Author, Submission, SubmissionError, Submissions};
+
+/// Serves all SMTP sessions of a server.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    pub(crate) accounts: Accounts,
+    pub(crate) recipients: Recipients,
+    pub(crate) receiver: Receiver,
+    pub(crate) submissions: Arc<Submissions>,
+}
+
+#[async_trait]
+impl SessionHandler for Sessions {
+    async fn login(&self, _peer: &Peer, credentials: Credentials) -> Result<Identity, Rejection> {
+        let account = self.accounts.check(&credentials.user, &credentials.password).await?;
+        Ok(Identity { name: account.user.address.to_string(), grant: Grant::new(account) })
+    }
+
+    async fn mail(&self, session: &SessionInfo, from: &ReversePath, _options: &MailOptions) -> Result<(), Rejection> {
+        match (account(session), from) {
+            (Some(account), ReversePath::Address(sender)) => {
+                self.submissions.check_sender(&author(account), sender).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn recipient(&self, session: &SessionInfo, to: &ForwardPath) -> Result<Grant, Rejection> {
+        match account(session) {
+            Some(_) => Ok(Grant::new(self.recipients.for_user(to).await?)),
+            None => {
+                let destination = self.recipients.for_stranger(to).await?;
+                pin_tenant(session, &destination)?;
+                Ok(Grant::new(destination))
+            }
+        }
+    }
+
+    async fn message(&self, session: &SessionInfo, message: Received) -> Result<Reply, Rejection> {
+        let id = match account(session) {
+            Some(account) => self.submit(session, account, message).await?,
+            None => self.receiver.receive(session, message).await?,
+        };
+        Ok(Reply::new(250, EnhancedCode(2, 0, 0), id.to_string()))
+    }
+}
+
+impl Sessions {
+    async fn submit(
+        &self,
+        session: &SessionInfo,
+        account: &Account,
+        message: Received,
+    ) -> Result<mairust_core::MessageId, Rejection> {
+        let destinations = destinations(&message)?;
+        let submission = Submission {
+            author: author(account),
+            envelope: Envelope {
+                sender: message.sender,
+                recipients: destinations.iter().map(|to| to.address().clone()).collect(),
+            },
+            destinations,
+            protocol: trace::smtp_protocol(&session.origin, session.extended),
+            origin: session.origin.clone(),
+            body: message.body,
+        };
+        match self.submissions.submit(submission).await {
+            Ok(submitted) => Ok(submitted.id),
+            Err(SubmissionError::Refused(rejection)) => Err(rejection),
+            Err(SubmissionError::Store(error)) => Err(refuse_for_store(&error)),
+        }
+    }
+}
+
+/// Who logged in to this session.
+fn account(session: &SessionInfo) -> Option<&Account> {
+    session.identity.as_ref().and_then(|identity| identity.grant.get())
+}
+
+fn author(account: &Account) -> Author {
+    Author { tenant: account.user.tenant, user: Some(account.user.clone()) }
+}
+
+/// The first accepted recipient decides whose transaction this is: a recipient of another tenant
+/// has to come in one of its own, so that one tenant's hooks never answer for another.
+fn pin_tenant(session: &SessionInfo, destination: &Destination) -> Result<(), Rejection> {
+    let tenant = |destination: &Destination| destination.local().map(|(tenant, _)| tenant);
+    let pinned = session.granted.iter().find_map(|grant| grant.get().and_then(tenant));
+    match (pinned, tenant(destination)) {
+        (Some(pinned), Some(other)) if pinned != other => Err(Rejection::new(
+            452,
+            EnhancedCode(4, 5, 3),
+            "Too many recipients, please send to this one in a new transaction",
+        )
+        .because("the recipient belongs to another tenant")),
+        _ => Ok(()),
+    }
+}
