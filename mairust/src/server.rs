@@ -25,7 +25,7 @@ use crate::submit::{ApiSubmitter, Outbound, Submissions};
 use crate::work::{DeliverySettings, Workers};
 
 /// How much mail is in memory for parsing at a time.
-const PARSING_MEMORY_KIB: u32 = 64 << 10;
+const PARSING_MEMORY_KIB: u32 = 32 << 10;
 
 /// How long API requests may take to end after the signal to stop: enough for all but a client
 /// that waits for mail, and that one asks again.

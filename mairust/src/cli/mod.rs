@@ -66,6 +66,9 @@ enum MigrateCommand {
     Up,
 }
 
+/// Threads for files and passwords. More would not make the disk faster, and each keeps memory.
+const BLOCKING_THREADS: usize = 64;
+
 /// Which configuration file.
 #[derive(Debug, Clone, Args)]
 struct ConfigFile {
@@ -120,6 +123,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|error| Failure::failed(format_args!("the async runtime could not be started: {error}")))?;
     runtime.block_on(async {
