@@ -1,7 +1,10 @@
 """A 250 survives `kill -9`."""
 
+import pathlib
 import smtplib
 import threading
+
+import pytest
 
 SESSIONS = 10
 MESSAGES = 500
@@ -49,3 +52,28 @@ def test_every_250_is_there_after_kill_9(servers):
         for message in messages:
             number = int(message["subject"].removeprefix("load "))
             assert server.api.raw(message).endswith(b"\r\n" + body(number))
+
+
+def test_a_body_store_that_is_gone_is_a_temporary_failure(servers):
+    server = servers(name="gone")
+    mail = pathlib.Path(server.ready["data_dir"]) / "mail"
+    away = mail.rename(mail.with_name("mail.away"))
+    client = server.smtp()
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        client.sendmail("a@b.example", ["c@example.com"], "Subject: x\r\n\r\nx\r\n")
+    assert refused.value.smtp_code == 451
+    assert server.api.request("GET", "/health/ready").status == 503
+    away.rename(mail)
+    client.sendmail("a@b.example", ["c@example.com"], "Subject: x\r\n\r\nx\r\n")
+    assert len(server.api.messages()) == 1
+    assert server.api.request("GET", "/health/ready").status == 200
+
+
+def test_a_damaged_body_is_never_shown(servers):
+    server = servers(name="damaged")
+    server.smtp().sendmail("a@b.example", ["c@example.com"], "Subject: x\r\n\r\nabc\r\n")
+    (body,) = (pathlib.Path(server.ready["data_dir"]) / "mail").rglob("*.eml")
+    body.write_bytes(body.read_bytes().replace(b"abc", b"abd"))
+    message = server.api.messages()[0]
+    response = server.api.request("GET", f"/api/v1/messages/{message['id']}/raw")
+    assert response.status == 503 and b"storage_unavailable" in response.body
