@@ -1,10 +1,12 @@
 """`mairust serve` from a configuration that an operator would write, and the other commands."""
 
 import json
+import os
 import pathlib
 import signal
 import smtplib
 import socket
+import ssl
 import subprocess
 
 import pytest
@@ -163,3 +165,32 @@ def test_send_test(dev):
 def test_a_closed_pipe_is_no_error():
     shell = subprocess.run(["bash", "-c", f"set -o pipefail; {BINARY} config schema | head -1"], capture_output=True, text=True)
     assert shell.returncode == 0 and shell.stderr == ""
+
+
+def test_a_configured_certificate_is_shown(servers, tmp_path):
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+         "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
+        check=True, capture_output=True,
+    )
+    server, _ = production(servers, tmp_path, tls={"cert": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")})
+    trusting = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+    client = smtplib.SMTP("localhost", server.address("submission")[1], timeout=30)
+    client.starttls(context=trusting)
+    client.login("alice@example.com", PASSWORD)
+    assert client.sock.version() == "TLSv1.3"
+    client.quit()
+    old = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+    old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    with pytest.raises(ssl.SSLError):
+        smtplib.SMTP("localhost", server.address()[1], timeout=30).starttls(context=old)
+
+
+def test_the_environment_wins_over_the_file(servers, tmp_path):
+    config = configuration(tmp_path)
+    server = servers("-c", config, command="serve", env={"MAIRUST__LOG__FORMAT": "text", "MAIRUST__SERVER__HOSTNAME": "env.example"})
+    assert server.smtp().ehlo()[1].startswith(b"env.example")
+    assert " INFO " in server.log()
+    wrong = run("config", "check", "-c", config, check=False, env={**os.environ, "MAIRUST__LOG__FORMT": "text"})
+    assert wrong.returncode == 3 and "did you mean MAIRUST__LOG__FORMAT?" in wrong.stderr
