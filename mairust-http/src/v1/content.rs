@@ -76,7 +76,7 @@ pub(crate) async fn text(
 
 /// Download an attachment
 ///
-/// Its bytes with the transfer encoding undone; texts in UTF-8.
+/// Its bytes as they were attached, with the transfer encoding undone.
 #[utoipa::path(
     get, path = "/messages/{id}/attachments/{index}", tag = "messages", operation_id = "download_attachment",
     params(
