@@ -157,17 +157,18 @@ fn guarded(content_type: HeaderValue, mut response: Response) -> Response {
     response
 }
 
-/// The type as the message says, as far as it is one. Texts have been decoded to UTF-8.
+/// The type and, for texts, the charset as the message says, as far as they are any.
 fn media_type(attachment: &Attachment) -> HeaderValue {
     let kind = &attachment.content_type;
     let token = |text: &str| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
     };
     let valid = kind.split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype));
-    let kind = match valid {
-        true if kind.starts_with("text/") => format!("{kind}; charset=utf-8"),
-        true => kind.clone(),
-        false => String::new(),
+    let charset = attachment.charset.as_deref().filter(|charset| token(charset));
+    let kind = match (valid, charset) {
+        (true, Some(charset)) if kind.starts_with("text/") => format!("{kind}; charset={charset}"),
+        (true, _) => kind.clone(),
+        (false, _) => String::new(),
     };
     let fallback = HeaderValue::from_static("application/octet-stream");
     if kind.is_empty() { fallback } else { HeaderValue::from_str(&kind).unwrap_or(fallback) }
@@ -201,7 +202,12 @@ mod tests {
     use super::*;
 
     fn attachment(filename: Option<&str>, content_type: &str) -> Attachment {
-        Attachment { filename: filename.map(str::to_owned), content_type: content_type.to_owned(), size: 0 }
+        Attachment {
+            filename: filename.map(str::to_owned),
+            content_type: content_type.to_owned(),
+            charset: Some("shift_jis".to_owned()),
+            size: 0,
+        }
     }
 
     #[test]
@@ -219,7 +225,7 @@ mod tests {
     fn types_are_types() {
         let value = |kind| media_type(&attachment(None, kind));
         assert_eq!(value("application/pdf"), "application/pdf");
-        assert_eq!(value("text/html"), "text/html; charset=utf-8");
+        assert_eq!(value("text/html"), "text/html; charset=shift_jis");
         for kind in ["", "pdf", "a/b/c", "a/b; c", "a/b\r\n", "日/本"] {
             assert_eq!(value(kind), "application/octet-stream", "{kind}");
         }

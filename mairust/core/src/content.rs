@@ -57,6 +57,8 @@ pub struct Attachment {
     pub filename: Option<String>,
     /// Its media type in lower case, for example `application/pdf`.
     pub content_type: String,
+    /// Its charset as the message says, for texts.
+    pub charset: Option<String>,
     /// Its size in bytes after the transfer encoding is undone.
     pub size: u64,
 }
@@ -164,6 +166,7 @@ fn attachment(part: &mail_parser::MessagePart<'_>, raw: &[u8]) -> Attachment {
     Attachment {
         filename: part.attachment_name().map(str::to_owned),
         content_type: content_type.to_ascii_lowercase(),
+        charset: part.content_type().and_then(|kind| kind.attribute("charset")).map(str::to_owned),
         size: match &part.body {
             PartType::Binary(bytes) | PartType::InlineBinary(bytes) => bytes.len(),
             _ => part_bytes(part, raw).len(),
@@ -237,7 +240,8 @@ mod tests {
         for (encoding, body) in [("base64", "k/qWew=="), ("quoted-printable", "=93=FA=96=7B")] {
             let raw = part(encoding, body);
             assert_eq!(attachment_bytes(raw.as_bytes(), 0).as_deref(), Some(&b"\x93\xfa\x96\x7b"[..]), "{encoding}");
-            assert_eq!(Content::parse(raw.as_bytes()).attachments[0].size, 4);
+            let attachment = Content::parse(raw.as_bytes()).attachments.remove(0);
+            assert_eq!((attachment.size, attachment.charset.as_deref()), (4, Some("shift_jis")));
         }
         let seven_bit = part("7bit", "plain");
         assert_eq!(attachment_bytes(seven_bit.as_bytes(), 0).as_deref(), Some(&b"plain"[..]));
