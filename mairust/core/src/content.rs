@@ -66,17 +66,26 @@ pub struct Attachment {
 /// The length limit of [`Content::preview`].
 pub const PREVIEW_BYTES: usize = 4096;
 
+/// Addresses that are kept of each field; the message itself has all.
+pub const MAX_ADDRESSES: usize = 100;
+
+/// References that are kept.
+const MAX_REFERENCES: usize = 100;
+
+/// Octets that are kept of a subject, a name, an address or an id.
+const MAX_TEXT: usize = 2048;
+
 impl Content {
     /// Reads a message.
     pub fn parse(raw: &[u8]) -> Self {
         with_message(raw, |message| Self {
             headers: headers(message),
-            subject: message.subject().map(str::to_owned),
+            subject: message.subject().map(bounded),
             from: mailboxes(message.from()),
             to: mailboxes(message.to()),
             cc: mailboxes(message.cc()),
             date: message.date().map(|date| Timestamp::from_unix(date.to_timestamp())),
-            message_id: message.message_id().map(str::to_owned),
+            message_id: message.message_id().map(bounded),
             in_reply_to: ids(message.in_reply_to()).into_iter().next(),
             references: ids(message.references()),
             preview: preview(message),
@@ -136,17 +145,26 @@ fn mailboxes(address: Option<&Address<'_>>) -> Vec<NamedAddress> {
     let Some(address) = address else { return Vec::new() };
     address
         .iter()
+        .take(MAX_ADDRESSES)
         .map(|entry| NamedAddress {
-            name: entry.name().map(str::to_owned),
-            address: entry.address().unwrap_or_default().to_owned(),
+            name: entry.name().map(bounded),
+            address: bounded(entry.address().unwrap_or_default()),
         })
         .collect()
 }
 
+/// What strangers write is kept up to a bound, for every list shows it.
+fn bounded(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
+}
+
 fn ids(value: &HeaderValue<'_>) -> Vec<String> {
     match value {
-        HeaderValue::Text(id) => vec![id.to_string()],
-        HeaderValue::TextList(ids) => ids.iter().map(ToString::to_string).collect(),
+        HeaderValue::Text(id) => vec![bounded(id)],
+        // The last ones are the nearest.
+        HeaderValue::TextList(ids) => {
+            ids.iter().skip(ids.len().saturating_sub(MAX_REFERENCES)).map(|id| bounded(id)).collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use mail_builder::MessageBuilder;
 use mail_builder::headers::HeaderType;
 use mail_builder::headers::address::Address;
+use mail_builder::headers::content_type::ContentType;
 use mail_builder::headers::text::Text;
 use mail_builder::mime::MimePart;
 use mairust_core::{EmailAddress, Envelope, MessageId, Origin, ReversePath, Timestamp};
@@ -138,7 +139,12 @@ fn addresses(list: Vec<DraftAddress>) -> HeaderType<'static> {
 
 fn attachment(entry: DraftAttachment) -> MimePart<'static> {
     let mut part = MimePart::new(entry.content_type, entry.content);
-    part = if entry.inline { part.inline() } else { part.attachment(entry.filename) };
+    if entry.inline {
+        let disposition = ContentType::new("inline").attribute("filename", entry.filename);
+        part = part.header("Content-Disposition", disposition);
+    } else {
+        part = part.attachment(entry.filename);
+    }
     match entry.content_id {
         Some(id) => part.cid(id),
         None => part,

@@ -161,7 +161,7 @@ impl Submissions {
     async fn check_from(&self, author: &Author, content: &Content) -> Result<(), SubmissionError> {
         let malformed = || Rejection::new(550, EnhancedCode(5, 6, 0), "The From field must hold a valid address");
         let fields = content.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("from")).count();
-        if fields != 1 || content.from.is_empty() {
+        if fields != 1 || content.from.is_empty() || content.from.len() >= mairust_core::content::MAX_ADDRESSES {
             return Err(Rejection::new(550, EnhancedCode(5, 6, 0), "A message needs exactly one From field").into());
         }
         for from in &content.from {

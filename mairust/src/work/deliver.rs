@@ -20,7 +20,8 @@ const OWN_FAULT_PAUSE: Duration = Duration::from_secs(10);
 /// A message on its way, and those of its recipients who are waiting.
 struct Delivery {
     row: MessageRow,
-    body: Body,
+    /// Or why it can't be read.
+    body: Result<Body, StoreError>,
     waiting: Vec<DeliveryRow>,
 }
 
@@ -29,30 +30,44 @@ impl Workers {
         let delivery = match self.load(lease, message, domain).await {
             Ok(Some(delivery)) => delivery,
             Ok(None) => return Disposition::Complete,
-            Err(error) if matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::NotFound) => {
-                return Disposition::Bury(crate::error::chain(&error));
+            Err(error) => {
+                let reason = crate::error::chain(&error);
+                tracing::error!(component = "deliver", message_id = %message, error = reason, "not tried, the store fails");
+                return Disposition::Retry(OWN_FAULT_PAUSE, reason);
             }
-            Err(error) => return Disposition::Retry(OWN_FAULT_PAUSE, crate::error::chain(&error)),
         };
-        let outgoing = Outgoing {
-            sender: delivery.row.sender.clone(),
-            recipients: delivery.waiting.iter().map(|recipient| recipient.address.clone()).collect(),
-            body: delivery.body.clone(),
-        };
-        let reports = self.client.deliver(&self.route(domain), &outgoing).await;
         let age = self.clock.now().since(delivery.row.received_at);
         // Each recipient has been tried as often as the job was leased, or less.
         let next = self.settings.retry.next(lease.attempts, age, rand::random());
-        let results = tried(&delivery.waiting, reports, next == Next::GiveUp);
+        let (results, original) = match &delivery.body {
+            Ok(body) => (self.attempt(&delivery, body, domain, next == Next::GiveUp).await, body.clone()),
+            Err(error) => {
+                let reason = crate::error::chain(error);
+                tracing::error!(component = "deliver", message_id = %message, error = reason, "the stored message can't be read");
+                match next {
+                    Next::After(wait) if error.kind() != StoreErrorKind::Corrupt => {
+                        return Disposition::Retry(wait, reason);
+                    }
+                    _ => (unreadable(&delivery.waiting), Body::from(Vec::new())),
+                }
+            }
+        };
         self.log(message, &results);
         let reason = results.iter().find(|result| result.outcome == AttemptOutcome::Deferred).map(|r| r.detail.clone());
-        if let Err(error) = self.record(lease, &delivery, results).await {
-            return Disposition::Retry(OWN_FAULT_PAUSE, crate::error::chain(&error));
-        }
+        self.record(lease, &delivery, &results, &original).await;
         match (reason, next) {
             (Some(reason), Next::After(wait)) => Disposition::Retry(wait, reason),
             _ => Disposition::Complete,
         }
+    }
+
+    async fn attempt(&self, delivery: &Delivery, body: &Body, domain: &Domain, last: bool) -> Vec<Tried> {
+        let outgoing = Outgoing {
+            sender: delivery.row.sender.clone(),
+            recipients: delivery.waiting.iter().map(|recipient| recipient.address.clone()).collect(),
+            body: body.clone(),
+        };
+        tried(&delivery.waiting, self.client.deliver(&self.route(domain), &outgoing).await, last)
     }
 
     /// The message and its waiting recipients; `None` if there is nothing to do any more.
@@ -63,7 +78,7 @@ impl Workers {
         if waiting.is_empty() {
             return Ok(None);
         }
-        let body = self.storage.messages().body(lease.tenant, message).await?;
+        let body = self.storage.messages().body(lease.tenant, message).await;
         Ok(Some(Delivery { row, body, waiting }))
     }
 
@@ -89,14 +104,32 @@ impl Workers {
         }
     }
 
+    /// Records the results. A store that fails is asked again until it takes them, or the lease is
+    /// lost: a recipient who was reached must not be sent to again.
+    async fn record(&self, lease: &Lease, delivery: &Delivery, results: &[Tried], original: &Body) {
+        let mut pause = Duration::from_secs(1);
+        while let Err(error) = self.try_record(lease, delivery, results, original).await {
+            let error = crate::error::chain(&error);
+            tracing::error!(component = "deliver", message_id = %delivery.row.id, error, "results not recorded yet");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(60));
+        }
+    }
+
     /// Records the results, and the notice about failures, in one step.
-    async fn record(&self, lease: &Lease, delivery: &Delivery, results: Vec<Tried>) -> Result<(), StoreError> {
+    async fn try_record(
+        &self,
+        lease: &Lease,
+        delivery: &Delivery,
+        results: &[Tried],
+        original: &Body,
+    ) -> Result<(), StoreError> {
         let now = self.clock.now();
         let failures: Vec<Failure> =
             results.iter().filter(|result| result.outcome == AttemptOutcome::Failed).map(Tried::failure).collect();
         let messages = match &delivery.row.sender {
             ReversePath::Address(sender) if !failures.is_empty() => {
-                vec![self.notice(delivery, sender, &failures, now).await?]
+                vec![self.notice(&delivery.row, original, sender, &failures, now).await?]
             }
             // Nobody is told about mail that has no sender (RFC 5321 §4.5.5).
             _ => Vec::new(),
@@ -106,7 +139,7 @@ impl Workers {
             messages,
             recipients: Vec::new(),
             jobs: Vec::new(),
-            attempts: results.into_iter().map(|result| result.attempt(now)).collect(),
+            attempts: results.iter().map(|result| result.attempt(now)).collect(),
         };
         let answer = self.storage.messages().accept(vec![acceptance]).await.pop();
         answer.unwrap_or_else(|| Err(crate::error::no_answer()))
@@ -115,14 +148,15 @@ impl Workers {
     /// The notice, for the mailbox of the sender.
     async fn notice(
         &self,
-        delivery: &Delivery,
+        row: &MessageRow,
+        original: &Body,
         sender: &EmailAddress,
         failures: &[Failure],
         now: Timestamp,
     ) -> Result<NewMessage, StoreError> {
         let id = MessageId::new(now);
         let (hostname, sender, failures) = (self.hostname.clone(), sender.clone(), failures.to_vec());
-        let (arrived, original, to) = (delivery.row.received_at, delivery.body.clone(), sender.clone());
+        let (arrived, original, to) = (row.received_at, original.clone(), sender.clone());
         let render = move || {
             let notice = Notice {
                 hostname: &hostname,
@@ -146,7 +180,7 @@ impl Workers {
             received_at: now,
             placements: vec![Placement {
                 id,
-                mailbox: delivery.row.mailbox,
+                mailbox: row.mailbox,
                 folder: Folder::Inbox,
                 address: to,
                 direction: Direction::Inbound,
@@ -176,8 +210,14 @@ impl Tried {
         }
     }
 
-    fn attempt(self, at: Timestamp) -> Attempt {
-        Attempt { recipient: self.recipient, at, outcome: self.outcome, host: self.host, result: self.detail }
+    fn attempt(&self, at: Timestamp) -> Attempt {
+        Attempt {
+            recipient: self.recipient,
+            at,
+            outcome: self.outcome,
+            host: self.host.clone(),
+            result: self.detail.clone(),
+        }
     }
 }
 
@@ -202,4 +242,17 @@ fn tried(waiting: &[DeliveryRow], reports: Vec<RecipientReport>, last: bool) -> 
         }
     };
     waiting.iter().zip(reports).map(join).collect()
+}
+
+/// Everybody who waits for a message that is lost.
+fn unreadable(waiting: &[DeliveryRow]) -> Vec<Tried> {
+    let fail = |row: &DeliveryRow| Tried {
+        recipient: row.id,
+        address: row.address.clone(),
+        outcome: AttemptOutcome::Failed,
+        host: None,
+        reply: None,
+        detail: "the message was damaged in our storage".to_owned(),
+    };
+    waiting.iter().map(fail).collect()
 }

@@ -146,6 +146,8 @@ impl Workers {
             Ok(None) => Duration::from_secs(3_600),
             Err(_) => QUEUE_DOWN_PAUSE,
         };
+        // A lease of another process may end without a sign to this one.
+        let wait = wait.min(self.settings.lease);
         let _ = tokio::time::timeout(wait, queue.changed(seen)).await;
     }
 
