@@ -136,7 +136,7 @@ pub enum StorageSettings {
     },
 }
 
-/// The key that other secrets are encrypted with.
+/// The key under which API keys are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MasterKey {

@@ -68,7 +68,8 @@ pub(super) struct RawSmtp {
     #[schemars(range(min = 1))]
     pub(super) max_recipients: u32,
     /// Connections of each listener at the same time; further ones are told to come back. The
-    /// default is far above what a small server sees, and below the usual limit of open files.
+    /// default is far above what a small server sees; each takes a file, so the limit of open files must
+    /// be above the sum over all listeners.
     #[schemars(range(min = 1))]
     pub(super) max_sessions: u32,
     /// A silent connection is closed after this time. The default is what RFC 5321 section
@@ -155,9 +156,9 @@ pub(super) struct RawStorageOptions {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawSecrets {
-    /// The key that other secrets are encrypted with: base64 of 32 bytes, from
+    /// The key under which API keys are made: base64 of 32 bytes, from
     /// `openssl rand -base64 32`. Without it, one is made at first start and kept in `master.key`
-    /// in `server.data_dir`. Keep a copy: without the key, those secrets are lost.
+    /// in `server.data_dir`. Keep a copy: without it, no API key works any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) master_key: Option<SecretText>,
 }
