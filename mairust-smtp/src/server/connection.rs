@@ -186,7 +186,7 @@ impl Driver {
                 self.session.accept();
             }
             Err(rejection) => {
-                tracing::info!(%user, reply = %rejection.reply(), reason = rejection.reason(), "login refused");
+                tracing::info!(?user, reply = %rejection.reply(), reason = rejection.reason(), "login refused");
                 self.session.refuse(rejection.reply());
             }
         }

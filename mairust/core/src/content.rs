@@ -121,8 +121,40 @@ pub fn map_attachments<T>(raw: &[u8], mut read: impl FnMut(&[u8]) -> T) -> Vec<T
     with_message(raw, each).unwrap_or_default()
 }
 
+/// Whether a message is read as a whole. Of one with over 256 KiB of header fields, or over 2,000
+/// parts, only the beginning of the header section is.
+pub fn is_readable(raw: &[u8]) -> bool {
+    readable(raw) == raw.len()
+}
+
+/// How many bytes from the front are read.
+fn readable(raw: &[u8]) -> usize {
+    const HEADER_LIMIT: usize = 256 << 10;
+    const PARTS_LIMIT: usize = 2_000;
+    const FIELD: &[u8] = b"content-type";
+    let front = &raw[..raw.len().min(HEADER_LIMIT)];
+    let ends = |width: usize, mark: &'static [u8]| front.windows(width).position(|window| window == mark);
+    let header = ends(4, b"\r\n\r\n").map(|end| end + 4).or_else(|| front.starts_with(b"\r\n").then_some(2));
+    match header {
+        None if raw.len() > HEADER_LIMIT => HEADER_LIMIT,
+        // Each part that holds others has a Content-Type, so this bounds the depth, too.
+        Some(end) if parts(raw, FIELD) > PARTS_LIMIT => end.min(HEADER_LIMIT),
+        None if parts(raw, FIELD) > PARTS_LIMIT => 0,
+        _ => raw.len(),
+    }
+}
+
+/// How often a name occurs, whatever its case.
+fn parts(raw: &[u8], name: &[u8]) -> usize {
+    let hyphens = raw.iter().enumerate().filter(|(_, byte)| **byte == b'-');
+    let at = |hyphen: usize| hyphen.checked_sub(7).and_then(|start| raw.get(start..start + name.len()));
+    hyphens.filter(|(hyphen, _)| at(*hyphen).is_some_and(|found| found.eq_ignore_ascii_case(name))).count()
+}
+
 /// Runs `read` over the parsed message; `None` if the parser finds no message or fails.
 fn with_message<T>(raw: &[u8], read: impl FnOnce(&Message<'_>) -> T) -> Option<T> {
+    // What would take the parser too deep or too long is read as far as it is harmless.
+    let raw = &raw[..readable(raw)];
     // The parser is fed by strangers: a fault in it must not take the session down.
     catch_unwind(AssertUnwindSafe(|| MessageParser::default().parse(raw).map(|message| read(&message)))).ok().flatten()
 }
@@ -263,6 +295,22 @@ mod tests {
         }
         let seven_bit = part("7bit", "plain");
         assert_eq!(attachment_bytes(seven_bit.as_bytes(), 0).as_deref(), Some(&b"plain"[..]));
+    }
+
+    #[test]
+    fn a_bomb_is_read_as_far_as_it_is_harmless() {
+        for bomb in [
+            "Content-Type: message/rfc822\r\n\r\n".repeat(34_000),
+            format!("Subject: x\r\n{}\r\nbody", "a:\r\n".repeat(500_000)),
+            format!(
+                "Content-Type: text/plain{}\r\n\r\nx",
+                (0..200_000).map(|n| format!(";a*{n}=b")).collect::<String>()
+            ),
+        ] {
+            assert!(!is_readable(bomb.as_bytes()));
+            assert!(!Content::parse(bomb.as_bytes()).headers.is_empty());
+        }
+        assert!(is_readable(MULTIPART) && is_readable(b"") && is_readable(b"\r\nno header"));
     }
 
     #[test]

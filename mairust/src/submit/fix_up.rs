@@ -34,6 +34,10 @@ pub(crate) async fn fix_up(
 }
 
 fn apply(raw: &Bytes, hostname: &Domain, id: MessageId, now: Timestamp) -> Result<FixedUp, Rejection> {
+    // A first line with white space would belong to the fields that are put in front of it.
+    if !mairust_core::content::is_readable(raw) || raw.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
+        return Err(Rejection::new(550, EnhancedCode(5, 6, 0), "The header section is malformed or too large"));
+    }
     let body = without_bcc(raw).unwrap_or_else(|| raw.clone());
     let content = Content::parse(&body);
     if content.headers.is_empty() {
