@@ -1,11 +1,14 @@
-//! Addresses as SMTP writes them (RFC 5321 §4.1.2).
+//! Addresses as SMTP writes them (RFC 5321 §4.1.2), internationalised ones too (RFC 6531 §3.3).
 
 use std::fmt;
 use std::str::FromStr;
 
+use icu_normalizer::ComposingNormalizer;
+
 use crate::domain::{Domain, DomainError};
 
-/// The part before the `@`, unquoted: what the words mean, not how they are written.
+/// The part before the `@`, unquoted: what the words mean, not how they are written. It may hold
+/// characters outside of ASCII (RFC 6531 §3.3).
 ///
 /// Never holds control characters, so that writing it out again can't smuggle anything in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,6 +78,18 @@ impl LocalPart {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The same with a `+tag` at its end taken off (RFC 5233); `None` if there is no tag.
+    pub fn without_tag(&self) -> Option<Self> {
+        let (name, _) = self.0.split_once('+')?;
+        (!name.is_empty()).then(|| Self(name.to_owned()))
+    }
+
+    /// The form in which local parts are compared: in lower case, composed (Unicode NFC).
+    fn lookup_key(&self) -> String {
+        let lower = self.0.to_lowercase();
+        if lower.is_ascii() { lower } else { ComposingNormalizer::new_nfc().normalize(&lower).into_owned() }
+    }
 }
 
 impl EmailAddress {
@@ -102,12 +117,19 @@ impl EmailAddress {
         &self.domain
     }
 
-    /// The form by which addresses are looked up: everything in lower case.
+    /// The form by which addresses are looked up: everything in lower case, the domain with
+    /// A-labels, the local part composed (Unicode NFC).
     ///
     /// RFC 5321 lets a host tell local parts apart by case; MaiRust, like all servers in wide
     /// use, does not.
     pub fn lookup_key(&self) -> String {
-        format!("{}@{}", self.local.0.to_lowercase(), self.domain)
+        format!("{}@{}", self.local.lookup_key(), self.domain)
+    }
+
+    /// Whether only a server with SMTPUTF8 can take mail for it: the local part holds characters
+    /// outside of ASCII (RFC 6531 §3.2). A domain has a form in ASCII always.
+    pub fn is_international(&self) -> bool {
+        !self.local.0.is_ascii()
     }
 }
 
@@ -172,12 +194,19 @@ impl FromStr for EmailAddress {
 
 /// RFC 5321 §4.1.2 Dot-string.
 fn is_dot_string(text: &str) -> bool {
-    text.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+    text.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
 }
 
-/// RFC 5322 §3.2.3 atext.
-fn is_atext(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)
+/// RFC 5322 §3.2.3 atext, extended by RFC 6531 §3.3.
+fn is_atext(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(character) || is_international(character)
+}
+
+/// UTF8-non-ascii of RFC 6532 §3.1, without what controls how a text is written or shown.
+fn is_international(character: char) -> bool {
+    let hidden =
+        matches!(character, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffd}');
+    !character.is_ascii() && !character.is_control() && !character.is_whitespace() && !hidden
 }
 
 /// The inside of a quoted string, whose opening quote is already gone.
@@ -192,7 +221,7 @@ fn unquote(rest: &str) -> Result<String, AddressError> {
             other => other,
         };
         match character {
-            Some(character @ ' '..='~') => text.push(character),
+            Some(character) if matches!(character, ' '..='~') || is_international(character) => text.push(character),
             _ => return Err(AddressError::LocalPart),
         }
     }
@@ -212,9 +241,21 @@ mod tests {
 
     #[test]
     fn refuses_control_characters_and_broken_grammar() {
-        for text in
-            ["a", "@b", "a@", "a b@c.d", "a..b@c.d", ".a@c.d", "\"a\r\"@c.d", "\"a@c.d", "\"\"@c.d", "a@b@c.d", "ü@c.d"]
-        {
+        for text in [
+            "a",
+            "@b",
+            "a@",
+            "a b@c.d",
+            "a..b@c.d",
+            ".a@c.d",
+            "\"a\r\"@c.d",
+            "\"a@c.d",
+            "\"\"@c.d",
+            "a@b@c.d",
+            "a\u{85}@c.d",
+            "a\u{3000}b@c.d",
+            "a\u{202e}b@c.d",
+        ] {
             assert!(EmailAddress::parse(text).is_err(), "{text:?}");
         }
     }
@@ -222,5 +263,24 @@ mod tests {
     #[test]
     fn lookup_folds_case() {
         assert_eq!(EmailAddress::parse("Alice@Example.COM").unwrap().lookup_key(), "alice@example.com");
+    }
+
+    #[test]
+    fn international_addresses_have_one_key() {
+        let address = EmailAddress::parse("佐藤@例え.jp").unwrap();
+        assert!(address.is_international());
+        assert_eq!(address.to_string(), "佐藤@xn--r8jz45g.jp");
+        let (composed, apart) =
+            (EmailAddress::parse("Émile@a.fr").unwrap(), EmailAddress::parse("e\u{301}mile@a.fr").unwrap());
+        assert_eq!(composed.lookup_key(), apart.lookup_key());
+        assert!(!EmailAddress::parse("sato@例え.jp").unwrap().is_international());
+    }
+
+    #[test]
+    fn a_tag_comes_off() {
+        let local = |text| LocalPart::parse(text).unwrap();
+        assert_eq!(local("ann+news+x").without_tag(), Some(local("ann")));
+        assert_eq!(local("ann").without_tag(), None);
+        assert_eq!(local("+news").without_tag(), None);
     }
 }

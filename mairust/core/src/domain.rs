@@ -1,12 +1,18 @@
 //! Mail domains: host names and address literals.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+
+use idna::AsciiDenyList;
+use idna::uts46::{DnsLength, Hyphens, Uts46};
 
 /// The domain part of an address or the argument of EHLO: a host name in lower case, or an
 /// address literal such as `[192.0.2.1]` (RFC 5321 §4.1.2, §4.1.3).
 ///
-/// Two domains are equal when they name the same place: case is folded at parsing.
+/// An internationalised name may be written in either form; inside it is the one of DNS, with
+/// A-labels (RFC 5890 §2.3.2.1). So two domains are equal when they name the same place:
+/// `例え.jp` and `xn--r8jz45g.jp` are, and case does not count.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Domain(String);
 
@@ -17,6 +23,9 @@ pub enum DomainError {
     /// A character that no host name may hold.
     #[error("a domain may hold letters, digits, hyphens and dots only")]
     Character,
+    /// Characters outside of ASCII that make no valid U-label (RFC 5891).
+    #[error("a domain holds characters that no internationalised name may hold")]
+    International,
     /// An empty domain or an empty label.
     #[error("a domain needs non-empty labels between its dots")]
     Empty,
@@ -29,7 +38,7 @@ pub enum DomainError {
 }
 
 impl Domain {
-    /// Parses a host name or an address literal.
+    /// Parses a host name, with A-labels or U-labels, or an address literal.
     ///
     /// # Errors
     /// When the text is neither.
@@ -37,7 +46,7 @@ impl Domain {
         if let Some(literal) = text.strip_prefix('[') {
             return Self::parse_literal(text, literal);
         }
-        let name = text.strip_suffix('.').unwrap_or(text);
+        let name = to_a_labels(text.strip_suffix('.').unwrap_or(text))?;
         if name.is_empty() {
             return Err(DomainError::Empty);
         }
@@ -58,9 +67,21 @@ impl Domain {
         Ok(Self(name.to_ascii_lowercase()))
     }
 
-    /// The text form: a host name in lower case, or a bracketed literal.
+    /// The text form: a host name in lower case with A-labels, or a bracketed literal.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The form for people: U-labels in place of A-labels. A name with a label that is no
+    /// valid A-label stays as it is.
+    pub fn to_unicode(&self) -> Cow<'_, str> {
+        if !self.0.contains("xn--") {
+            return Cow::Borrowed(&self.0);
+        }
+        match Uts46::new().to_unicode(self.0.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow) {
+            (name, Ok(())) => name,
+            (_, Err(_)) => Cow::Borrowed(&self.0),
+        }
     }
 
     /// Whether this is an address literal.
@@ -76,6 +97,16 @@ impl Domain {
         };
         if valid { Ok(Self(text.to_ascii_lowercase())) } else { Err(DomainError::Literal) }
     }
+}
+
+/// The name with A-labels in place of U-labels; a name in ASCII stays as it is.
+fn to_a_labels(name: &str) -> Result<Cow<'_, str>, DomainError> {
+    if name.is_ascii() {
+        return Ok(Cow::Borrowed(name));
+    }
+    Uts46::new()
+        .to_ascii(name.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Check, DnsLength::Ignore)
+        .map_err(|_| DomainError::International)
 }
 
 impl fmt::Display for Domain {
@@ -102,11 +133,35 @@ mod tests {
 
     #[test]
     fn refuses_what_no_host_is_called() {
-        for text in ["", ".", "a..b", "-a.b", "a-.b", "a b", "a\r\nb", "日本.jp", "[1.2.3]", "[IPv6:zz]", "[1.2.3.4"]
-        {
+        for text in [
+            "",
+            ".",
+            "a..b",
+            "-a.b",
+            "a-.b",
+            "a b",
+            "a\r\nb",
+            "日 本.jp",
+            "日本\u{2028}.jp",
+            "[1.2.3]",
+            "[IPv6:zz]",
+            "[1.2.3.4",
+        ] {
             assert!(Domain::parse(text).is_err(), "{text:?}");
         }
         assert_eq!(Domain::parse(&"a".repeat(64)), Err(DomainError::Length));
+    }
+
+    #[test]
+    fn both_forms_of_a_name_are_one() {
+        let domain = Domain::parse("例え。JP").unwrap();
+        assert_eq!(domain.as_str(), "xn--r8jz45g.jp");
+        assert_eq!(domain, Domain::parse("XN--R8JZ45G.jp").unwrap());
+        assert_eq!(domain, Domain::parse("例え.jp.").unwrap());
+        assert_eq!(domain.to_unicode(), "例え.jp");
+        assert_eq!(Domain::parse("xn--zz--.jp"), Err(DomainError::Character));
+        assert_eq!(Domain::parse("xn--0.jp").unwrap().to_unicode(), "xn--0.jp");
+        assert_eq!(Domain::parse(&format!("{}.jp", "あ".repeat(64))), Err(DomainError::Length));
     }
 
     #[test]

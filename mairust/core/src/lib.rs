@@ -1,7 +1,7 @@
 //! The vocabulary of MaiRust: what every crate of the platform talks about.
 //!
 //! In reading order: [`address`] and [`domain`] (where mail goes), [`envelope`] (who sends to whom),
-//! [`reply`] and [`rejection`] (what a peer is told, and why), [`body`] (the bytes of a message),
+//! [`dsn`] and [`xtext`] (what is asked about delivery), [`reply`] and [`rejection`] (what a peer is told, and why), [`body`] (the bytes of a message),
 //! [`content`] (what a message says about itself), [`mail`] (one message as hooks see it),
 //! [`id`], [`clock`], [`secret`] and [`units`].
 //!
@@ -13,6 +13,7 @@ pub mod body;
 pub mod clock;
 pub mod content;
 pub mod domain;
+pub mod dsn;
 pub mod envelope;
 pub mod id;
 pub mod mail;
@@ -20,12 +21,14 @@ pub mod rejection;
 pub mod reply;
 pub mod secret;
 pub mod units;
+pub mod xtext;
 
 pub use address::{AddressError, EmailAddress, ForwardPath, LocalPart, ReversePath};
 pub use body::{Body, BodySource};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use content::{Attachment, Content, NamedAddress};
 pub use domain::{Domain, DomainError};
+pub use dsn::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Return};
 pub use envelope::Envelope;
 pub use id::{ApiKeyId, DomainId, FolderId, JobId, MailboxId, MessageId, RecipientId, SessionId, TenantId, UserId};
 pub use mail::{Mail, Origin, TlsFacts};
