@@ -3,7 +3,7 @@
 //! In reading order: [`address`] and [`domain`] (where mail goes), [`envelope`] (who sends to whom),
 //! [`dsn`] and [`xtext`] (what is asked about delivery), [`reply`] and [`rejection`] (what a peer is told, and why), [`body`] (the bytes of a message),
 //! [`content`] (what a message says about itself), [`mail`] (one message as hooks see it),
-//! [`id`], [`clock`], [`secret`] and [`units`].
+//! [`id`], [`clock`], [`secret`], [`scram`] and [`units`].
 //!
 //! Deliberately absent: tokio, sockets, files, databases, serde. A body may be backed by a file,
 //! but the file belongs to whoever implements [`body::BodySource`].
@@ -19,6 +19,7 @@ pub mod id;
 pub mod mail;
 pub mod rejection;
 pub mod reply;
+pub mod scram;
 pub mod secret;
 pub mod units;
 pub mod xtext;
@@ -34,5 +35,6 @@ pub use id::{ApiKeyId, DomainId, FolderId, JobId, MailboxId, MessageId, Recipien
 pub use mail::{Mail, Origin, TlsFacts};
 pub use rejection::Rejection;
 pub use reply::{EnhancedCode, Reply};
+pub use scram::ScramVerifier;
 pub use secret::Secret;
 pub use units::{ByteSize, parse_duration, render_duration};
