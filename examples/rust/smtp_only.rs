@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mairust_core::{Domain, EnhancedCode, ForwardPath, Rejection, Reply};
-use mairust_smtp::server::{Grant, Received, Server, ServerConfig, Service, SessionHandler, SessionInfo, bind};
+use mairust_smtp::server::{
+    Grant, RcptOptions, Received, Server, ServerConfig, Service, SessionHandler, SessionInfo, bind,
+};
 
 #[derive(Debug)]
 struct Printer;
 
 #[async_trait]
 impl SessionHandler for Printer {
-    async fn recipient(&self, _session: &SessionInfo, _to: &ForwardPath) -> Result<Grant, Rejection> {
+    async fn recipient(&self, _: &SessionInfo, _: &ForwardPath, _: &RcptOptions) -> Result<Grant, Rejection> {
         Ok(Grant::none())
     }
 

@@ -1,26 +1,27 @@
 //! Runs the dialogs: against the session without a socket, and against a live listener.
 //!
 //! A line of a dialog is `C:` and a line that the client sends, `C\` and raw octets with escapes,
-//! `S:` and a line that the server answers, `S~` and the start of one, `X` for the end of the
-//! connection, `M:` and a message that was taken (`sender recipients body`, escaped), `!` and a
+//! `S:` and a line that the server answers, `S~` and the start of one, `S*` and the code of a whole
+//! reply, whatever its lines, `X` for the end of the connection, `M:` and a message that was taken (`sender recipients body`, escaped), `!` and a
 //! setting, `#` and a remark. Nothing else may be answered or taken.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use mairust_core::{Domain, Reply};
-use mairust_smtp::proto::{Event, LoginPolicy, Session, SessionConfig, TlsPolicy};
+use mairust_smtp::proto::{Event, LoginPolicy, Protocol, Session, SessionConfig, TlsPolicy, Transaction};
 use mairust_smtp::server::Service;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::live::{LineStream, read_line, tls_over};
+use crate::live::{LineStream, last_line, read_line, tls_over};
 use crate::support::{self, Running, Taken};
 
 #[derive(Debug, Clone)]
 enum Step {
     Closed,
     Expect(String),
+    ExpectReply(String),
     ExpectStart(String),
     Send(Vec<u8>),
 }
@@ -72,6 +73,13 @@ fn run_pure(dialog: &Dialog, chunk: usize) {
                 let line = peer.line().unwrap_or_default();
                 assert!(line.starts_with(start), "{place}: {line:?} instead of {start:?}");
             }
+            Step::ExpectReply(code) => loop {
+                let line = peer.line().unwrap_or_default();
+                assert!(line.starts_with(code), "{place}: {line:?} instead of a reply {code}");
+                if !line[code.len()..].starts_with('-') {
+                    break;
+                }
+            },
             Step::Closed => assert!(peer.closed, "{place}: the session goes on"),
         }
     }
@@ -81,6 +89,7 @@ fn run_pure(dialog: &Dialog, chunk: usize) {
 
 /// What the driver and the handler do, in memory.
 struct PurePeer {
+    protocol: Protocol,
     session: Session,
     output: VecDeque<u8>,
     body: Vec<u8>,
@@ -92,6 +101,7 @@ struct PurePeer {
 impl PurePeer {
     fn new(config: &SessionConfig) -> Self {
         Self {
+            protocol: config.protocol,
             session: Session::new(config.clone()),
             output: VecDeque::new(),
             body: Vec::new(),
@@ -106,11 +116,17 @@ impl PurePeer {
             let answer = match event {
                 Event::Connect => Ok(()),
                 Event::Login(credentials) => support::login_rule(&credentials),
+                Event::ScramLogin(_) => Ok(()),
+                Event::ScramVerifier(user) => {
+                    self.session.challenge(support::verifier(&user), "nonce");
+                    continue;
+                }
+                Event::Xclient(_) => Ok(()),
                 Event::Mail(from, _) => {
                     self.asked.clear();
                     support::sender_rule(&from)
                 }
-                Event::Recipient(to) => {
+                Event::Recipient(to, _) => {
                     let asked = to.to_string().to_lowercase();
                     let refused = support::recipient_rule(&to);
                     assert!(refused.is_err() || !self.asked.contains(&asked), "asked twice for {asked}");
@@ -134,16 +150,7 @@ impl PurePeer {
                     continue;
                 }
                 Event::MessageEnd(transaction) => {
-                    let body = std::mem::take(&mut self.body);
-                    match support::message_rule(&body) {
-                        Ok(reply) => {
-                            let recipients: Vec<String> =
-                                transaction.recipients.iter().map(ToString::to_string).collect();
-                            self.taken.push((transaction.sender.to_string(), recipients.join(","), body));
-                            self.session.accept_with(&reply);
-                        }
-                        Err(rejection) => self.session.refuse(rejection.reply()),
-                    }
+                    self.message(&transaction);
                     continue;
                 }
                 _ => continue,
@@ -154,6 +161,23 @@ impl PurePeer {
             }
         }
         self.output.extend(self.session.transmit());
+    }
+
+    fn message(&mut self, transaction: &Transaction) {
+        let body = std::mem::take(&mut self.body);
+        let recipients: Vec<String> = transaction.recipients.iter().map(|to| to.path.to_string()).collect();
+        match support::message_rule(&body) {
+            Ok(reply) => {
+                self.taken.push((transaction.sender.to_string(), recipients.join(","), body));
+                if self.protocol == Protocol::Lmtp {
+                    let answer = |to: &String| support::reply_for(to, &reply);
+                    self.session.answer_each(&recipients.iter().map(answer).collect::<Vec<_>>());
+                } else {
+                    self.session.accept_with(&reply);
+                }
+            }
+            Err(rejection) => self.session.refuse(rejection.reply()),
+        }
     }
 
     fn line(&mut self) -> Option<String> {
@@ -172,6 +196,7 @@ async fn run_live(dialog: &Dialog) {
         config = support::with_tls(config);
     }
     let service = match (dialog.config.login, dialog.config.tls) {
+        (LoginPolicy::Never, _) if dialog.config.protocol == Protocol::Lmtp => Service::Lmtp,
         (LoginPolicy::Never, _) => Service::Mx,
         (LoginPolicy::Required, TlsPolicy::Active) => Service::Submissions,
         (LoginPolicy::Required, _) => Service::Submission,
@@ -187,6 +212,10 @@ async fn run_live(dialog: &Dialog) {
             Step::ExpectStart(start) => {
                 let line = read_line(&mut stream).await;
                 assert!(line.starts_with(start), "{} live: {line:?} instead of {start:?}", dialog.name);
+            }
+            Step::ExpectReply(code) => {
+                let line = last_line(&mut stream).await;
+                assert!(line.starts_with(code), "{} live: {line:?} instead of a reply {code}", dialog.name);
             }
             Step::Closed => assert_eq!(read_line(&mut stream).await, "", "{} live", dialog.name),
         }
@@ -212,12 +241,16 @@ fn dialogs() -> Vec<Dialog> {
 
 fn parse(name: &str, text: &str) -> Dialog {
     let config = SessionConfig {
+        protocol: Protocol::Smtp,
         hostname: Domain::parse("mx.test").unwrap(),
         max_message_size: 1_000,
         max_recipients: 3,
         max_errors: 20,
         login: LoginPolicy::Never,
         tls: TlsPolicy::Unavailable,
+        scram: true,
+        dsn: false,
+        xclient: false,
     };
     let mut dialog = Dialog { name: name.to_owned(), config, live: true, steps: Vec::new(), taken: Vec::new() };
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -227,6 +260,7 @@ fn parse(name: &str, text: &str) -> Dialog {
             "C\\" => dialog.steps.push(Step::Send(unescape(rest))),
             "S:" => dialog.steps.push(Step::Expect(rest.to_owned())),
             "S~" => dialog.steps.push(Step::ExpectStart(rest.to_owned())),
+            "S*" => dialog.steps.push(Step::ExpectReply(rest.to_owned())),
             "X" => dialog.steps.push(Step::Closed),
             "M:" => {
                 let parts: Vec<&str> = rest.splitn(3, ' ').collect();
@@ -242,16 +276,20 @@ fn parse(name: &str, text: &str) -> Dialog {
 fn set(dialog: &mut Dialog, setting: &str) {
     let config = &mut dialog.config;
     match setting.split_once(' ').unwrap() {
-        ("login", "required") => config.login = LoginPolicy::Required,
+        // What the listener does for its services.
+        ("login", "required") => (config.login, config.dsn) = (LoginPolicy::Required, true),
+        ("protocol", "lmtp") => config.protocol = Protocol::Lmtp,
+        ("recipients", count) => config.max_recipients = count.parse().unwrap(),
         ("tls", "active") => config.tls = TlsPolicy::Active,
         ("tls", "offered") => config.tls = TlsPolicy::Offered,
+        ("xclient", "trusted") => config.xclient = true,
         ("live", "no") => dialog.live = false,
         ("errors", count) => config.max_errors = count.parse().unwrap(),
         other => panic!("{}: what is {other:?}?", dialog.name),
     }
 }
 
-/// `\r`, `\n`, `\0`, `\\`, and `{x*n}` for a character x that comes n times.
+/// `\r`, `\n`, `\0`, `\xHH`, `\\`, and `{x*n}` for a character x that comes n times.
 fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text.chars();
@@ -261,6 +299,11 @@ fn unescape(text: &str) -> Vec<u8> {
                 'r' => b'\r',
                 'n' => b'\n',
                 '0' => 0,
+                'x' => {
+                    let (digits, tail) = rest.as_str().split_at(2);
+                    rest = tail.chars();
+                    u8::from_str_radix(digits, 16).unwrap()
+                }
                 other => u8::try_from(other).unwrap(),
             }),
             '{' => {

@@ -44,7 +44,7 @@ async fn ask<S: LineStream>(stream: &mut S, line: &str) -> String {
 }
 
 /// The last line of a reply.
-async fn last_line<S: LineStream>(stream: &mut S) -> String {
+pub(crate) async fn last_line<S: AsyncRead + Unpin>(stream: &mut S) -> String {
     loop {
         let line = read_line(stream).await;
         if line.as_bytes().get(3) != Some(&b'-') {
@@ -97,6 +97,47 @@ async fn starttls_then_auth_then_mail() {
     let taken = server.script.taken();
     assert_eq!((taken.len(), taken[0].user.as_deref(), taken[0].tls), (1, Some("ann"), true));
     assert!(server.notes.has("STARTTLS") && server.notes.has("235") && server.notes.has("message 250"));
+}
+
+/// What a client answers to the first message of the server (RFC 5802 §3), after `n,,n=ann,r=abc`.
+fn scram_answer(challenge: &str, password: &str) -> String {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use hmac::{Hmac, KeyInit, Mac};
+    use sha2::{Digest, Sha256};
+    let mac = |key: &[u8], text: &[u8]| -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+        mac.update(text);
+        mac.finalize().into_bytes().into()
+    };
+    let first = String::from_utf8(STANDARD.decode(challenge).unwrap()).unwrap();
+    let mut parts = first.split(',').map(|part| &part[2..]);
+    let (nonce, salt) = (parts.next().unwrap(), STANDARD.decode(parts.next().unwrap()).unwrap());
+    let salted =
+        pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), &salt, parts.next().unwrap().parse().unwrap());
+    let key = mac(&salted, b"Client Key");
+    let signature = mac(&Sha256::digest(key), format!("n=ann,r=abc,{first},c=biws,r={nonce}").as_bytes());
+    let proof: Vec<u8> = key.iter().zip(signature).map(|(one, other)| one ^ other).collect();
+    STANDARD.encode(format!("c=biws,r={nonce},p={}", STANDARD.encode(proof)))
+}
+
+#[tokio::test]
+async fn scram_needs_the_password() {
+    let server = Running::start(with_tls(config()), Service::Submissions);
+    let mut stream = tls_over(TcpStream::connect(server.address).await.unwrap()).await;
+    assert!(last_line(&mut stream).await.starts_with("220 "));
+    assert!(ask(&mut stream, "EHLO c.test").await.starts_with("250 "));
+    let first = ask(&mut stream, "AUTH SCRAM-SHA-256 biwsbj1hbm4scj1hYmM=").await;
+    let wrong = scram_answer(&first[4..], "wrong");
+    assert_eq!(ask(&mut stream, &wrong).await, "535 5.7.8 Authentication failed");
+    observed(&server, "535").await;
+    let first_again = ask(&mut stream, "AUTH SCRAM-SHA-256 biwsbj1hbm4scj1hYmM=").await;
+    assert_ne!(first, first_again, "a nonce is never used twice");
+    assert_eq!(*server.script.scram_failures.lock().unwrap(), ["ann"]);
+    let right = scram_answer(&first_again[4..], "secret");
+    assert!(ask(&mut stream, &right).await.starts_with("334 dj"));
+    assert!(ask(&mut stream, "").await.starts_with("235 2.7.0"));
+    assert!(ask(&mut stream, "MAIL FROM:<a@b.c>").await.starts_with("250 "));
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mairust_core::{Domain, EnhancedCode, ForwardPath, Rejection, Reply, ReversePath};
+use mairust_core::{Domain, EnhancedCode, ForwardPath, Rejection, Reply, ReversePath, ScramVerifier, Secret};
 use mairust_smtp::server::{
-    Credentials, Grant, Identity, MailOptions, Observer, Peer, Received, Server, ServerConfig, Service, SessionHandler,
-    SessionInfo, bind,
+    Credentials, Grant, Identity, MailOptions, Observer, Peer, RcptOptions, Received, Server, ServerConfig, Service,
+    SessionHandler, SessionInfo, bind,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -32,6 +32,7 @@ pub(crate) struct Taken {
 pub(crate) struct Script {
     pub(crate) messages: Mutex<Vec<Taken>>,
     pub(crate) recipients_asked: Mutex<Vec<String>>,
+    pub(crate) scram_failures: Mutex<Vec<String>>,
 }
 
 impl Script {
@@ -71,8 +72,40 @@ pub(crate) fn message_rule(body: &[u8]) -> Result<Reply, Rejection> {
     Ok(Reply::new(250, EnhancedCode(2, 0, 0), "taken"))
 }
 
+/// What becomes of an accepted message for one of its recipients, under LMTP.
+pub(crate) fn reply_for(recipient: &str, reply: &Reply) -> Reply {
+    if recipient.starts_with("<full@") {
+        return Reply::new(452, EnhancedCode(4, 2, 2), "mailbox full");
+    }
+    reply.clone()
+}
+
+/// The verifier of "secret" for ann, of nothing for anybody else.
+pub(crate) fn verifier(user: &str) -> ScramVerifier {
+    match user {
+        "ann" => ScramVerifier::derive(&Secret::new("secret".to_owned()), [5; 16]),
+        other => ScramVerifier::for_nobody(other, &[9; 32]),
+    }
+}
+
 #[async_trait]
 impl SessionHandler for Script {
+    fn offers_scram(&self) -> bool {
+        true
+    }
+
+    async fn scram_verifier(&self, _: &Peer, user: &str) -> Result<ScramVerifier, Rejection> {
+        Ok(verifier(user))
+    }
+
+    async fn scram_login(&self, _: &Peer, user: &str) -> Result<Identity, Rejection> {
+        Ok(Identity { name: user.to_owned(), grant: Grant::none() })
+    }
+
+    async fn scram_failed(&self, _: &Peer, user: &str) {
+        self.scram_failures.lock().unwrap().push(user.to_owned());
+    }
+
     async fn login(&self, _peer: &Peer, credentials: Credentials) -> Result<Identity, Rejection> {
         login_rule(&credentials)?;
         Ok(Identity { name: credentials.user, grant: Grant::none() })
@@ -82,7 +115,7 @@ impl SessionHandler for Script {
         sender_rule(from)
     }
 
-    async fn recipient(&self, _: &SessionInfo, to: &ForwardPath) -> Result<Grant, Rejection> {
+    async fn recipient(&self, _: &SessionInfo, to: &ForwardPath, _: &RcptOptions) -> Result<Grant, Rejection> {
         self.recipients_asked.lock().unwrap().push(to.to_string());
         recipient_rule(to)?;
         Ok(Grant::new(to.to_string()))
@@ -103,6 +136,12 @@ impl SessionHandler for Script {
             tls: session.origin.tls.is_some(),
         });
         Ok(reply)
+    }
+
+    async fn message_for_each(&self, session: &SessionInfo, message: Received) -> Vec<Result<Reply, Rejection>> {
+        let recipients: Vec<String> = message.recipients.iter().map(|recipient| recipient.path.to_string()).collect();
+        let answer = self.message(session, message).await;
+        recipients.iter().map(|to| answer.clone().map(|reply| reply_for(to, &reply))).collect()
     }
 }
 

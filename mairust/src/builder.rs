@@ -98,6 +98,12 @@ impl ServerBuilder {
         self.listen(Service::Mx, address)
     }
 
+    /// Takes mail by LMTP (RFC 2033) at this address, from a mail server of our own in front of
+    /// this one. Nobody else may reach it: what it brings is taken without sender authentication.
+    pub fn lmtp(self, address: impl Into<String>) -> Self {
+        self.listen(Service::Lmtp, address)
+    }
+
     /// Takes mail from users at this address, with STARTTLS and AUTH.
     pub fn submission(self, address: impl Into<String>) -> Self {
         self.listen(Service::Submission, address)

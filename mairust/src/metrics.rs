@@ -171,9 +171,11 @@ impl MetricsSource for Metrics {
 
 fn labels(service: Service) -> Labels {
     let name = match service {
+        Service::Lmtp => "lmtp",
         Service::Mx => "mx",
         Service::Submission => "submission",
         Service::Submissions => "submissions",
+        _ => "other",
     };
     vec![("service", name.to_owned())]
 }

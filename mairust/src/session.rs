@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mairust_core::{EnhancedCode, Envelope, ForwardPath, Rejection, Reply, ReversePath};
-use mairust_smtp::server::{Credentials, Grant, Identity, MailOptions, Peer, Received, SessionHandler, SessionInfo};
+use mairust_smtp::server::{
+    Credentials, Grant, Identity, MailOptions, Peer, RcptOptions, Received, SessionHandler, SessionInfo,
+};
 
 use crate::receive::login::{Account, Accounts};
 use crate::receive::recipient::{Destination, Recipients, destinations};
@@ -40,7 +42,12 @@ impl SessionHandler for Sessions {
         }
     }
 
-    async fn recipient(&self, session: &SessionInfo, to: &ForwardPath) -> Result<Grant, Rejection> {
+    async fn recipient(
+        &self,
+        session: &SessionInfo,
+        to: &ForwardPath,
+        _options: &RcptOptions,
+    ) -> Result<Grant, Rejection> {
         match account(session) {
             Some(_) => Ok(Grant::new(self.recipients.for_user(to).await?)),
             None => {
@@ -75,7 +82,7 @@ impl Sessions {
                 recipients: destinations.iter().map(|to| to.address().clone()).collect(),
             },
             destinations,
-            protocol: trace::smtp_protocol(&session.origin, session.extended),
+            protocol: trace::smtp_protocol(session),
             origin: session.origin.clone(),
             body: message.body,
         };

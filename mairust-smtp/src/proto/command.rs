@@ -1,21 +1,52 @@
 //! Turns one line into a command. The only file that knows smtp-proto.
 //!
-//! MAIL and RCPT are read here: smtp-proto takes the quotes off local parts, can't tell `<>` from
-//! `<postmaster>`, refuses address literals and lets SIZE overflow. It reads all other commands.
+//! MAIL, RCPT and BDAT are read here: smtp-proto takes the quotes off local parts, can't tell `<>`
+//! from `<postmaster>`, refuses address literals and lets numbers overflow. It reads all other
+//! commands.
 
-use mairust_core::{Domain, EmailAddress, EnhancedCode, ForwardPath, Reply, ReversePath};
-use smtp_proto::{AUTH_LOGIN, AUTH_PLAIN, Error, Request};
+use mairust_core::{
+    Domain, EmailAddress, EnhancedCode, EnvelopeId, ForwardPath, MessageDsn, Notify, OriginalRecipient, RecipientDsn,
+    Reply, Return, ReversePath,
+};
+use smtp_proto::{AUTH_LOGIN, AUTH_PLAIN, AUTH_SCRAM_SHA_256, Error, Request};
 
 use super::sasl::Mechanism;
+use super::xclient::{self, ClientFacts};
 
-/// The parameters of MAIL FROM (RFC 1870, RFC 6152).
+/// The parameters of MAIL FROM.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MailOptions {
-    /// SIZE; `None` if not given. A number that does not fit is `u64::MAX`.
+    /// SIZE (RFC 1870); `None` if not given. A number that does not fit is `u64::MAX`.
     pub size: Option<u64>,
-    /// BODY=8BITMIME.
-    pub eight_bit: bool,
+    /// BODY (RFC 6152, RFC 3030).
+    pub body: BodyType,
+    /// SMTPUTF8 (RFC 6531): addresses and header fields may hold characters outside of ASCII.
+    pub international: bool,
+    /// REQUIRETLS (RFC 8689): the message may only go on under verified TLS.
+    pub require_tls: bool,
+    /// RET and ENVID (RFC 3461).
+    pub dsn: MessageDsn,
+}
+
+/// The parameters of RCPT TO.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RcptOptions {
+    /// NOTIFY and ORCPT (RFC 3461).
+    pub dsn: RecipientDsn,
+}
+
+/// What the octets of a message may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum BodyType {
+    /// Whatever; there is no line without CRLF.
+    Binary,
+    /// Lines with octets over 127 (RFC 6152).
+    EightBit,
+    /// Lines of ASCII.
+    #[default]
+    SevenBit,
 }
 
 /// What a client asks for.
@@ -26,6 +57,11 @@ pub(crate) enum Command {
         mechanism: Option<Mechanism>,
         initial: Option<String>,
     },
+    /// A chunk of a message follows (RFC 3030 §2).
+    Bdat {
+        size: u64,
+        last: bool,
+    },
     Data,
     Ehlo(String),
     Expn,
@@ -33,6 +69,8 @@ pub(crate) enum Command {
     Help,
     /// The first word of an HTTP request.
     Http,
+    /// The EHLO of LMTP (RFC 2033 §4.1).
+    Lhlo(String),
     Mail {
         from: ReversePath,
         options: MailOptions,
@@ -41,12 +79,19 @@ pub(crate) enum Command {
     },
     Noop,
     Quit,
-    Rcpt(ForwardPath),
+    Rcpt {
+        to: ForwardPath,
+        options: RcptOptions,
+        /// Whether the address holds characters outside of ASCII.
+        international: bool,
+    },
     Rset,
     StartTls,
     /// Known, but not implemented.
     Unimplemented,
     Vrfy,
+    /// What a proxy knows of its client.
+    Xclient(ClientFacts),
 }
 
 /// A line that is no command, with the answer to it.
@@ -54,6 +99,11 @@ pub(crate) enum Command {
 pub(crate) enum CommandError {
     #[error("the argument is not well-formed")]
     Argument,
+    /// Nobody knows how many octets of a message follow.
+    #[error("the size of a chunk is not well-formed")]
+    ChunkSize,
+    #[error("an address outside of ASCII needs SMTPUTF8")]
+    International,
     #[error("the parameter is not known")]
     Parameter,
     #[error("the recipient is not well-formed")]
@@ -77,6 +127,8 @@ impl Command {
         match verb.to_ascii_uppercase().as_str() {
             "MAIL" => mail(rest),
             "RCPT" => rcpt(rest),
+            "BDAT" => bdat(rest),
+            "XCLIENT" => xclient::parse(rest).map(Self::Xclient).ok_or(CommandError::Argument),
             "DATA" | "RSET" | "QUIT" | "STARTTLS" if !rest.trim().is_empty() => Err(CommandError::Argument),
             "CONNECT" | "DELETE" | "GET" | "HEAD" | "OPTIONS" | "PATCH" | "POST" | "PUT" | "TRACE" => Ok(Self::Http),
             _ => other(text),
@@ -87,19 +139,22 @@ impl Command {
     pub(crate) fn verb(&self) -> &'static str {
         match self {
             Self::Auth { .. } => "AUTH",
+            Self::Bdat { .. } => "BDAT",
             Self::Data => "DATA",
             Self::Ehlo(_) => "EHLO",
             Self::Expn => "EXPN",
             Self::Helo(_) => "HELO",
             Self::Help => "HELP",
             Self::Http | Self::Unimplemented => "other",
+            Self::Lhlo(_) => "LHLO",
             Self::Mail { .. } => "MAIL",
             Self::Noop => "NOOP",
             Self::Quit => "QUIT",
-            Self::Rcpt(_) => "RCPT",
+            Self::Rcpt { .. } => "RCPT",
             Self::Rset => "RSET",
             Self::StartTls => "STARTTLS",
             Self::Vrfy => "VRFY",
+            Self::Xclient(_) => "XCLIENT",
         }
     }
 }
@@ -109,6 +164,11 @@ impl From<CommandError> for Reply {
     fn from(error: CommandError) -> Self {
         let (code, enhanced, text) = match error {
             CommandError::Argument => (501, EnhancedCode(5, 5, 4), "Syntax error in the arguments"),
+            CommandError::ChunkSize => (501, EnhancedCode(5, 5, 4), "Syntax error in the size of the chunk"),
+            // RFC 6531 §3.5.
+            CommandError::International => {
+                (553, EnhancedCode(5, 6, 7), "Addresses outside of ASCII need the SMTPUTF8 parameter")
+            }
             CommandError::Parameter => (555, EnhancedCode(5, 5, 4), "Parameter not recognized"),
             CommandError::Recipient => (501, EnhancedCode(5, 1, 3), "Bad recipient address syntax"),
             CommandError::Sender => (501, EnhancedCode(5, 1, 7), "Bad sender address syntax"),
@@ -132,6 +192,7 @@ fn other(text: &str) -> Result<Command, CommandError> {
             mechanism: match mechanism {
                 AUTH_LOGIN => Some(Mechanism::Login),
                 AUTH_PLAIN => Some(Mechanism::Plain),
+                AUTH_SCRAM_SHA_256 => Some(Mechanism::ScramSha256),
                 _ => None,
             },
             initial: (!initial_response.is_empty()).then(|| initial_response.into_owned()),
@@ -146,11 +207,9 @@ fn other(text: &str) -> Result<Command, CommandError> {
         Request::Rset => Command::Rset,
         Request::StartTls => Command::StartTls,
         Request::Vrfy { .. } => Command::Vrfy,
-        Request::Lhlo { .. } => return Err(CommandError::Unknown),
-        Request::Mail { .. } | Request::Rcpt { .. } => return Err(CommandError::Syntax),
-        Request::Atrn { .. } | Request::Bdat { .. } | Request::Burl { .. } | Request::Etrn { .. } => {
-            Command::Unimplemented
-        }
+        Request::Lhlo { host } => Command::Lhlo(greeting_name(&host)?),
+        Request::Bdat { .. } | Request::Mail { .. } | Request::Rcpt { .. } => return Err(CommandError::Syntax),
+        Request::Atrn { .. } | Request::Burl { .. } | Request::Etrn { .. } => Command::Unimplemented,
     })
 }
 
@@ -160,6 +219,17 @@ fn greeting_name(host: &str) -> Result<String, CommandError> {
     if host.bytes().all(|byte| byte.is_ascii_graphic()) { Ok(host.to_owned()) } else { Err(CommandError::Argument) }
 }
 
+/// RFC 3030 §2: a size, and LAST for the end of the message.
+fn bdat(rest: &str) -> Result<Command, CommandError> {
+    let mut words = rest.split(' ').filter(|word| !word.is_empty());
+    let size = number(words.next()).and_then(|size| size.parse().ok());
+    match (size, words.next(), words.next()) {
+        (Some(size), None, _) => Ok(Command::Bdat { size, last: false }),
+        (Some(size), Some(word), None) if word.eq_ignore_ascii_case("LAST") => Ok(Command::Bdat { size, last: true }),
+        _ => Err(CommandError::ChunkSize),
+    }
+}
+
 fn mail(rest: &str) -> Result<Command, CommandError> {
     let (path, parameters) = split_path(rest, "FROM:")?;
     let from = match path {
@@ -167,34 +237,64 @@ fn mail(rest: &str) -> Result<Command, CommandError> {
         path => ReversePath::Address(address(path).ok_or(CommandError::Sender)?),
     };
     let (mut options, mut body, mut auth_parameter) = (MailOptions::default(), None, false);
-    for parameter in parameters.split(' ').filter(|word| !word.is_empty()) {
-        let (keyword, value) = match parameter.split_once('=') {
-            Some((keyword, value)) => (keyword, Some(value)),
-            None => (parameter, None),
-        };
+    for (keyword, value) in split_parameters(parameters) {
         let repeated = match keyword.to_ascii_uppercase().as_str() {
             "AUTH" => std::mem::replace(&mut auth_parameter, true),
-            "BODY" => body.replace(is_eight_bit(value)?).is_some(),
+            "BODY" => body.replace(body_type(value)?).is_some(),
+            "ENVID" => options.dsn.envelope_id.replace(required(value, EnvelopeId::parse)?).is_some(),
+            "REQUIRETLS" => std::mem::replace(&mut options.require_tls, flag(value)?),
+            "RET" => options.dsn.ret.replace(required(value, Return::parse)?).is_some(),
             "SIZE" => options.size.replace(size(value)?).is_some(),
+            "SMTPUTF8" => std::mem::replace(&mut options.international, flag(value)?),
             _ => return Err(CommandError::Parameter),
         };
         if repeated {
             return Err(CommandError::Argument);
         }
     }
-    options.eight_bit = body.unwrap_or(false);
+    if !path.is_ascii() && !options.international {
+        return Err(CommandError::International);
+    }
+    options.body = body.unwrap_or_default();
     Ok(Command::Mail { from, options, auth_parameter })
 }
 
 fn rcpt(rest: &str) -> Result<Command, CommandError> {
     let (path, parameters) = split_path(rest, "TO:")?;
-    if !parameters.trim().is_empty() {
-        return Err(CommandError::Parameter);
+    let mut options = RcptOptions::default();
+    for (keyword, value) in split_parameters(parameters) {
+        let repeated = match keyword.to_ascii_uppercase().as_str() {
+            "NOTIFY" => options.dsn.notify.replace(required(value, Notify::parse)?).is_some(),
+            "ORCPT" => options.dsn.original.replace(required(value, OriginalRecipient::parse)?).is_some(),
+            _ => return Err(CommandError::Parameter),
+        };
+        if repeated {
+            return Err(CommandError::Argument);
+        }
     }
-    if path.eq_ignore_ascii_case("postmaster") {
-        return Ok(Command::Rcpt(ForwardPath::Postmaster));
-    }
-    Ok(Command::Rcpt(ForwardPath::Address(address(path).ok_or(CommandError::Recipient)?)))
+    let to = match path {
+        path if path.eq_ignore_ascii_case("postmaster") => ForwardPath::Postmaster,
+        path => ForwardPath::Address(address(path).ok_or(CommandError::Recipient)?),
+    };
+    Ok(Command::Rcpt { to, options, international: !path.is_ascii() })
+}
+
+/// RFC 5321 §4.1.1.11: keywords, most of them with a value.
+fn split_parameters(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    text.split(' ').filter(|word| !word.is_empty()).map(|word| match word.split_once('=') {
+        Some((keyword, value)) => (keyword, Some(value)),
+        None => (word, None),
+    })
+}
+
+/// A value that must be there and well-formed.
+fn required<T>(value: Option<&str>, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, CommandError> {
+    value.and_then(parse).ok_or(CommandError::Argument)
+}
+
+/// A keyword that takes no value.
+fn flag(value: Option<&str>) -> Result<bool, CommandError> {
+    if value.is_some() { Err(CommandError::Argument) } else { Ok(true) }
 }
 
 /// What stands between the angle brackets, and what follows them.
@@ -239,20 +339,24 @@ fn address(path: &str) -> Option<EmailAddress> {
     EmailAddress::parse(rest).ok()
 }
 
-/// RFC 1870 §3: one to twenty digits.
+/// RFC 1870 §3.
 fn size(value: Option<&str>) -> Result<u64, CommandError> {
-    let digits = value.filter(|value| (1..=20).contains(&value.len())).ok_or(CommandError::Argument)?;
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(CommandError::Argument);
-    }
+    let digits = number(value).ok_or(CommandError::Argument)?;
     Ok(digits.parse().unwrap_or(u64::MAX))
 }
 
-/// RFC 6152 §2.
-fn is_eight_bit(value: Option<&str>) -> Result<bool, CommandError> {
+/// One to twenty digits.
+fn number(text: Option<&str>) -> Option<&str> {
+    let short = text.filter(|text| (1..=20).contains(&text.len()))?;
+    short.bytes().all(|byte| byte.is_ascii_digit()).then_some(short)
+}
+
+/// RFC 6152 §2, RFC 3030 §3.
+fn body_type(value: Option<&str>) -> Result<BodyType, CommandError> {
     match value.map(str::to_ascii_uppercase).as_deref() {
-        Some("7BIT") => Ok(false),
-        Some("8BITMIME") => Ok(true),
+        Some("7BIT") => Ok(BodyType::SevenBit),
+        Some("8BITMIME") => Ok(BodyType::EightBit),
+        Some("BINARYMIME") => Ok(BodyType::Binary),
         _ => Err(CommandError::Argument),
     }
 }
@@ -268,7 +372,7 @@ mod tests {
     fn path(line: &str) -> String {
         match parse(line) {
             Ok(Command::Mail { from, .. }) => from.to_string(),
-            Ok(Command::Rcpt(to)) => to.to_string(),
+            Ok(Command::Rcpt { to, .. }) => to.to_string(),
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -287,21 +391,26 @@ mod tests {
 
     #[test]
     fn broken_paths_are_refused() {
-        use CommandError::{Argument, Parameter, Recipient, Sender};
+        use CommandError::{Argument, International, Parameter, Recipient, Sender};
         for (line, error) in [
             ("MAIL FROM:a@b.c", Argument),
             ("MAIL FROM:<a@b.c", Argument),
             ("MAIL FROM:<a@b.c>SIZE=1", Argument),
             ("MAIL FROM:<a b@b.c>", Sender),
             ("MAIL FROM:<postmaster>", Sender),
-            ("MAIL FROM:<ü@b.c>", Sender),
+            ("MAIL FROM:<ü@b.c>", International),
+            ("MAIL FROM:<a@ü.c>", International),
+            ("MAIL FROM:<a\u{3000}@b.c> SMTPUTF8", Sender),
             ("MAIL TO:<a@b.c>", Argument),
             ("MAIL", Argument),
             ("RCPT TO:<>", Recipient),
             ("RCPT TO:<@one.org>", Recipient),
             ("RCPT TO:<@:a@b.c>", Recipient),
             ("RCPT TO:<a@b@c.d>", Recipient),
-            ("RCPT TO:<a@b.c> NOTIFY=NEVER", Parameter),
+            ("RCPT TO:<a@b.c> NOTIFY=MAYBE", Argument),
+            ("RCPT TO:<a@b.c> NOTIFY=NEVER NOTIFY=NEVER", Argument),
+            ("RCPT TO:<a@b.c> ORCPT=a@b.c", Argument),
+            ("RCPT TO:<a@b.c> XYZ=1", Parameter),
         ] {
             assert_eq!(parse(line), Err(error), "{line}");
         }
@@ -309,18 +418,53 @@ mod tests {
 
     #[test]
     fn parameters_of_mail() {
-        let options = |line: &str| match parse(line) {
-            Ok(Command::Mail { options, .. }) => Ok((options.size, options.eight_bit)),
+        let options = |parameters: &str| match parse(&format!("MAIL FROM:<> {parameters}")) {
+            Ok(Command::Mail { options, .. }) => Ok(options),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error),
         };
-        assert_eq!(options("MAIL FROM:<> SIZE=12 body=8bitmime"), Ok((Some(12), true)));
-        assert_eq!(options("MAIL FROM:<> BODY=7BIT"), Ok((None, false)));
-        assert_eq!(options("MAIL FROM:<> SIZE=99999999999999999999"), Ok((Some(u64::MAX), false)));
-        for line in ["SIZE=999999999999999999999", "SIZE=", "SIZE", "SIZE=-1", "SIZE=1 SIZE=2", "BODY=X"] {
-            assert_eq!(options(&format!("MAIL FROM:<> {line}")), Err(CommandError::Argument), "{line}");
+        let sized = |size, body| MailOptions { size, body, ..MailOptions::default() };
+        assert_eq!(options("SIZE=12 body=8bitmime"), Ok(sized(Some(12), BodyType::EightBit)));
+        assert_eq!(options("BODY=7BIT"), Ok(sized(None, BodyType::SevenBit)));
+        assert_eq!(options("BODY=BINARYMIME"), Ok(sized(None, BodyType::Binary)));
+        assert_eq!(options("SIZE=99999999999999999999"), Ok(sized(Some(u64::MAX), BodyType::SevenBit)));
+        let all = options("SMTPUTF8 REQUIRETLS RET=HDRS ENVID=QQ+2B1").unwrap();
+        assert!(all.international && all.require_tls && all.dsn.ret == Some(Return::Headers));
+        assert_eq!(all.dsn.envelope_id.unwrap().to_field(), "QQ+1");
+        for line in [
+            "SIZE=999999999999999999999",
+            "SIZE=",
+            "SIZE",
+            "SIZE=-1",
+            "SIZE=1 SIZE=2",
+            "BODY=X",
+            "SMTPUTF8=1",
+            "SMTPUTF8 SMTPUTF8",
+            "RET=ALL",
+            "ENVID=a+2b",
+        ] {
+            assert_eq!(options(line), Err(CommandError::Argument), "{line}");
         }
-        assert_eq!(options("MAIL FROM:<> RET=FULL"), Err(CommandError::Parameter));
+    }
+
+    #[test]
+    fn parameters_of_rcpt() {
+        let Ok(Command::Rcpt { options, international: true, .. }) =
+            parse("RCPT TO:<佐藤@例え.jp> NOTIFY=success,DELAY ORCPT=rfc822;bob+2Bx@b.c")
+        else {
+            panic!("no RCPT");
+        };
+        assert_eq!(options.dsn.notify, Some(Notify { delay: true, failure: false, success: true }));
+        assert_eq!(options.dsn.original.unwrap().to_field(), "rfc822;bob+x@b.c");
+    }
+
+    #[test]
+    fn chunks_have_a_size() {
+        assert_eq!(parse("BDAT 5 LAST"), Ok(Command::Bdat { size: 5, last: true }));
+        assert_eq!(parse("bdat 0"), Ok(Command::Bdat { size: 0, last: false }));
+        for line in ["BDAT", "BDAT -1", "BDAT 5 FIRST", "BDAT 5 LAST 6", "BDAT 99999999999999999999", "BDAT LAST"] {
+            assert_eq!(parse(line), Err(CommandError::ChunkSize), "{line}");
+        }
     }
 
     #[test]
@@ -332,15 +476,17 @@ mod tests {
         assert_eq!(parse("DATA now"), Err(CommandError::Argument));
         assert_eq!(parse("QUIT "), Ok(Command::Quit));
         assert_eq!(parse("XYZZY"), Err(CommandError::Unknown));
-        assert_eq!(parse("LHLO x"), Err(CommandError::Unknown));
+        assert_eq!(parse("LHLO x"), Ok(Command::Lhlo("x".to_owned())));
         assert_eq!(parse(""), Err(CommandError::Unknown));
         assert_eq!(parse("NOOP\0"), Err(CommandError::Syntax));
         assert_eq!(parse("GET / HTTP/1.1"), Ok(Command::Http));
-        assert_eq!(parse("BDAT 5 LAST"), Ok(Command::Unimplemented));
+        assert_eq!(parse("ETRN x"), Ok(Command::Unimplemented));
         let auth = |mechanism, initial: Option<&str>| Ok(Command::Auth { mechanism, initial: initial.map(Into::into) });
         assert_eq!(parse("AUTH PLAIN AGEAYg=="), auth(Some(Mechanism::Plain), Some("AGEAYg==")));
         assert_eq!(parse("AUTH PLAIN ="), auth(Some(Mechanism::Plain), Some("=")));
         assert_eq!(parse("auth login"), auth(Some(Mechanism::Login), None));
+        assert_eq!(parse("AUTH SCRAM-SHA-256"), auth(Some(Mechanism::ScramSha256), None));
+        assert_eq!(parse("AUTH SCRAM-SHA-256-PLUS"), auth(None, None));
         assert_eq!(parse("AUTH XYZ"), auth(None, None));
     }
 }

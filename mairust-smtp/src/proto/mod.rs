@@ -1,7 +1,8 @@
 //! SMTP without sockets, clocks or tasks: bytes in, events and bytes out.
 //!
 //! In reading order: [`session`] (what a server does), `command` and `line` (what a client says),
-//! [`data`] (the end of a message), [`sasl`] (AUTH), [`extension`] (what EHLO announces);
+//! [`data`] and [`chunk`] (the octets of a message), [`sasl`] (AUTH), [`extension`] (what EHLO
+//! announces), [`xclient`] (what a proxy says of its client);
 //! for a client [`reply`] and [`stuff`].
 //!
 //! Deliberately absent: time. Timeouts belong to whoever owns the socket and end in
@@ -11,13 +12,17 @@ pub mod session;
 
 mod command;
 mod line;
+mod scram;
 
+pub mod chunk;
 pub mod data;
 pub mod extension;
 pub mod reply;
 pub mod sasl;
 pub mod stuff;
+pub mod xclient;
 
-pub use command::MailOptions;
+pub use command::{BodyType, MailOptions, RcptOptions};
 pub use sasl::Credentials;
-pub use session::{Activity, Event, LoginPolicy, Session, SessionConfig, TlsPolicy, Transaction};
+pub use session::{Activity, Event, LoginPolicy, Protocol, RcptTo, Session, SessionConfig, TlsPolicy, Transaction};
+pub use xclient::ClientFacts;

@@ -7,19 +7,20 @@
 
 use std::mem;
 
-use bytes::BytesMut;
-use mairust_core::{EnhancedCode, ForwardPath, Reply};
+use bytes::{Buf, BytesMut};
+use mairust_core::{EnhancedCode, Reply, ScramVerifier};
 
-use super::extension::Extensions;
+use super::extension::{Extensions, Limits};
 use super::line::LineReader;
 use super::sasl::Exchange;
+use super::scram::ClientFirst;
 
 mod command_phase;
 mod message_phase;
 mod vocabulary;
 
 use message_phase::Incoming;
-pub use vocabulary::{Activity, Event, LoginPolicy, SessionConfig, TlsPolicy, Transaction};
+pub use vocabulary::{Activity, Event, LoginPolicy, Protocol, RcptTo, SessionConfig, TlsPolicy, Transaction};
 
 /// A session with one client.
 #[derive(Debug)]
@@ -52,7 +53,11 @@ struct Hello {
 #[derive(Debug)]
 enum Phase {
     Asking(Question),
+    /// Between two chunks of a message.
+    Chunks(Incoming),
     Closed,
+    /// A chunk that nobody wants is read to its end, then answered.
+    Draining(Drain),
     Fresh,
     Message(Incoming),
     /// Commands are welcome, no transaction is open.
@@ -67,9 +72,20 @@ enum Question {
     Connect,
     Login,
     Mail(Transaction),
-    Message,
-    Recipient(Transaction, ForwardPath),
+    /// The recipient of each reply that is due.
+    Message(Vec<usize>),
+    Recipient(Transaction, RcptTo),
+    ScramVerifier(ClientFirst),
     StartTls,
+    Xclient,
+}
+
+/// A chunk that is dropped.
+#[derive(Debug)]
+struct Drain {
+    missing: u64,
+    reply: Reply,
+    transaction: Option<Transaction>,
 }
 
 /// What a phase did.
@@ -126,8 +142,8 @@ impl Session {
             let (phase, step) = match mem::replace(&mut self.phase, Phase::Closed) {
                 Phase::Fresh => (Phase::Asking(Question::Connect), Step::Tell(Event::Connect)),
                 phase @ (Phase::Asking(_) | Phase::Closed) => (phase, Step::Blocked),
-                Phase::Ready => self.read_command(None),
-                Phase::Transaction(transaction) => self.read_command(Some(transaction)),
+                resting @ (Phase::Ready | Phase::Transaction(_) | Phase::Chunks(_)) => self.read_command(resting),
+                Phase::Draining(drain) => self.drain(drain),
                 Phase::Sasl(exchange) => self.read_sasl(exchange),
                 Phase::Message(incoming) => self.read_message(incoming),
             };
@@ -150,10 +166,15 @@ impl Session {
     pub fn accept_with(&mut self, reply: &Reply) {
         self.phase = match self.take_question() {
             None => return,
-            Some(Question::StartTls) => Phase::Asking(Question::StartTls),
+            Some(question @ (Question::ScramVerifier(_) | Question::StartTls)) => Phase::Asking(question),
             Some(Question::Connect) => {
-                let greeting = format!("{} ESMTP MaiRust", self.config.hostname);
-                self.reply(&Reply::plain(220, greeting));
+                self.greet();
+                Phase::Ready
+            }
+            Some(Question::Xclient) => {
+                self.hello = None;
+                self.authenticated = false;
+                self.greet();
                 Phase::Ready
             }
             Some(Question::Login) => {
@@ -166,12 +187,13 @@ impl Session {
                 Phase::Transaction(transaction)
             }
             Some(Question::Recipient(mut transaction, to)) => {
+                transaction.answers.push(transaction.recipients.len());
                 transaction.recipients.push(to);
                 self.reply(&Reply::new(250, EnhancedCode(2, 1, 5), "Recipient OK"));
                 Phase::Transaction(transaction)
             }
-            Some(Question::Message) => {
-                self.reply(reply);
+            Some(Question::Message(answers)) => {
+                answers.iter().for_each(|_| self.reply(reply));
                 Phase::Ready
             }
         };
@@ -181,6 +203,7 @@ impl Session {
     /// 421 the session is over, as it is after a refusal of the connection.
     pub fn refuse(&mut self, reply: &Reply) {
         let reply = negative(reply);
+        let mut copies = 1;
         self.phase = match self.take_question() {
             None => return,
             // There is no way back from here: the client begins its handshake.
@@ -188,17 +211,53 @@ impl Session {
                 self.ending = true;
                 return;
             }
-            Some(Question::Connect) => {
+            Some(Question::Connect | Question::Xclient) => {
                 self.ending = true;
                 Phase::Ready
             }
-            Some(Question::Login | Question::Mail(_) | Question::Message) => Phase::Ready,
+            Some(Question::Login | Question::Mail(_) | Question::ScramVerifier(_)) => Phase::Ready,
+            Some(Question::Message(answers)) => {
+                copies = answers.len();
+                Phase::Ready
+            }
             Some(Question::Recipient(mut transaction, _)) => {
                 transaction.refused = true;
                 Phase::Transaction(transaction)
             }
         };
-        self.reply(&reply);
+        (0..copies).for_each(|_| self.reply(&reply));
+    }
+
+    /// Answers for each recipient of a message, in their order, what became of it there: the
+    /// replies of LMTP (RFC 2033 §4.2). A recipient without an answer gets 451. Outside of
+    /// [`Event::MessageEnd`] nothing happens.
+    pub fn answer_each(&mut self, replies: &[Reply]) {
+        match self.take_question() {
+            Some(Question::Message(answers)) => {
+                self.phase = Phase::Ready;
+                for recipient in answers {
+                    match replies.get(recipient) {
+                        Some(reply) => self.reply(reply),
+                        None => self.reply(&unavailable()),
+                    }
+                }
+            }
+            Some(question) => self.phase = Phase::Asking(question),
+            None => {}
+        }
+    }
+
+    /// Answers [`Event::ScramVerifier`]. `nonce` is new, hard to guess and printable, without
+    /// commas. Without that question nothing happens.
+    pub fn challenge(&mut self, verifier: ScramVerifier, nonce: &str) {
+        match self.take_question() {
+            Some(Question::ScramVerifier(first)) => {
+                let (phase, _) = self.exchange(Exchange::challenge(first, verifier, nonce));
+                self.phase = phase;
+            }
+            Some(question) => self.phase = Phase::Asking(question),
+            None => {}
+        }
     }
 
     /// The message that is being received can't be kept: the rest of it is read and dropped, and
@@ -249,7 +308,7 @@ impl Session {
 
     /// Whether a message is being received.
     pub fn in_message(&self) -> bool {
-        matches!(self.phase, Phase::Message(_))
+        matches!(self.phase, Phase::Message(_) | Phase::Chunks(_))
     }
 
     /// The argument of EHLO or HELO; `None` before it.
@@ -263,14 +322,49 @@ impl Session {
     }
 
     fn extensions(&self) -> Extensions {
+        let login = self.config.login == LoginPolicy::Required && self.tls == TlsPolicy::Active;
+        let mechanisms = ["SCRAM-SHA-256", "PLAIN", "LOGIN"].into_iter().skip(usize::from(!self.config.scram));
         Extensions {
-            auth: self.config.login == LoginPolicy::Required && self.tls == TlsPolicy::Active,
+            auth: mechanisms.filter(|_| login).map(str::to_owned).collect(),
+            binary: true,
+            chunking: true,
+            dsn: self.config.dsn,
             eight_bit: true,
             enhanced_codes: true,
+            international: true,
+            limits: Limits { mail_max: None, rcpt_max: u32::try_from(self.config.max_recipients).ok() },
             pipelining: true,
+            require_tls: self.offers_require_tls(),
             size: Some(self.config.max_message_size),
             starttls: self.tls == TlsPolicy::Offered,
+            xclient: self.config.xclient,
         }
+    }
+
+    /// Only under TLS (RFC 8689 §2), and not from users: what they send may have to go on
+    /// without it.
+    fn offers_require_tls(&self) -> bool {
+        self.tls == TlsPolicy::Active && self.config.login == LoginPolicy::Never
+    }
+
+    fn greet(&mut self) {
+        let protocol = match self.config.protocol {
+            Protocol::Lmtp => "LMTP",
+            Protocol::Smtp => "ESMTP",
+        };
+        self.reply(&Reply::plain(220, format!("{} {protocol} MaiRust", self.config.hostname)));
+    }
+
+    /// Drops the octets of a chunk that nobody wants; they must never be taken for commands.
+    fn drain(&mut self, mut drain: Drain) -> (Phase, Step) {
+        let count = usize::try_from(drain.missing).unwrap_or(usize::MAX).min(self.input.len());
+        self.input.advance(count);
+        drain.missing -= count as u64;
+        if drain.missing > 0 {
+            return (Phase::Draining(drain), Step::Blocked);
+        }
+        self.reply(&drain.reply);
+        (drain.transaction.map_or(Phase::Ready, Phase::Transaction), Step::Again)
     }
 
     fn take_question(&mut self) -> Option<Question> {
@@ -306,8 +400,9 @@ impl Session {
 
 /// A handler that refuses with a positive reply would make the peer believe the opposite.
 fn negative(reply: &Reply) -> Reply {
-    if reply.is_transient() || reply.is_permanent() {
-        return reply.clone();
-    }
+    if reply.is_transient() || reply.is_permanent() { reply.clone() } else { unavailable() }
+}
+
+fn unavailable() -> Reply {
     Reply::new(451, EnhancedCode(4, 3, 0), "Temporary failure, please try again later")
 }

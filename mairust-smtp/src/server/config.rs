@@ -7,7 +7,11 @@ use mairust_core::Domain;
 
 /// What a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Service {
+    /// Mail from a server of ours in front of this one, by LMTP (RFC 2033): never port 25, and
+    /// never reachable for strangers.
+    Lmtp,
     /// Mail from other servers (port 25): no AUTH.
     Mx,
     /// Mail from users (port 587): STARTTLS, then AUTH, then mail (RFC 6409).

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,7 +20,9 @@ use super::handler::{Peer, Received, Recipient, SessionInfo};
 use super::listener::Server;
 use super::observer::Observer;
 use super::spool::Spool;
-use crate::proto::{Credentials, Event, LoginPolicy, MailOptions, Session, SessionConfig, TlsPolicy, Transaction};
+use crate::proto::{
+    ClientFacts, Event, LoginPolicy, MailOptions, Protocol, RcptOptions, Session, SessionConfig, TlsPolicy, Transaction,
+};
 use crate::stream::Stream;
 
 /// How much is read at once.
@@ -39,11 +42,11 @@ pub(super) async fn run(server: Server, stream: TcpStream, peer: Peer, stopping:
 /// Counts a session as open while it lives, even if it panics.
 struct OpenSession(Arc<dyn Observer>, Service);
 
-struct Driver {
-    server: Server,
+pub(super) struct Driver {
+    pub(super) server: Server,
     stream: Stream,
-    session: Session,
-    info: SessionInfo,
+    pub(super) session: Session,
+    pub(super) info: SessionInfo,
     stopping: watch::Receiver<bool>,
     /// Whether the session knows that it is to stop.
     stop_told: bool,
@@ -69,9 +72,16 @@ impl Driver {
     async fn run(server: Server, tcp: TcpStream, peer: Peer, stopping: watch::Receiver<bool>) -> io::Result<()> {
         let config = &server.config;
         let implicit = peer.service == Service::Submissions;
-        let session = Session::new(session_config(config, peer.service));
+        let session = Session::new(session_config(config, &peer, server.handler.offers_scram()));
         let origin = Origin { session: Some(peer.session), client: Some(peer.address.ip()), ..Origin::default() };
-        let info = SessionInfo { peer, origin, extended: false, identity: None, granted: Vec::new() };
+        let info = SessionInfo {
+            peer,
+            origin,
+            extended: false,
+            identity: None,
+            options: MailOptions::default(),
+            granted: Vec::new(),
+        };
         let command_deadline = Instant::now() + config.idle_timeout;
         let mut driver = Self {
             server,
@@ -155,9 +165,13 @@ impl Driver {
                 self.settle("connection refused", answer);
             }
             Event::Login(credentials) => self.login(credentials).await,
-            Event::Mail(from, options) => self.mail(&from, &options).await,
-            Event::Recipient(to) => self.recipient(&to).await,
+            Event::ScramVerifier(user) => self.scram_verifier(&user).await,
+            Event::ScramLogin(user) => self.scram_login(&user).await,
+            Event::ScramFailed(user) => self.scram_failed(&user).await,
+            Event::Mail(from, options) => self.mail(&from, options).await,
+            Event::Recipient(to, options) => self.recipient(&to, &options).await,
             Event::MessageStart => self.begin_message(),
+            Event::MessageDropped => self.message = None,
             Event::Chunk(bytes) => self.store(&bytes).await,
             Event::MessageEnd(transaction) => return self.end_message(transaction).await,
             Event::MessageRefused(transaction, reply) => {
@@ -171,37 +185,36 @@ impl Driver {
                 self.flush().await?;
                 self.handshake().await?;
             }
+            Event::Xclient(facts) => self.xclient(facts).await,
             Event::Closed => {}
         }
         Ok(())
     }
 
-    async fn login(&mut self, credentials: Credentials) {
-        let user = credentials.user.clone();
-        match guarded(self.server.handler.login(&self.info.peer, credentials)).await {
-            Ok(identity) => {
-                tracing::info!(user = %identity.name, "logged in");
-                self.info.origin.user = Some(identity.name.clone());
-                self.info.identity = Some(identity);
-                self.session.accept();
-            }
-            Err(rejection) => {
-                tracing::info!(?user, reply = %rejection.reply(), reason = rejection.reason(), "login refused");
-                self.session.refuse(rejection.reply());
-            }
-        }
-    }
-
-    async fn mail(&mut self, from: &ReversePath, options: &MailOptions) {
+    async fn mail(&mut self, from: &ReversePath, options: MailOptions) {
         self.info.granted.clear();
-        let answer = guarded(self.server.handler.mail(&self.info, from, options)).await;
+        self.info.options = options;
+        let answer = guarded(self.server.handler.mail(&self.info, from, &self.info.options)).await;
         self.settle("sender refused", answer);
     }
 
-    async fn recipient(&mut self, to: &ForwardPath) {
-        let answer = guarded(self.server.handler.recipient(&self.info, to)).await;
+    async fn recipient(&mut self, to: &ForwardPath, options: &RcptOptions) {
+        let answer = guarded(self.server.handler.recipient(&self.info, to, options)).await;
         let answer = answer.map(|grant| self.info.granted.push(grant));
         self.settle("recipient refused", answer);
+    }
+
+    /// A proxy told who its client is: the session goes on as if that client had just connected.
+    async fn xclient(&mut self, facts: ClientFacts) {
+        let peer = &mut self.info.peer;
+        tracing::info!(proxy = %peer.address, client = ?facts.address, "a proxy speaks for its client");
+        let address = facts.address.unwrap_or(peer.address.ip());
+        peer.address = SocketAddr::new(address, facts.port.unwrap_or(peer.address.port()));
+        self.info.origin.client = Some(address);
+        self.info.origin.user = None;
+        self.info.identity = None;
+        let answer = guarded(self.server.handler.connect(&self.info.peer)).await;
+        self.settle("connection refused", answer);
     }
 
     fn settle(&mut self, refusal: &'static str, answer: Result<(), Rejection>) {
@@ -234,17 +247,26 @@ impl Driver {
         let sender = transaction.sender.to_string();
         let recipients = transaction.recipients.len();
         let size = self.message.as_ref().map_or(0, |message| message.spool.len());
-        let answer = self.deliver(transaction).await;
-        match &answer {
-            Ok(reply) => {
-                self.session.accept_with(reply);
-                tracing::info!(%sender, recipients, size, %reply, "message accepted");
-            }
-            Err(rejection) => {
-                let reply = rejection.reply();
-                self.session.refuse(reply);
-                tracing::info!(%sender, recipients, size, %reply, reason = rejection.reason(), "message refused");
-            }
+        let answers = self.deliver(transaction).await;
+        let replies: Vec<Reply> = answers
+            .iter()
+            .map(|answer| match answer {
+                Ok(reply) => {
+                    tracing::info!(%sender, recipients, size, %reply, "message accepted");
+                    reply.clone()
+                }
+                Err(rejection) => {
+                    let reply = rejection.reply();
+                    tracing::info!(%sender, recipients, size, %reply, reason = rejection.reason(), "message refused");
+                    reply.clone()
+                }
+            })
+            .collect();
+        match (self.info.peer.service, &answers[..]) {
+            (Service::Lmtp, _) => self.session.answer_each(&replies),
+            (_, [Ok(reply)]) => self.session.accept_with(reply),
+            (_, [Err(rejection)]) => self.session.refuse(rejection.reply()),
+            _ => self.session.refuse(Rejection::unavailable("there is not one answer").reply()),
         }
         let code = self.session.activity().replies.last().copied().unwrap_or_default();
         self.flush().await?;
@@ -252,8 +274,22 @@ impl Driver {
         Ok(())
     }
 
-    /// Hands the message to the handler; the answer is sent only after this.
-    async fn deliver(&mut self, transaction: Transaction) -> Result<Reply, Rejection> {
+    /// Hands the message to the handler; the answer, or for LMTP the answer for each recipient,
+    /// is sent only after this.
+    async fn deliver(&mut self, transaction: Transaction) -> Vec<Result<Reply, Rejection>> {
+        let asked = transaction.recipients.len();
+        let message = match self.finish_message(transaction).await {
+            Ok(message) => message,
+            Err(rejection) => return vec![Err(rejection); if self.is_lmtp() { asked } else { 1 }],
+        };
+        if !self.is_lmtp() {
+            return vec![guarded(self.server.handler.message(&self.info, message)).await];
+        }
+        let answers = async { Ok(self.server.handler.message_for_each(&self.info, message).await) };
+        guarded(answers).await.unwrap_or_else(|rejection| vec![Err(rejection); asked])
+    }
+
+    async fn finish_message(&mut self, transaction: Transaction) -> Result<Received, Rejection> {
         let Some(message) = self.message.take() else {
             return Err(Rejection::unavailable("a message ended that never began"));
         };
@@ -261,13 +297,16 @@ impl Driver {
         let body = message.spool.finish().await.map_err(unreadable)?;
         let grants = std::mem::take(&mut self.info.granted);
         let recipients = transaction.recipients.into_iter().zip(grants);
-        let received = Received {
+        Ok(Received {
             sender: transaction.sender,
             options: transaction.options,
-            recipients: recipients.map(|(path, grant)| Recipient { path, grant }).collect(),
+            recipients: recipients.map(|(to, grant)| Recipient { path: to.path, options: to.options, grant }).collect(),
             body,
-        };
-        guarded(self.server.handler.message(&self.info, received)).await
+        })
+    }
+
+    fn is_lmtp(&self) -> bool {
+        self.info.peer.service == Service::Lmtp
     }
 
     /// Goes over to TLS. Nothing that was read before is used after it.
@@ -303,26 +342,28 @@ impl Drop for OpenSession {
     }
 }
 
-fn session_config(config: &ServerConfig, service: Service) -> SessionConfig {
+fn session_config(config: &ServerConfig, peer: &Peer, scram: bool) -> SessionConfig {
+    let is_submission = matches!(peer.service, Service::Submission | Service::Submissions);
     SessionConfig {
+        protocol: if peer.service == Service::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
         hostname: config.hostname.clone(),
         max_message_size: config.max_message_size,
         max_recipients: config.max_recipients,
         max_errors: config.max_errors,
-        login: match service {
-            Service::Mx => LoginPolicy::Never,
-            Service::Submission | Service::Submissions => LoginPolicy::Required,
-        },
-        tls: match (service, &config.tls) {
+        login: if is_submission { LoginPolicy::Required } else { LoginPolicy::Never },
+        tls: match (peer.service, &config.tls) {
             (Service::Submissions, _) => TlsPolicy::Active,
             (_, Some(_)) => TlsPolicy::Offered,
             (_, None) => TlsPolicy::Unavailable,
         },
+        scram,
+        dsn: is_submission,
+        xclient: false,
     }
 }
 
 /// Asks the handler; a panic in it costs one answer, not the session.
-async fn guarded<T>(question: impl Future<Output = Result<T, Rejection>>) -> Result<T, Rejection> {
+pub(super) async fn guarded<T>(question: impl Future<Output = Result<T, Rejection>>) -> Result<T, Rejection> {
     let mut question = pin!(question);
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| question.as_mut().poll(context))) {
         Ok(poll) => poll,

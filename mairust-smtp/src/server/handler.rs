@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mairust_core::{Body, EmailAddress, ForwardPath, Origin, Rejection, Reply, ReversePath, SessionId};
+use mairust_core::{
+    Body, EmailAddress, EnhancedCode, ForwardPath, Origin, Rejection, Reply, ReversePath, ScramVerifier, SessionId,
+};
 
 use super::config::Service;
-use crate::proto::{Credentials, MailOptions};
+use crate::proto::{Credentials, MailOptions, RcptOptions};
 
 /// Answers the questions of SMTP sessions. One handler serves all sessions at once.
 ///
@@ -27,7 +29,31 @@ pub trait SessionHandler: fmt::Debug + Send + Sync + 'static {
     /// credentials are 535 5.7.8; a directory that is down is 454 4.7.0.
     async fn login(&self, peer: &Peer, credentials: Credentials) -> Result<Identity, Rejection> {
         let _ = (peer, credentials);
-        Err(Rejection::new(535, mairust_core::EnhancedCode(5, 7, 8), "Authentication failed"))
+        Err(authentication_failed())
+    }
+
+    /// Whether SCRAM-SHA-256 (RFC 7677) is offered: the three methods below are there, too.
+    fn offers_scram(&self) -> bool {
+        false
+    }
+
+    /// The verifier of this user's password, asked before the client has proved anything. Who it
+    /// does not exist for gets one as well ([`ScramVerifier::for_nobody`]), or the answer would
+    /// tell who exists.
+    async fn scram_verifier(&self, peer: &Peer, user: &str) -> Result<ScramVerifier, Rejection> {
+        let _ = (peer, user);
+        Err(authentication_failed())
+    }
+
+    /// The client has proved by SCRAM that it knows this user's password.
+    async fn scram_login(&self, peer: &Peer, user: &str) -> Result<Identity, Rejection> {
+        let _ = (peer, user);
+        Err(authentication_failed())
+    }
+
+    /// The client tried to prove by SCRAM that it knows this user's password, and failed.
+    async fn scram_failed(&self, peer: &Peer, user: &str) {
+        let _ = (peer, user);
     }
 
     /// MAIL FROM.
@@ -38,11 +64,28 @@ pub trait SessionHandler: fmt::Debug + Send + Sync + 'static {
 
     /// RCPT TO: whether mail for this address is taken. What the handler found out about it
     /// travels in the grant to [`message`](Self::message).
-    async fn recipient(&self, session: &SessionInfo, to: &ForwardPath) -> Result<Grant, Rejection>;
+    async fn recipient(
+        &self,
+        session: &SessionInfo,
+        to: &ForwardPath,
+        options: &RcptOptions,
+    ) -> Result<Grant, Rejection>;
 
     /// A whole message. The reply is sent after this returns; with a 250 the server takes over
     /// the responsibility for it (RFC 5321 §6.1), so it must be durable by then.
     async fn message(&self, session: &SessionInfo, message: Received) -> Result<Reply, Rejection>;
+
+    /// A whole message that came by LMTP: what became of it for each recipient, in their order
+    /// (RFC 2033 §4.2). Without an implementation of its own, all get the answer of
+    /// [`message`](Self::message).
+    async fn message_for_each(&self, session: &SessionInfo, message: Received) -> Vec<Result<Reply, Rejection>> {
+        let recipients = message.recipients.len();
+        vec![self.message(session, message).await; recipients]
+    }
+}
+
+fn authentication_failed() -> Rejection {
+    Rejection::new(535, EnhancedCode(5, 7, 8), "Authentication failed")
 }
 
 /// Who is at the other end.
@@ -71,6 +114,8 @@ pub struct SessionInfo {
     pub extended: bool,
     /// Who logged in.
     pub identity: Option<Identity>,
+    /// MAIL FROM parameters of the message that is under way.
+    pub options: MailOptions,
     /// What the handler remembers about the recipients accepted so far, in their order.
     pub granted: Vec<Grant>,
 }
@@ -98,7 +143,8 @@ pub struct Received {
     pub options: MailOptions,
     /// The recipients that were granted, each once, in the order given.
     pub recipients: Vec<Recipient>,
-    /// The bytes, dots unstuffed, every line ending in CRLF.
+    /// The bytes, dots unstuffed. Every line ends in CRLF, unless the options say that the body
+    /// is binary; the last line of a message that came in chunks may have no end.
     pub body: Body,
 }
 
@@ -108,6 +154,8 @@ pub struct Received {
 pub struct Recipient {
     /// RCPT TO.
     pub path: ForwardPath,
+    /// RCPT TO parameters.
+    pub options: RcptOptions,
     /// What the handler remembers about it.
     pub grant: Grant,
 }

@@ -9,10 +9,11 @@ mod config;
 mod connection;
 mod handler;
 mod listener;
+mod login;
 mod observer;
 mod spool;
 
-pub use crate::proto::{Credentials, MailOptions};
+pub use crate::proto::{BodyType, Credentials, MailOptions, RcptOptions};
 pub use config::{ServerConfig, Service};
 pub use handler::{Grant, Identity, Peer, Received, Recipient, SessionHandler, SessionInfo};
 pub use listener::{Server, bind};

@@ -32,6 +32,8 @@ pub(super) struct Ready {
     pub(super) smtp: Option<String>,
     pub(super) submission: Option<String>,
     pub(super) submissions: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lmtp: Option<String>,
     pub(super) http: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
@@ -54,6 +56,7 @@ impl Ready {
             smtp: first(Service::Mx),
             submission: first(Service::Submission),
             submissions: first(Service::Submissions),
+            lmtp: first(Service::Lmtp),
             http: addresses.http.map(|address| format!("http://{address}")),
             user: None,
             password: None,
@@ -107,6 +110,7 @@ pub(super) fn builder(
         .drain(config.drain);
     for listener in &config.smtp.listeners {
         let service = match listener.kind {
+            ListenerKind::Lmtp => Service::Lmtp,
             ListenerKind::Mx => Service::Mx,
             ListenerKind::Submission => Service::Submission,
             ListenerKind::Submissions => Service::Submissions,

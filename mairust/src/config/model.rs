@@ -88,6 +88,9 @@ impl Listener {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ListenerKind {
+    /// A mail server of our own in front of this one, by LMTP (RFC 2033): what it brings is
+    /// taken without sender authentication, so nobody else may reach it.
+    Lmtp,
     /// Other mail servers (port 25).
     Mx,
     /// Users after STARTTLS and login (port 587).

@@ -9,8 +9,8 @@ use std::time::Duration;
 use mairust_core::{ByteSize, Domain, Secret};
 
 use super::model::{
-    Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, LogSettings, MasterKey, ServerSettings,
-    SmtpSettings, StorageSettings, TlsFiles,
+    Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings, MasterKey,
+    ServerSettings, SmtpSettings, StorageSettings, TlsFiles,
 };
 use super::problem::{Place, Problem};
 use super::raw::{RawConfig, RawDatabaseBackend, RawDelivery, RawSmtp, RawStorageBackend};
@@ -126,6 +126,9 @@ impl Judge {
         for (index, listener) in smtp.listeners.iter().enumerate() {
             let path = format!("smtp.listeners[{index}].bind");
             let bind = listener.bind.0;
+            if listener.kind == ListenerKind::Lmtp {
+                self.lmtp(&path, bind);
+            }
             let other = taken.iter().find(|(_, address)| *address == bind && bind.port() != 0);
             if let Some((other, _)) = other {
                 // The default of `http.bind` has no spot: its own name is what the operator knows.
@@ -133,6 +136,19 @@ impl Judge {
                 self.report(&path, &format!("{bind} belongs to {other} already"), "write another address or port");
             }
             taken.push((path, bind));
+        }
+    }
+
+    /// Whoever reaches an LMTP listener gets past sender authentication.
+    fn lmtp(&mut self, path: &str, bind: SocketAddr) {
+        if bind.port() == 25 {
+            // RFC 2033 §5.
+            self.report(path, "LMTP must not be spoken at port 25", "write another port, for example 24");
+        } else if !bind.ip().is_loopback() {
+            let (written, place) = self.locate(path);
+            let problem = Problem::new(&place, &written, "LMTP listens beyond this machine");
+            self.warnings
+                .push(problem.with_advice("let no strangers reach it: what comes by LMTP is not authenticated"));
         }
     }
 

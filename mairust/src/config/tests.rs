@@ -101,7 +101,7 @@ shutdwn: {}
             "mairust.yaml:2:3: server.hostnme: no key has this name; did you mean hostname?",
             "mairust.yaml:2:3: server.hostname: this key is missing; write the public name of this server, for example mail.example.com",
             "mairust.yaml:5:15: smtp.listeners[0].bind: this value does not fit here; write an IP address and a port, for example 0.0.0.0:25 or \"[::]:25\"",
-            "mairust.yaml:6:37: smtp.listeners[1].kind: this value does not fit here; write one of: mx, submission, submissions",
+            "mairust.yaml:6:37: smtp.listeners[1].kind: this value does not fit here; write one of: lmtp, mx, submission, submissions",
             "mairust.yaml:8:15: smtp.listeners[3].bind: 127.0.0.1:26 belongs to smtp.listeners[2].bind already; write another address or port",
             "mairust.yaml:9:7: smtp.listeners[4].bind: this key is missing",
             "mairust.yaml:10:21: smtp.max_message_size: this value does not fit here; write a number with KiB, MiB or GiB, for example 25MiB",
@@ -158,6 +158,16 @@ fn empty_keys_and_listener_lists() {
     let text =
         format!("{HOST}smtp: {{ listeners: [{{ bind: \"[::]:0\", kind: mx }}, {{ bind: \"[::]:0\", kind: mx }}] }}");
     assert_eq!(load_text(&text, &[]).unwrap().smtp.listeners.len(), 2);
+}
+
+#[test]
+fn lmtp_is_for_our_own_servers() {
+    let text = |bind: &str| {
+        format!("server: {{ hostname: a.example }}\nsmtp: {{ listeners: [{{ bind: \"{bind}\", kind: lmtp }}] }}")
+    };
+    assert!(load_text(&text("127.0.0.1:24"), &[]).unwrap().warnings.is_empty());
+    assert_eq!(load_text(&text("0.0.0.0:24"), &[]).unwrap().warnings[0].path, "smtp.listeners[0].bind");
+    assert!(problems(&text("127.0.0.1:25"), &[])[0].contains("LMTP must not be spoken at port 25"));
 }
 
 #[test]

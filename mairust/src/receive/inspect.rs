@@ -60,7 +60,7 @@ pub(crate) async fn inspect(session: &SessionInfo, message: Received, memory: &M
             recipients: destinations.iter().map(|to| to.address().clone()).collect(),
         },
         destinations,
-        protocol: super::trace::smtp_protocol(&session.origin, session.extended),
+        protocol: super::trace::smtp_protocol(session),
         origin: session.origin.clone(),
         body: message.body,
         content,

@@ -1,6 +1,7 @@
 //! The header fields that are put in front of a message when it is taken.
 
 use mairust_core::{Domain, EmailAddress, MessageId, Origin, ReversePath, Timestamp};
+use mairust_smtp::server::{Service, SessionInfo};
 
 /// What a trace prefix tells.
 #[derive(Debug)]
@@ -50,15 +51,20 @@ pub(crate) fn return_path(sender: &ReversePath) -> String {
     format!("Return-Path: {sender}\r\n")
 }
 
-/// The name of the SMTP variant (RFC 3848).
-pub(crate) fn smtp_protocol(origin: &Origin, extended: bool) -> &'static str {
-    match (extended, origin.tls.is_some(), origin.user.is_some()) {
-        (false, ..) => "SMTP",
-        (true, false, false) => "ESMTP",
-        (true, false, true) => "ESMTPA",
-        (true, true, false) => "ESMTPS",
-        (true, true, true) => "ESMTPSA",
+/// The name of the protocol by which the message comes (RFC 3848, RFC 6531 §4.3).
+pub(crate) fn smtp_protocol(session: &SessionInfo) -> &'static str {
+    match (session.peer.service, session.options.international, session.extended) {
+        (Service::Lmtp, false, _) => variant(["LMTP", "LMTPA", "LMTPS", "LMTPSA"], &session.origin),
+        (Service::Lmtp, true, _) => variant(["UTF8LMTP", "UTF8LMTPA", "UTF8LMTPS", "UTF8LMTPSA"], &session.origin),
+        (_, true, _) => variant(["UTF8SMTP", "UTF8SMTPA", "UTF8SMTPS", "UTF8SMTPSA"], &session.origin),
+        (_, false, true) => variant(["ESMTP", "ESMTPA", "ESMTPS", "ESMTPSA"], &session.origin),
+        (_, false, false) => "SMTP",
     }
+}
+
+/// Of four names, the one for what is known: nothing, a user, TLS, or both.
+fn variant(names: [&'static str; 4], origin: &Origin) -> &'static str {
+    names[usize::from(origin.user.is_some()) + 2 * usize::from(origin.tls.is_some())]
 }
 
 /// A greeting argument that may stand in a header field as it is.
@@ -88,7 +94,7 @@ mod tests {
         let trace = Trace {
             hostname: &hostname,
             origin: &origin,
-            protocol: smtp_protocol(&origin, true),
+            protocol: variant(["ESMTP", "ESMTPA", "ESMTPS", "ESMTPSA"], &origin),
             id,
             recipient: Some(&recipient),
             at,

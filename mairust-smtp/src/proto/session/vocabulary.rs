@@ -5,8 +5,18 @@ use mairust_core::{Domain, ForwardPath, Reply, ReversePath};
 
 #[cfg(doc)]
 use super::Session;
-use crate::proto::command::MailOptions;
+use crate::proto::command::{MailOptions, RcptOptions};
 use crate::proto::sasl::Credentials;
+use crate::proto::xclient::ClientFacts;
+
+/// Which protocol is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// LMTP (RFC 2033): each recipient gets an answer of its own to the message.
+    Lmtp,
+    /// SMTP (RFC 5321).
+    Smtp,
+}
 
 /// Whether clients log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +41,8 @@ pub enum TlsPolicy {
 /// Settings of a session.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
+    /// Which protocol is spoken.
+    pub protocol: Protocol,
     /// The name in the greeting.
     pub hostname: Domain,
     /// The largest message in octets.
@@ -43,6 +55,12 @@ pub struct SessionConfig {
     pub login: LoginPolicy,
     /// What there is of TLS.
     pub tls: TlsPolicy,
+    /// Whether SCRAM-SHA-256 is offered where clients log in: it needs verifiers of passwords.
+    pub scram: bool,
+    /// Whether DSN (RFC 3461) is offered. From strangers, notices about success are backscatter.
+    pub dsn: bool,
+    /// Whether the peer is a proxy that may speak for its clients by XCLIENT.
+    pub xclient: bool,
 }
 
 /// What happened. Events that ask something stop the session until they are answered.
@@ -60,18 +78,32 @@ pub enum Event {
     Login(Credentials),
     /// MAIL FROM. Asks: answer with [`Session::accept`] or [`Session::refuse`].
     Mail(ReversePath, MailOptions),
-    /// The message is complete. Asks: answer with [`Session::accept_with`] or
-    /// [`Session::refuse`].
+    /// The client gave up a message between two chunks: those that came are to be dropped.
+    MessageDropped,
+    /// The message is complete. Asks: answer with [`Session::accept_with`], [`Session::refuse`]
+    /// or [`Session::answer_each`].
     MessageEnd(Transaction),
     /// The message ended and was refused with this reply; its chunks are to be dropped.
     MessageRefused(Transaction, Reply),
-    /// DATA: chunks will follow.
+    /// DATA or the first BDAT: chunks will follow.
     MessageStart,
     /// RCPT TO, never the same address twice. Asks: answer with [`Session::accept`] or
     /// [`Session::refuse`].
-    Recipient(ForwardPath),
+    Recipient(ForwardPath, RcptOptions),
+    /// Somebody tried to log in as this user by SCRAM and did not know the password.
+    ScramFailed(String),
+    /// Somebody proved by SCRAM to know this user's password. Asks: answer with
+    /// [`Session::accept`] or [`Session::refuse`].
+    ScramLogin(String),
+    /// Somebody wants to log in as this user by SCRAM. Asks: answer with
+    /// [`Session::challenge`] or [`Session::refuse`]. For a user who does not exist, too, a
+    /// verifier is due, or the answer tells who exists.
+    ScramVerifier(String),
     /// Send what there is, do the handshake, and call [`Session::tls_started`].
     StartTls,
+    /// A proxy says who its client is. Asks: answer with [`Session::accept`], which begins the
+    /// session anew, or [`Session::refuse`], which ends it.
+    Xclient(ClientFacts),
 }
 
 /// A mail transaction (RFC 5321 §3.3).
@@ -83,9 +115,22 @@ pub struct Transaction {
     /// MAIL FROM parameters.
     pub options: MailOptions,
     /// RCPT TO: the accepted ones, in the order given, each once.
-    pub recipients: Vec<ForwardPath>,
+    pub recipients: Vec<RcptTo>,
     /// Whether a recipient was refused.
     pub(super) refused: bool,
+    /// The recipient of each RCPT that was accepted, by its place in `recipients`: LMTP answers
+    /// a repeated one again (RFC 2033 §4.2).
+    pub(super) answers: Vec<usize>,
+}
+
+/// An accepted recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RcptTo {
+    /// Where to.
+    pub path: ForwardPath,
+    /// RCPT TO parameters.
+    pub options: RcptOptions,
 }
 
 /// What a session did since the last [`Session::transmit`], for counting.
