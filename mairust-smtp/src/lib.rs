@@ -16,5 +16,7 @@ pub mod server;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod tls;
 
+#[cfg(feature = "server")]
+mod certificates;
 #[cfg(any(feature = "client", feature = "server"))]
 mod stream;

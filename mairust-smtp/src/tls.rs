@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+#[cfg(feature = "server")]
+pub use crate::certificates::{CertificatePair, Certificates};
 
 /// Why certificate and key can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -21,28 +23,6 @@ pub enum TlsError {
     /// Certificate and key do not go together, or are of a kind that is not supported.
     #[error("certificate and private key can't be used")]
     Pair(#[source] rustls::Error),
-}
-
-/// Settings of a server with this certificate chain, its own certificate first, and this key:
-/// TLS 1.2 and 1.3, no client certificates.
-///
-/// # Errors
-/// When either is not PEM, or they do not go together.
-pub fn server_config(cert_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(cert_pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| TlsError::Certificate(Some(error)))?;
-    if chain.is_empty() {
-        return Err(TlsError::Certificate(None));
-    }
-    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(TlsError::Key)?;
-    let config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::Pair)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(TlsError::Pair)?;
-    Ok(Arc::new(config))
 }
 
 /// Settings of a client that takes any certificate (opportunistic TLS, RFC 7435): better than
@@ -99,6 +79,6 @@ impl ServerCertVerifier for AnyCertificate {
 }
 
 /// Named here, because the default of rustls depends on what else an application links.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mairust_smtp::server::{Server, Service, bind};
+use mairust_smtp::tls::{Certificates, TlsError};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{PATIENCE, Running, Script, config, with_tls};
+use crate::support::{PATIENCE, Running, Script, config, pair, with_tls};
 
 /// Plain text or TLS.
 pub(crate) trait LineStream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -33,8 +34,13 @@ pub(crate) async fn read_line<S: AsyncRead + Unpin>(stream: &mut S) -> String {
 
 /// A handshake as a client that takes any certificate.
 pub(crate) async fn tls_over(stream: TcpStream) -> TlsStream<TcpStream> {
+    tls_as(stream, "mx.test").await
+}
+
+/// The same, asking for this name.
+async fn tls_as(stream: TcpStream, name: &'static str) -> TlsStream<TcpStream> {
     let connector = TlsConnector::from(mairust_smtp::tls::opportunistic_client_config());
-    connector.connect(ServerName::try_from("mx.test").unwrap(), stream).await.unwrap()
+    connector.connect(ServerName::try_from(name).unwrap(), stream).await.unwrap()
 }
 
 /// Sends a line and returns the last line of the reply.
@@ -151,6 +157,34 @@ async fn plain_text_behind_starttls_is_ignored() {
     assert_eq!(ask(&mut stream, "MAIL FROM:<a@b.c>").await, "503 5.5.1 Say EHLO first");
     assert!(ask(&mut stream, "EHLO c.test").await.starts_with("250 "));
     assert!(ask(&mut stream, "RCPT TO:<x@y.z>").await.starts_with("503 "));
+}
+
+#[tokio::test]
+async fn certificates_follow_the_name_and_are_replaced_under_sessions() {
+    let certificates = Certificates::new(&[pair("mx.test"), pair("*.example.org")]).unwrap();
+    let mut config = config();
+    config.tls = Some(certificates.server_config());
+    let server = Running::start(config, Service::Submissions);
+    let connect = async |name| {
+        let mut stream = tls_as(TcpStream::connect(server.address).await.unwrap(), name).await;
+        assert!(last_line(&mut stream).await.starts_with("220 "));
+        let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+        (stream, shown)
+    };
+    let (mut old, default) = connect("mx.test").await;
+    let (_, wildcard) = connect("mail.example.org").await;
+    assert_ne!(default, wildcard);
+    assert_eq!(connect("nobody.example.net").await.1, default);
+    assert!(certificates.replace(&[]).is_err());
+    assert_eq!(connect("mx.test").await.1, default, "a failed change changes nothing");
+    certificates.replace(&[pair("mx.test")]).unwrap();
+    let renewed = connect("mx.test").await.1;
+    assert_ne!(renewed, default);
+    assert_eq!(connect("mail.example.org").await.1, renewed);
+    assert!(ask(&mut old, "EHLO c.test").await.starts_with("250 "), "sessions go on");
+    let mut mixed = pair("mx.test");
+    mixed.key = pair("mx.test").key;
+    assert!(matches!(certificates.replace(&[mixed]), Err(TlsError::Pair(_))));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use mairust_smtp::server::{
     Credentials, Grant, Identity, MailOptions, Observer, Peer, RcptOptions, Received, Server, ServerConfig, Service,
     SessionHandler, SessionInfo, bind,
 };
+use mairust_smtp::tls::{CertificatePair, Certificates};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -227,8 +228,13 @@ pub(crate) fn config() -> ServerConfig {
 
 /// TLS with a certificate made for this test.
 pub(crate) fn with_tls(mut config: ServerConfig) -> ServerConfig {
-    let made = rcgen::generate_simple_self_signed(["mx.test".to_owned()]).unwrap();
-    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    config.tls = Some(mairust_smtp::tls::server_config(cert.as_bytes(), key.as_bytes()).unwrap());
+    config.tls = Some(Certificates::new(&[pair("mx.test")]).unwrap().server_config());
     config
+}
+
+/// A self-signed certificate for this name.
+pub(crate) fn pair(name: &str) -> CertificatePair {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let key = Secret::new(made.signing_key.serialize_pem().into_bytes());
+    CertificatePair { certificate: made.cert.pem().into_bytes(), key }
 }

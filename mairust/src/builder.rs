@@ -10,6 +10,7 @@ use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookRunner, IntoVe
 use mairust_http::MasterKey;
 use mairust_smtp::client::{Client, ClientConfig, DnsResolver, Resolver};
 use mairust_smtp::server::{ServerConfig, Service};
+use mairust_smtp::tls::{CertificatePair, Certificates, TlsError};
 use mairust_store::StorageBackend;
 
 use crate::error::{Error, Result};
@@ -17,7 +18,6 @@ use crate::listen::Bind;
 use crate::receive::recipient::CatchAll;
 use crate::server::{Parts, Server};
 use crate::submit::Outbound;
-use crate::tls::CertificatePair;
 use crate::work::DeliverySettings;
 
 /// Collects the parts of a [`Server`]. What is not said has a default; what is wrong is reported
@@ -29,7 +29,7 @@ pub struct ServerBuilder {
     storage: Arc<dyn StorageBackend>,
     listeners: Vec<(Service, Bind)>,
     http: Option<Bind>,
-    certificate: Option<CertificatePair>,
+    certificates: Option<Result<Certificates, TlsError>>,
     hooks: Vec<Binding>,
     hook_budget: Duration,
     delivery: DeliverySettings,
@@ -80,7 +80,7 @@ impl ServerBuilder {
             storage,
             listeners: Vec::new(),
             http: None,
-            certificate: None,
+            certificates: None,
             hooks: Vec::new(),
             hook_budget: Duration::from_secs(8),
             delivery: DeliverySettings::default(),
@@ -147,7 +147,14 @@ impl ServerBuilder {
 
     /// Certificate and key for TLS. Without them a self-signed certificate is made at start.
     pub fn certificate(mut self, pair: CertificatePair) -> Self {
-        self.certificate = Some(pair);
+        self.certificates = Some(Certificates::new(&[pair]));
+        self
+    }
+
+    /// Certificates for TLS, chosen by the name that a client asks for; whoever keeps a clone can
+    /// replace them while the server runs.
+    pub fn certificates(mut self, certificates: Certificates) -> Self {
+        self.certificates = Some(Ok(certificates));
         self
     }
 
@@ -250,10 +257,12 @@ impl ServerBuilder {
         problems.check_hook_names(&self.hooks);
         let resolver = problems.note(resolver(&self.delivery), |error| format!("DNS: {error}"));
         let tls = hostname.as_ref().and_then(|hostname| {
-            let pair = self.certificate.map_or_else(|| self_signed(hostname), Ok);
-            let pair = problems.note(pair, ToString::to_string)?;
-            let config = mairust_smtp::tls::server_config(&pair.certificate, pair.key.expose());
-            problems.note(config, |error| format!("TLS: {}", crate::error::chain(error)))
+            let certificates = match self.certificates {
+                Some(certificates) => certificates,
+                None => Certificates::new(&[problems.note(self_signed(hostname), ToString::to_string)?]),
+            };
+            let certificates = problems.note(certificates, |error| format!("TLS: {}", crate::error::chain(error)))?;
+            Some(certificates.server_config())
         });
         let (Some(hostname), Some(resolver), Some(tls), true) = (hostname, resolver, tls, problems.0.is_empty()) else {
             return Err(Error::all(problems.0));
@@ -312,7 +321,7 @@ fn self_signed(hostname: &Domain) -> Result<CertificatePair> {
         hostname = hostname.as_str(),
         "no certificate is configured, using a self-signed one made now"
     );
-    CertificatePair::self_signed(hostname)
+    crate::tls::self_signed(hostname)
 }
 
 fn resolver(settings: &DeliverySettings) -> Result<Arc<dyn Resolver>, String> {

@@ -47,10 +47,11 @@ pub mod config;
 
 pub use builder::{Limits, ServerBuilder};
 pub use error::{Error, Result};
+pub use mairust_smtp::tls::{CertificatePair, Certificates};
 pub use receive::recipient::CatchAll;
 pub use server::{Addresses, RunningServer, Server, shutdown_signal};
 pub use submit::Outbound;
-pub use tls::CertificatePair;
+pub use tls::self_signed;
 pub use work::DeliverySettings;
 pub use work::retry::RetryPolicy;
 

@@ -1,6 +1,7 @@
 //! The command line. Data goes to standard output, everything else to standard error; exit codes
 //! are those of [`Failure`].
 
+mod certificates;
 mod configuration;
 mod dev;
 mod directory;

@@ -6,12 +6,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output::Failure;
-use super::{ConfigFile, open};
+use super::{ConfigFile, certificates, open};
 use crate::builder::{Limits, ServerBuilder};
 use crate::config::{Config, ListenerKind, LogFormat};
 use crate::logging;
 use crate::server::{RunningServer, Server, shutdown_signal};
-use crate::tls::CertificatePair;
 use crate::work::DeliverySettings;
 use crate::work::retry::RetryPolicy;
 use crate::{MasterKey, Service, StorageBackend};
@@ -75,7 +74,13 @@ pub(super) async fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
     start_log(&config)?;
     let storage = open::storage(&config).await?;
     let master_key = open::master_key(&config)?;
-    let running = builder(&config, storage, master_key)?.build()?.start().await?;
+    let mut builder = builder(&config, storage, master_key)?;
+    if !config.tls.is_empty() {
+        let certificates = certificates::load(&config.tls)?;
+        tokio::spawn(certificates::keep_fresh(config.tls.clone(), certificates.clone()));
+        builder = builder.certificates(certificates);
+    }
+    let running = builder.build()?.start().await?;
     if let Some(file) = &arguments.ready_file {
         Ready::of(&running, &config.server.data_dir).write(file)?;
     }
@@ -116,13 +121,6 @@ pub(super) fn builder(
             ListenerKind::Submissions => Service::Submissions,
         };
         builder = builder.listen(service, listener.bind.to_string());
-    }
-    if let Some(files) = &config.tls {
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|error| Failure::configuration(format_args!("{}: {error}", path.display())))
-        };
-        let key = mairust_core::Secret::new(read(&files.key)?);
-        builder = builder.certificate(CertificatePair { certificate: read(&files.cert)?, key });
     }
     Ok(builder)
 }

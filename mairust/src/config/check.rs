@@ -4,10 +4,9 @@ use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use mairust_smtp::tls::{Certificates, TlsError};
 
-use super::model::{Config, DatabaseSettings, MasterKey, StorageSettings};
+use super::model::{Config, DatabaseSettings, MasterKey, StorageSettings, TlsFiles};
 use super::problem::{Place, Problem};
 use super::secret::{SecretError, decode_master_key, is_world_readable, read_secret};
 
@@ -59,22 +58,33 @@ fn try_folder(folder: &Path) -> io::Result<()> {
 }
 
 fn check_tls(config: &Config, problems: &mut Vec<Problem>) {
-    let Some(files) = &config.tls else { return };
-    let certificates = CertificateDer::pem_file_iter(&files.cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let message = match certificates {
-        Ok(chain) if chain.is_empty() => Some(format!("{} holds no certificate", files.cert.display())),
-        Ok(_) => None,
-        Err(error) => Some(format!("cannot read {}: {error}", files.cert.display())),
-    };
-    if let Some(message) = message {
-        problems.push(problem("tls.cert", message, "write the path of a PEM file with the certificate and its chain"));
+    for (index, files) in config.tls.iter().enumerate() {
+        let place = if index == 0 { "tls".to_owned() } else { format!("tls.additional[{}]", index - 1) };
+        if let Some((key, message)) = unusable(files) {
+            let advice = match key {
+                "cert" => "write the path of a PEM file with the certificate and its chain",
+                _ => "write the path of a PEM file with the private key of this certificate",
+            };
+            problems.push(problem(&format!("{place}.{key}"), message, advice));
+        } else if is_world_readable(&files.key) {
+            let message = format!("everybody may read {}", files.key.display());
+            problems.push(problem(&format!("{place}.key"), message, format!("run chmod 600 {}", files.key.display())));
+        }
     }
-    if let Err(error) = PrivateKeyDer::from_pem_file(&files.key) {
-        let message = format!("cannot read {}: {error}", files.key.display());
-        problems.push(problem("tls.key", message, "write the path of a PEM file with the private key"));
-    } else if is_world_readable(&files.key) {
-        let message = format!("everybody may read {}", files.key.display());
-        problems.push(problem("tls.key", message, format!("run chmod 600 {}", files.key.display())));
+}
+
+/// Which of the two files is wrong, and how.
+fn unusable(files: &TlsFiles) -> Option<(&'static str, String)> {
+    let unreadable = |file: &Path, error: io::Error| format!("cannot read {}: {error}", file.display());
+    let pair = match files.read() {
+        Ok(pair) => pair,
+        Err((file, error)) if file == files.cert => return Some(("cert", unreadable(&file, error))),
+        Err((file, error)) => return Some(("key", unreadable(&file, error))),
+    };
+    match Certificates::new(&[pair]) {
+        Ok(_) => None,
+        Err(error @ TlsError::Certificate(_)) => Some(("cert", format!("{}: {error}", files.cert.display()))),
+        Err(error) => Some(("key", format!("{}: {}", files.key.display(), crate::error::chain(&error)))),
     }
 }
 
@@ -115,7 +125,7 @@ mod tests {
     use mairust_core::Domain;
 
     use super::*;
-    use crate::config::{Listener, ListenerKind, TlsFiles};
+    use crate::config::{Listener, ListenerKind};
 
     fn config(folder: &Path) -> Config {
         Config::new(Domain::parse("mx.example.com").unwrap(), &folder.join("not/yet/there"))
@@ -141,19 +151,30 @@ mod tests {
     }
 
     #[test]
-    fn certificates_must_be_pem() {
+    fn certificates_must_be_usable() {
         let folder = tempfile::tempdir().unwrap();
         let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
         let mut config = config(folder.path());
-        config.tls = Some(TlsFiles { cert: cert.clone(), key: key.clone() });
-        assert_eq!(paths(&check(&config, PortCheck::Skip)), ["tls.cert", "tls.key"]);
-        std::fs::write(&cert, "no PEM").unwrap();
-        std::fs::write(&key, "no PEM").unwrap();
-        assert_eq!(paths(&check(&config, PortCheck::Skip)), ["tls.cert", "tls.key"]);
-        std::fs::write(&cert, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
-        std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
-        make_private(&key);
+        config.tls = vec![TlsFiles { cert: cert.clone(), key: key.clone() }];
+        let write = |file: &Path, bytes: &[u8]| {
+            std::fs::write(file, bytes).unwrap();
+            make_private(file);
+        };
+        let found = |config: &Config| {
+            check(config, PortCheck::Skip).into_iter().map(|problem| problem.path).collect::<Vec<_>>()
+        };
+        let pair = crate::tls::self_signed(&config.server.hostname).unwrap();
+        assert_eq!(found(&config), ["tls.cert"]);
+        write(&cert, b"no PEM");
+        write(&key, pair.key.expose());
+        assert_eq!(found(&config), ["tls.cert"]);
+        write(&cert, &pair.certificate);
         assert_eq!(check(&config, PortCheck::Skip), []);
+        let other = crate::tls::self_signed(&config.server.hostname).unwrap();
+        write(&key, other.key.expose());
+        assert_eq!(found(&config), ["tls.key"], "a key of another certificate");
+        config.tls.insert(0, TlsFiles { cert: cert.clone(), key: folder.path().join("gone") });
+        assert_eq!(found(&config), ["tls.key", "tls.additional[0].key"]);
     }
 
     #[test]

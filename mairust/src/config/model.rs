@@ -1,10 +1,12 @@
 //! The resolved configuration: plain types, every default applied.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mairust_core::{ByteSize, Domain, Secret};
+use mairust_smtp::tls::CertificatePair;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +22,9 @@ pub struct Config {
     pub server: ServerSettings,
     /// Receiving mail.
     pub smtp: SmtpSettings,
-    /// Certificate and key; `None`: a self-signed certificate is made at start.
-    pub tls: Option<TlsFiles>,
+    /// Certificates and keys, the most important first; empty: a self-signed certificate is made
+    /// at start.
+    pub tls: Vec<TlsFiles>,
     /// REST API and administration.
     pub http: HttpSettings,
     /// What is known about messages, users and jobs.
@@ -107,6 +110,14 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// PEM file with the private key.
     pub key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Reads both files; on failure, which one and why.
+    pub(crate) fn read(&self) -> Result<CertificatePair, (PathBuf, io::Error)> {
+        let read = |file: &Path| std::fs::read(file).map_err(|error| (file.to_owned(), error));
+        Ok(CertificatePair { certificate: read(&self.cert)?, key: Secret::new(read(&self.key)?) })
+    }
 }
 
 /// REST API and administration.

@@ -98,6 +98,22 @@ pub(super) struct RawTls {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub(super) key: Option<PathBuf>,
+    /// Further certificates. A client gets the one that is valid for the name it asks for (SNI),
+    /// or else the first. All files are read again on SIGHUP, and within a minute after they
+    /// change; sessions go on meanwhile.
+    pub(super) additional: Vec<RawCertificate>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCertificate {
+    /// PEM file with the certificate and its chain.
+    #[schemars(length(min = 1))]
+    pub(super) cert: PathBuf,
+    /// PEM file with the private key.
+    #[schemars(length(min = 1))]
+    pub(super) key: PathBuf,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

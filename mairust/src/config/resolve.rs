@@ -13,7 +13,7 @@ use super::model::{
     ServerSettings, SmtpSettings, StorageSettings, TlsFiles,
 };
 use super::problem::{Place, Problem};
-use super::raw::{RawConfig, RawDatabaseBackend, RawDelivery, RawSmtp, RawStorageBackend};
+use super::raw::{RawConfig, RawDatabaseBackend, RawDelivery, RawSmtp, RawStorageBackend, RawTls};
 use super::secret::{SecretError, SecretRef, decode_master_key, is_world_readable};
 use super::validate::{Checked, Spot};
 
@@ -59,7 +59,7 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
             max_sessions: raw.smtp.max_sessions,
             idle_timeout: raw.smtp.idle_timeout.0,
         },
-        tls: raw.tls.cert.zip(raw.tls.key).map(|(cert, key)| TlsFiles { cert, key }),
+        tls: settle_tls(raw.tls),
         http: HttpSettings { bind: raw.http.bind.0 },
         database: match raw.database.backend {
             RawDatabaseBackend::Sqlite => {
@@ -78,6 +78,11 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         warnings: Vec::new(),
         server: ServerSettings { hostname, data_dir },
     }
+}
+
+fn settle_tls(raw: RawTls) -> Vec<TlsFiles> {
+    let first = raw.cert.zip(raw.key).map(|(cert, key)| TlsFiles { cert, key });
+    first.into_iter().chain(raw.additional.into_iter().map(|raw| TlsFiles { cert: raw.cert, key: raw.key })).collect()
 }
 
 fn settle_delivery(raw: RawDelivery) -> DeliverySettings {
@@ -153,12 +158,12 @@ impl Judge {
     }
 
     fn tls(&mut self, raw: &RawConfig) {
-        let missing = match (&raw.tls.cert, &raw.tls.key) {
-            (Some(_), None) => "tls.key",
-            (None, Some(_)) => "tls.cert",
+        let (missing, advice) = match (&raw.tls.cert, &raw.tls.key) {
+            (Some(_), None) => ("tls.key", "write both cert and key, or neither"),
+            (None, Some(_)) => ("tls.cert", "write both cert and key, or neither"),
+            (None, None) if !raw.tls.additional.is_empty() => ("tls.cert", "write the certificate for all other names"),
             _ => return,
         };
-        let advice = "write both cert and key, or neither";
         self.report(missing, "this key is missing", advice);
     }
 

@@ -32,7 +32,7 @@ fn defaults_follow_the_data_folder() {
     assert_eq!(config.smtp.max_message_size, ByteSize(25 << 20));
     assert_eq!(config.smtp.listeners.len(), 3);
     assert_eq!(config.delivery.give_up_after, Duration::from_secs(5 * 86_400));
-    assert_eq!((config.tls, config.delivery.relay), (None, None));
+    assert_eq!((config.tls, config.delivery.relay), (vec![], None));
 }
 
 #[test]
@@ -59,7 +59,7 @@ shutdown: { drain: 0s }
     assert_eq!(smtp.listeners, [Listener::new("[::]:2525".parse().unwrap(), ListenerKind::Submissions)]);
     assert_eq!((smtp.max_message_size, smtp.max_recipients, smtp.max_sessions), (ByteSize(1 << 30), 7, 8));
     assert_eq!(smtp.idle_timeout, Duration::from_secs(9));
-    assert_eq!(config.tls, Some(TlsFiles { cert: "/c".into(), key: "/k".into() }));
+    assert_eq!(config.tls, [TlsFiles { cert: "/c".into(), key: "/k".into() }]);
     assert_eq!(config.http.bind, "[::1]:81".parse().unwrap());
     assert_eq!(config.database, DatabaseSettings::Sqlite { path: "/db".into() });
     assert_eq!(config.storage, StorageSettings::Fs { base_path: "/mail".into() });
