@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mairust_core::{Body, Domain, EmailAddress, Reply, ReversePath};
+use mairust_core::{Body, Domain, EmailAddress, MessageDsn, RecipientDsn, Reply, ReversePath};
 
 mod connection;
+mod parameters;
 mod resolver;
 mod route;
 
@@ -61,10 +62,46 @@ pub struct Outgoing {
     /// MAIL FROM.
     pub sender: ReversePath,
     /// RCPT TO: at least one.
-    pub recipients: Vec<EmailAddress>,
-    /// The bytes. Bare CR and LF are sent as CRLF, dots are stuffed, a missing CRLF at the end is
-    /// added.
+    pub recipients: Vec<Receiver>,
+    /// What the sender asks about notices for the whole message.
+    pub dsn: MessageDsn,
+    /// The bytes. Dots are stuffed, a missing CRLF at the end is added.
     pub body: Body,
+    /// What becomes of a CR or LF that stands alone.
+    pub line_ends: LineEnds,
+}
+
+/// What becomes of a CR or LF that stands alone. Neither is ever sent by DATA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineEnds {
+    /// It is meant: the message is binary, and goes as it is to hosts that take such
+    /// (BINARYMIME, RFC 3030), to no others.
+    Keep,
+    /// It is a sloppy line end, and sent as CRLF.
+    Normalize,
+}
+
+/// A recipient of an outgoing message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receiver {
+    /// Where to.
+    pub address: EmailAddress,
+    /// What the sender asks about notices for this recipient.
+    pub dsn: RecipientDsn,
+}
+
+impl Outgoing {
+    /// A message whose sender asks nothing about notices and whose lines may be sloppy.
+    pub fn new(sender: ReversePath, recipients: impl IntoIterator<Item = EmailAddress>, body: Body) -> Self {
+        let recipients = recipients.into_iter().map(Receiver::from).collect();
+        Self { sender, recipients, dsn: MessageDsn::default(), body, line_ends: LineEnds::Normalize }
+    }
+}
+
+impl From<EmailAddress> for Receiver {
+    fn from(address: EmailAddress) -> Self {
+        Self { address, dsn: RecipientDsn::default() }
+    }
 }
 
 /// How an attempt ended for one recipient.
@@ -80,6 +117,17 @@ pub struct RecipientReport {
     pub reply: Option<Reply>,
     /// What went wrong or how it was taken, for people: the reply or the error.
     pub detail: String,
+    /// Who tells the sender what becomes of it after a delivery.
+    pub notices: Notices,
+}
+
+/// Who is responsible for notices about a message that was taken by the next hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notices {
+    /// The next hop was told what the sender asks for (RFC 3461 §5.2.1).
+    PassedOn,
+    /// The next hop knows nothing of notices (RFC 3461 §5.2.2).
+    StayHere,
 }
 
 /// How an attempt ended.
@@ -170,16 +218,19 @@ struct Verdict {
     host: Option<String>,
     reply: Option<Reply>,
     detail: String,
+    notices: Notices,
 }
 
 impl Verdict {
     fn deferred(detail: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Deferred, host: None, reply: None, detail: detail.into() }
+        let (host, reply, notices) = (None, None, Notices::StayHere);
+        Self { outcome: Outcome::Deferred, host, reply, detail: detail.into(), notices }
     }
 
     /// Nobody answered, but it is clear that nobody ever will.
     fn failed(reply: Reply) -> Self {
-        Self { outcome: Outcome::Failed, host: None, detail: reply.to_string(), reply: Some(reply) }
+        let (host, detail, notices) = (None, reply.to_string(), Notices::StayHere);
+        Self { outcome: Outcome::Failed, host, detail, reply: Some(reply), notices }
     }
 
     /// As the reply says.
@@ -191,7 +242,8 @@ impl Verdict {
         } else {
             Outcome::Deferred
         };
-        Self { outcome, host: Some(host.to_owned()), detail: reply.to_string(), reply: Some(reply) }
+        let (host, detail, notices) = (Some(host.to_owned()), reply.to_string(), Notices::StayHere);
+        Self { outcome, host, detail, reply: Some(reply), notices }
     }
 
     fn report(&self, recipient: &EmailAddress) -> RecipientReport {
@@ -201,10 +253,11 @@ impl Verdict {
             host: self.host.clone(),
             reply: self.reply.clone(),
             detail: self.detail.clone(),
+            notices: self.notices,
         }
     }
 
     fn for_all(&self, message: &Outgoing) -> Vec<RecipientReport> {
-        message.recipients.iter().map(|recipient| self.report(recipient)).collect()
+        message.recipients.iter().map(|recipient| self.report(&recipient.address)).collect()
     }
 }

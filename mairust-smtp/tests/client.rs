@@ -3,9 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use mairust_core::{Body, Domain, EmailAddress, EnhancedCode, ReversePath};
+use mairust_core::{
+    Body, Domain, EmailAddress, EnhancedCode, EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Return,
+    ReversePath,
+};
 use mairust_smtp::client::{
-    Client, ClientConfig, FakeResolver, MxHost, Outcome, Outgoing, RecipientReport, Resolver, Route,
+    Client, ClientConfig, FakeResolver, LineEnds, MxHost, Notices, Outcome, Outgoing, RecipientReport, Resolver, Route,
 };
 use mairust_smtp::server::Service;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -96,11 +99,9 @@ fn relay(address: SocketAddr) -> Route {
 }
 
 fn message(recipients: &[&str]) -> Outgoing {
-    Outgoing {
-        sender: ReversePath::Address(EmailAddress::parse("me@out.test").unwrap()),
-        recipients: recipients.iter().map(|text| EmailAddress::parse(text).unwrap()).collect(),
-        body: Body::from(b"Subject: x\r\n\r\n.hello\r\n".to_vec()),
-    }
+    let sender = ReversePath::Address(EmailAddress::parse("me@out.test").unwrap());
+    let recipients = recipients.iter().map(|text| EmailAddress::parse(text).unwrap());
+    Outgoing::new(sender, recipients, Body::from(b"Subject: x\r\n\r\n.hello\r\n".to_vec()))
 }
 
 fn outcomes(reports: &[RecipientReport]) -> Vec<Outcome> {
@@ -237,4 +238,55 @@ async fn nobody_at_home_is_deferred() {
     assert_eq!(outcomes(&reports), [Outcome::Deferred]);
     let route = Route::Relay { host: "unknown.test".into(), port: 25 };
     assert_eq!(outcomes(&client().deliver(&route, &message(&["a@x.y"])).await), [Outcome::Deferred]);
+}
+
+#[tokio::test]
+async fn international_addresses_need_a_host_that_takes_them() {
+    let ascii = Sink::start(1, &[("EHLO", Some("250-sink\r\n250 8BITMIME"))]).await;
+    let reports = client().deliver(&relay(ascii.address), &message(&["佐藤@例え.jp", "a@例え.jp"])).await;
+    assert_eq!(outcomes(&reports), [Outcome::Failed, Outcome::Delivered]);
+    assert_eq!(reports[0].reply.as_ref().unwrap().enhanced(), Some(EnhancedCode(5, 6, 7)));
+    assert!(ascii.heard().await.contains(&"RCPT TO:<a@xn--r8jz45g.jp>".to_owned()));
+    let able = Sink::start(1, &[("EHLO", Some("250-sink\r\n250-8BITMIME\r\n250 SMTPUTF8"))]).await;
+    let reports = client().deliver(&relay(able.address), &message(&["佐藤@例え.jp"])).await;
+    assert_eq!(outcomes(&reports), [Outcome::Delivered]);
+    let heard = able.heard().await;
+    assert_eq!(heard[1..3], ["MAIL FROM:<me@out.test> SMTPUTF8", "RCPT TO:<佐藤@xn--r8jz45g.jp>"]);
+}
+
+#[tokio::test]
+async fn what_is_asked_about_notices_goes_on() {
+    let mut asking = message(&["a@x.y"]);
+    asking.dsn = MessageDsn { ret: Some(Return::Headers), envelope_id: EnvelopeId::parse("QQ+2B1") };
+    asking.recipients[0].dsn = RecipientDsn {
+        notify: Some(Notify { success: true, ..Notify::default() }),
+        original: OriginalRecipient::parse("rfc822;a+2Bb@x.y"),
+    };
+    let able = Sink::start(1, &[("EHLO", Some("250-sink\r\n250 DSN"))]).await;
+    let reports = client().deliver(&relay(able.address), &asking).await;
+    assert_eq!((reports[0].outcome, reports[0].notices), (Outcome::Delivered, Notices::PassedOn));
+    let heard = able.heard().await;
+    let expected =
+        ["MAIL FROM:<me@out.test> RET=HDRS ENVID=QQ+2B1", "RCPT TO:<a@x.y> NOTIFY=SUCCESS ORCPT=rfc822;a+2Bb@x.y"];
+    assert_eq!(heard[1..3], expected);
+    let unable = Sink::start(1, &[]).await;
+    let reports = client().deliver(&relay(unable.address), &asking).await;
+    assert_eq!((reports[0].outcome, reports[0].notices), (Outcome::Delivered, Notices::StayHere));
+    assert_eq!(unable.heard().await[1..3], ["MAIL FROM:<me@out.test>", "RCPT TO:<a@x.y>"]);
+}
+
+#[tokio::test]
+async fn a_binary_message_goes_by_bdat_or_not_at_all() {
+    let mut binary = message(&["a@x.y"]);
+    binary.line_ends = LineEnds::Keep;
+    binary.body = Body::from(b"Subject: x\r\n\r\na\nb\r.\0".to_vec());
+    let server = Running::start(config(), Service::Mx);
+    let reports = client().deliver(&relay(server.address), &binary).await;
+    assert_eq!(outcomes(&reports), [Outcome::Delivered], "{reports:?}");
+    assert_eq!(server.script.taken()[0].body, b"Subject: x\r\n\r\na\nb\r.\0");
+    let lines = Sink::start(1, &[("EHLO", Some("250-sink\r\n250 8BITMIME"))]).await;
+    let reports = client().deliver(&relay(lines.address), &binary).await;
+    assert_eq!(outcomes(&reports), [Outcome::Failed]);
+    assert_eq!(reports[0].reply.as_ref().unwrap().enhanced(), Some(EnhancedCode(5, 6, 3)));
+    assert!(!lines.heard().await.iter().any(|line| line.starts_with("MAIL")));
 }

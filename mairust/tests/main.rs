@@ -62,11 +62,9 @@ async fn send(server: SocketAddr, to: &[&str], message: &str) -> Vec<RecipientRe
     let client =
         Client::new(ClientConfig::new(Domain::parse("sender.example").unwrap()), Arc::new(FakeResolver::new()));
     let route = Route::Relay { host: server.ip().to_string(), port: server.port() };
-    let outgoing = Outgoing {
-        sender: ReversePath::Address(EmailAddress::parse("bob@sender.example").unwrap()),
-        recipients: to.iter().map(|address| EmailAddress::parse(address).unwrap()).collect(),
-        body: Body::from(message.as_bytes().to_vec()),
-    };
+    let sender = ReversePath::Address(EmailAddress::parse("bob@sender.example").unwrap());
+    let recipients = to.iter().map(|address| EmailAddress::parse(address).unwrap());
+    let outgoing = Outgoing::new(sender, recipients, Body::from(message.as_bytes().to_vec()));
     within(client.deliver(&route, &outgoing)).await
 }
 

@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use super::{Attempt, ClientConfig, Outgoing, RecipientReport, Verdict, route};
+use super::parameters::{Octets, mail_command, rcpt_command};
+use super::{Attempt, ClientConfig, LineEnds, Notices, Outgoing, RecipientReport, Verdict, route};
 use crate::proto::extension::Extensions;
 use crate::proto::reply::{ReplyError, ReplyReader};
 use crate::proto::stuff::DotStuffer;
@@ -176,7 +177,7 @@ impl<'a> Conversation<'a> {
             Err(lost) => lost.verdict(&self.host),
         };
         let answered = message.recipients.iter().zip(answers);
-        answered.map(|(recipient, answer)| answer.as_ref().unwrap_or(&rest).report(recipient)).collect()
+        answered.map(|(recipient, answer)| answer.as_ref().unwrap_or(&rest).report(&recipient.address)).collect()
     }
 
     /// Fills in the refused recipients; the verdict is for the others.
@@ -186,33 +187,59 @@ impl<'a> Conversation<'a> {
         message: &Outgoing,
         answers: &mut [Option<Verdict>],
     ) -> Result<Verdict, Lost> {
-        let mail = mail_command(extensions, message).await?;
-        let recipients = message.recipients.iter().map(|recipient| format!("RCPT TO:<{recipient}>"));
-        let commands: Vec<String> = std::iter::once(mail).chain(recipients).collect();
-        let group = if extensions.pipelining { PIPELINE } else { 1 };
-        let mut replied = 0;
-        let mut refused = None;
-        for commands in commands.chunks(group) {
-            self.send(commands).await?;
-            for _ in commands {
-                let reply = self.reply(self.config.command_timeout).await?;
-                let verdict = (!reply.is_positive()).then(|| self.refusal(reply));
-                match replied {
-                    0 => refused = verdict,
-                    recipient => answers[recipient - 1] = verdict,
-                }
-                replied += 1;
+        let mut octets = Octets::of(&message.body).await.map_err(Lost::Body)?;
+        octets.binary &= message.line_ends == LineEnds::Keep;
+        if let Some(reply) = octets.refusal(extensions, &message.sender) {
+            return Ok(self.unable(reply));
+        }
+        // What each command is for: MAIL for nobody in particular.
+        let mut commands = vec![(None, mail_command(extensions, message, octets))];
+        for (index, recipient) in message.recipients.iter().enumerate() {
+            match rcpt_command(extensions, recipient) {
+                Ok(command) => commands.push((Some(index), command)),
+                Err(reply) => answers[index] = Some(self.unable(reply)),
             }
-            if let Some(refused) = refused {
-                // What was said to RCPT without a sender means nothing.
-                answers.fill(None);
-                return Ok(refused);
-            }
+        }
+        if commands.len() == 1 {
+            return Ok(Verdict::deferred("no recipient could be asked for"));
+        }
+        if let Some(refused) = self.envelope(extensions, &commands, answers).await? {
+            return Ok(refused);
         }
         if answers.iter().all(Option::is_some) {
             return Ok(Verdict::deferred("no recipient was accepted"));
         }
-        self.data(&message.body).await
+        let verdict = if octets.binary { self.chunks(&message.body).await? } else { self.data(&message.body).await? };
+        let notices = if extensions.dsn { Notices::PassedOn } else { Notices::StayHere };
+        Ok(Verdict { notices, ..verdict })
+    }
+
+    /// MAIL and RCPT; a verdict if MAIL is refused.
+    async fn envelope(
+        &mut self,
+        extensions: &Extensions,
+        commands: &[(Option<usize>, String)],
+        answers: &mut [Option<Verdict>],
+    ) -> Result<Option<Verdict>, Lost> {
+        let group = if extensions.pipelining { PIPELINE } else { 1 };
+        let mut refused = None;
+        for commands in commands.chunks(group) {
+            self.send(commands.iter().map(|(_, command)| command.as_str())).await?;
+            for (recipient, _) in commands {
+                let reply = self.reply(self.config.command_timeout).await?;
+                let verdict = (!reply.is_positive()).then(|| self.refusal(reply));
+                match recipient {
+                    None => refused = verdict,
+                    Some(recipient) => answers[*recipient] = verdict,
+                }
+            }
+            if refused.is_some() {
+                // What was said to RCPT without a sender means nothing.
+                answers.fill(None);
+                break;
+            }
+        }
+        Ok(refused)
     }
 
     async fn data(&mut self, body: &Body) -> Result<Verdict, Lost> {
@@ -239,6 +266,23 @@ impl<'a> Conversation<'a> {
         Ok(Verdict::from_reply(&self.host, reply))
     }
 
+    /// The message as one chunk, byte for byte (RFC 3030 §2).
+    async fn chunks(&mut self, body: &Body) -> Result<Verdict, Lost> {
+        self.send([format!("BDAT {} LAST", body.len()).as_str()]).await?;
+        let mut offset = 0;
+        while offset < body.len() {
+            // A chunk that is cut short is no message, whatever the peer makes of it.
+            let chunk = read_chunk(body, offset).await.map_err(Lost::Body)?;
+            if chunk.is_empty() {
+                return Err(Lost::Body(io::ErrorKind::UnexpectedEof.into()));
+            }
+            offset += chunk.len() as u64;
+            self.write(&chunk).await?;
+        }
+        let reply = self.reply(self.config.final_dot_timeout).await?;
+        Ok(Verdict::from_reply(&self.host, reply))
+    }
+
     /// Takes leave, without caring for the answer.
     async fn quit(&mut self) {
         if self.write(b"QUIT\r\n").await.is_ok() && self.reply(QUIT_TIMEOUT).await.is_ok() {
@@ -248,15 +292,15 @@ impl<'a> Conversation<'a> {
     }
 
     async fn command(&mut self, command: &str) -> Result<Reply, Lost> {
-        self.send(&[command]).await?;
+        self.send([command]).await?;
         self.reply(self.config.command_timeout).await
     }
 
     /// Sends commands in one go.
-    async fn send<S: AsRef<str>>(&mut self, commands: &[S]) -> Result<(), Lost> {
+    async fn send(&mut self, commands: impl IntoIterator<Item = &str>) -> Result<(), Lost> {
         let mut wire = Vec::new();
         for command in commands {
-            wire.extend_from_slice(command.as_ref().as_bytes());
+            wire.extend_from_slice(command.as_bytes());
             wire.extend_from_slice(b"\r\n");
         }
         self.write(&wire).await
@@ -289,6 +333,11 @@ impl<'a> Conversation<'a> {
         Stop::NextHost(lost.verdict(&self.host))
     }
 
+    /// The peer can't do what the message needs, and will not learn it soon.
+    fn unable(&self, reply: Reply) -> Verdict {
+        Verdict { host: Some(self.host.clone()), ..Verdict::failed(reply) }
+    }
+
     /// A verdict that is never good: 2yz or 3yz in the wrong place is no delivery.
     fn refusal(&self, reply: Reply) -> Verdict {
         let verdict = Verdict::from_reply(&self.host, reply);
@@ -299,32 +348,8 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// MAIL with the parameters that the peer understands.
-async fn mail_command(extensions: &Extensions, message: &Outgoing) -> Result<String, Lost> {
-    let mut command = format!("MAIL FROM:{}", message.sender);
-    if extensions.size.is_some() {
-        command.push_str(&format!(" SIZE={}", message.body.len()));
-    }
-    // A peer without 8BITMIME gets the same bytes: nearly all of them can do it, few say so.
-    if extensions.eight_bit && has_eight_bit(&message.body).await.map_err(Lost::Body)? {
-        command.push_str(" BODY=8BITMIME");
-    }
-    Ok(command)
-}
-
-async fn has_eight_bit(body: &Body) -> io::Result<bool> {
-    let mut offset = 0;
-    loop {
-        let chunk = read_chunk(body, offset).await?;
-        if chunk.is_empty() || !chunk.is_ascii() {
-            return Ok(!chunk.is_empty());
-        }
-        offset += chunk.len() as u64;
-    }
-}
-
 /// The bytes of a body from `offset` on, at most [`CHUNK`]; none at the end.
-async fn read_chunk(body: &Body, offset: u64) -> io::Result<Bytes> {
+pub(super) async fn read_chunk(body: &Body, offset: u64) -> io::Result<Bytes> {
     if let Some(bytes) = body.in_memory() {
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
         return Ok(bytes.slice(start..bytes.len().min(start + CHUNK)));

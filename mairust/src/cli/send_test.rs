@@ -26,11 +26,9 @@ pub(super) struct SendTestArgs {
 pub(super) async fn run(arguments: SendTestArgs) -> Result<(), Failure> {
     let hostname = Domain::parse("localhost").map_err(Failure::failed)?;
     let resolver = DnsResolver::system().map_err(Failure::failed)?;
-    let outgoing = Outgoing {
-        sender: ReversePath::Address(arguments.from.clone()),
-        recipients: vec![arguments.to.clone()],
-        body: message(&arguments).map_err(Failure::failed)?.into(),
-    };
+    let sender = ReversePath::Address(arguments.from.clone());
+    let body = message(&arguments).map_err(Failure::failed)?.into();
+    let outgoing = Outgoing::new(sender, [arguments.to.clone()], body);
     let route = Route::Relay { host: arguments.server.host.clone(), port: arguments.server.port };
     let client = Client::new(ClientConfig::new(hostname), Arc::new(resolver));
     let reports = client.deliver(&route, &outgoing).await;

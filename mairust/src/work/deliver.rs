@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mairust_core::{Body, Content, Domain, EmailAddress, MessageId, RecipientId, ReversePath, Timestamp};
-use mairust_smtp::client::{Outcome, Outgoing, RecipientReport, Route};
+use mairust_smtp::client::{LineEnds, Outcome, Outgoing, RecipientReport, Route};
 use mairust_store::{
     Acceptance, Attempt, AttemptOutcome, DeliveryRow, Direction, Folder, Lease, MessageRow, MessageStatus, NewMessage,
     Placement, StoreError, StoreErrorKind,
@@ -64,8 +64,11 @@ impl Workers {
     async fn attempt(&self, delivery: &Delivery, body: &Body, domain: &Domain, last: bool) -> Vec<Tried> {
         let outgoing = Outgoing {
             sender: delivery.row.sender.clone(),
-            recipients: delivery.waiting.iter().map(|recipient| recipient.address.clone()).collect(),
+            recipients: delivery.waiting.iter().map(|recipient| recipient.address.clone().into()).collect(),
+            dsn: mairust_core::MessageDsn::default(),
             body: body.clone(),
+            // Only a binary message is stored with any that stand alone.
+            line_ends: LineEnds::Keep,
         };
         tried(&delivery.waiting, self.client.deliver(&self.route(domain), &outgoing).await, last)
     }
