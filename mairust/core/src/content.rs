@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mail_parser::decoders::base64::base64_decode;
+use mail_parser::decoders::html::html_to_text;
 use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::parsers::MessageStream;
 use mail_parser::{Address, Encoding, HeaderValue, Message, MessageParser, MimeHeaders, PartType};
@@ -107,6 +108,28 @@ pub fn text(raw: &[u8]) -> Option<String> {
         (!parts.is_empty()).then(|| parts.join("\n"))
     })
     .flatten()
+}
+
+/// All text parts of a message, decoded, one after the other; HTML both as it is written and reduced
+/// to what a reader sees. What is attached as a message is left out.
+pub fn searchable_text(raw: &[u8]) -> String {
+    let join = |message: &Message<'_>| {
+        let mut all = String::new();
+        for part in &message.parts {
+            match &part.body {
+                PartType::Text(text) => all.push_str(text),
+                PartType::Html(html) => {
+                    all.push_str(html);
+                    all.push('\n');
+                    all.push_str(&html_to_text(html));
+                }
+                _ => continue,
+            }
+            all.push('\n');
+        }
+        all
+    };
+    with_message(raw, join).unwrap_or_default()
 }
 
 /// The bytes of the attachment with this index, its transfer encoding undone.
@@ -311,6 +334,19 @@ mod tests {
             assert!(!Content::parse(bomb.as_bytes()).headers.is_empty());
         }
         assert!(is_readable(MULTIPART) && is_readable(b"") && is_readable(b"\r\nno header"));
+    }
+
+    #[test]
+    fn text_is_searched_in_every_part() {
+        let raw = b"Content-Type: multipart/alternative; boundary=b\r\n\r\n\
+            --b\r\nContent-Type: text/plain; charset=iso-2022-jp\r\n\r\n\x1b$B@A5a=q\x1b(B\r\n\
+            --b\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\n\
+            PGEgaHJlZj0iaHR0cDovL3gudGVzdCI+Y2w8Yj5pPC9iPmNrPC9hPg==\r\n--b--\r\n";
+        let text = searchable_text(raw);
+        for part in ["\u{8acb}\u{6c42}\u{66f8}", "http://x.test", "click"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(searchable_text(b""), "");
     }
 
     #[test]

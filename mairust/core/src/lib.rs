@@ -1,9 +1,10 @@
 //! The vocabulary of MaiRust: what every crate of the platform talks about.
 //!
 //! In reading order: [`address`] and [`domain`] (where mail goes), [`envelope`] (who sends to whom),
-//! [`dsn`] and [`xtext`] (what is asked about delivery), [`reply`] and [`rejection`] (what a peer is told, and why), [`body`] (the bytes of a message),
-//! [`content`] (what a message says about itself), [`mail`] (one message as hooks see it),
-//! [`id`], [`clock`], [`secret`], [`scram`] and [`units`].
+//! [`dsn`] and [`xtext`] (what is asked about delivery), [`reply`] and [`rejection`] (what a peer is
+//! told, and why), [`body`] (the bytes of a message), [`content`] (what a message says about itself),
+//! [`scan`] (what a scanner says about it), [`mail`] (one message as hooks see it), [`sender_list`]
+//! (whom to trust and whom to keep out), [`id`], [`clock`], [`secret`], [`scram`] and [`units`].
 //!
 //! Deliberately absent: tokio, sockets, files, databases, serde. A body may be backed by a file,
 //! but the file belongs to whoever implements [`body::BodySource`].
@@ -20,7 +21,9 @@ pub mod mail;
 pub mod rejection;
 pub mod reply;
 pub mod scram;
+pub mod scan;
 pub mod secret;
+pub mod sender_list;
 pub mod units;
 pub mod xtext;
 
@@ -36,5 +39,7 @@ pub use mail::{Mail, Origin, TlsFacts};
 pub use rejection::Rejection;
 pub use reply::{EnhancedCode, Reply};
 pub use scram::ScramVerifier;
+pub use scan::{EngineFailure, RuleHit, ScanAction, ScanReport};
 pub use secret::Secret;
+pub use sender_list::{ListVerdict, SenderLists, SenderPattern, SenderPatternError};
 pub use units::{ByteSize, parse_duration, render_duration};

@@ -7,12 +7,13 @@ use crate::body::Body;
 use crate::content::Content;
 use crate::envelope::Envelope;
 use crate::id::{MessageId, SessionId, TenantId};
+use crate::scan::ScanReport;
 
 /// A read-only view of one message. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Mail(Arc<Parts>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Parts {
     tenant: TenantId,
     message_id: Option<MessageId>,
@@ -20,6 +21,7 @@ struct Parts {
     origin: Origin,
     body: Body,
     content: Content,
+    scan: Option<ScanReport>,
 }
 
 /// How a message came in.
@@ -49,12 +51,28 @@ pub struct TlsFacts {
 impl Mail {
     /// A message that is not stored yet.
     pub fn new(tenant: TenantId, envelope: Envelope, origin: Origin, body: Body, content: Content) -> Self {
-        Self(Arc::new(Parts { tenant, message_id: None, envelope, origin, body, content }))
+        Self(Arc::new(Parts { tenant, message_id: None, envelope, origin, body, content, scan: None }))
     }
 
     /// A message that is stored under this id.
     pub fn stored(id: MessageId, tenant: TenantId, envelope: Envelope, body: Body, content: Content) -> Self {
-        Self(Arc::new(Parts { tenant, message_id: Some(id), envelope, origin: Origin::default(), body, content }))
+        Self(Arc::new(Parts {
+            tenant,
+            message_id: Some(id),
+            envelope,
+            origin: Origin::default(),
+            body,
+            content,
+            scan: None,
+        }))
+    }
+
+    /// The same message with what a scanner says about it.
+    #[must_use]
+    pub fn with_scan(self, report: ScanReport) -> Self {
+        let mut parts = Arc::unwrap_or_clone(self.0);
+        parts.scan = Some(report);
+        Self(Arc::new(parts))
     }
 
     /// Whose mail this is.
@@ -85,6 +103,11 @@ impl Mail {
     /// What the message says about itself.
     pub fn content(&self) -> &Content {
         &self.0.content
+    }
+
+    /// What a scanner says about it; `None` if none was asked.
+    pub fn scan(&self) -> Option<&ScanReport> {
+        self.0.scan.as_ref()
     }
 
     /// The decoded Subject.
