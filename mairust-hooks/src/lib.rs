@@ -2,7 +2,8 @@
 //!
 //! [`HookHandler`] is the seam: a Rust type, or a closure wrapped by [`PreReceive`] or
 //! [`PostReceive`]. [`HookRunner`] is the only place that loops over hooks: order, timeouts,
-//! failures and the merging of verdicts are decided there.
+//! failures and the merging of verdicts are decided there. [`Scanner`] finds out whether mail is
+//! spam, before any hook is asked.
 //!
 //! Deliberately absent: SMTP, storage, the queue. Whoever runs the hooks gives them a
 //! [`Mail`](mairust_core::Mail) and acts on what comes back.
@@ -11,10 +12,12 @@ pub mod actions;
 pub mod closure;
 pub mod handler;
 pub mod runner;
+pub mod scan;
 pub mod verdict;
 
 pub use actions::Actions;
 pub use closure::{PostReceive, PreReceive};
 pub use handler::{HookError, HookHandler, HookPoint};
 pub use runner::{Binding, HookRun, HookRunner, OnFailure, RunOutcome};
+pub use scan::{ScanError, ScanRequest, Scanner};
 pub use verdict::{IntoVerdict, Verdict};
