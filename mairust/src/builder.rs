@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mairust_core::{Clock, Domain, Mail, SystemClock};
-use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PostReceive, PreReceive};
+use mairust_hooks::{
+    Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PostReceive, PreReceive, Scanner,
+};
 use mairust_http::MasterKey;
 use mairust_smtp::client::{Client, ClientConfig, DnsResolver, Resolver};
 use mairust_smtp::server::{ServerConfig, Service};
@@ -32,6 +34,7 @@ pub struct ServerBuilder {
     certificates: Option<Result<Certificates, TlsError>>,
     hooks: Vec<Binding>,
     hook_budget: Duration,
+    scanner: Option<Arc<dyn Scanner>>,
     delivery: DeliverySettings,
     outbound: Outbound,
     catch_all: Option<CatchAll>,
@@ -83,6 +86,7 @@ impl ServerBuilder {
             certificates: None,
             hooks: Vec::new(),
             hook_budget: Duration::from_secs(8),
+            scanner: None,
             delivery: DeliverySettings::default(),
             outbound: Outbound::Deliver,
             catch_all: None,
@@ -195,6 +199,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Asks this scanner about mail from other servers, before any hook. Without one, mail is not
+    /// scanned for spam.
+    pub fn scanner(mut self, scanner: impl Scanner) -> Self {
+        self.scanner = Some(Arc::new(scanner));
+        self
+    }
+
     /// How mail to other servers is delivered.
     pub fn delivery(mut self, settings: DeliverySettings) -> Self {
         self.delivery = settings;
@@ -275,6 +286,7 @@ impl ServerBuilder {
             listeners: self.listeners,
             http: self.http,
             hooks: Arc::new(HookRunner::new(self.hooks, self.hook_budget)),
+            scanner: self.scanner,
             delivery: self.delivery,
             outbound: self.outbound,
             catch_all: self.catch_all,

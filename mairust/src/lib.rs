@@ -57,7 +57,10 @@ pub use work::retry::RetryPolicy;
 
 pub use mairust_core::{
     Body, Clock, Content, Domain, EmailAddress, EnhancedCode, Envelope, Mail, ManualClock, MessageId, Rejection, Reply,
-    ReversePath, Secret, SystemClock, TenantId, Timestamp,
+    ReversePath, RuleHit, ScanAction, ScanReport, Secret, SenderLists, SenderPattern, SystemClock, TenantId, Timestamp,
+};
+pub use mairust_hooks::scan::{
+    FallbackScanner, ListedScanner, Rule, RuleEngine, RuleSettings, ScanError, ScanRequest, Scanner, Thresholds,
 };
 pub use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookPoint, OnFailure, Verdict};
 pub use mairust_http::{ApiKeyToken, MasterKey, Scope};

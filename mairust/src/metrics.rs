@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use mairust_core::ScanReport;
 use mairust_hooks::{HookPoint, HookRun, RunOutcome};
 use mairust_http::MetricsSource;
 use mairust_smtp::server::{Observer, Service};
@@ -36,6 +37,8 @@ pub struct Metrics {
     end_of_data: Histograms,
     hook_calls: Counters,
     hook_seconds: Histograms,
+    spam_scans: Counters,
+    spam_scan_seconds: Histograms,
     deliveries: Counters,
     jobs: Gauges,
     leases_lost: Counter,
@@ -75,6 +78,18 @@ impl Metrics {
             ),
             hook_calls: table.add("hook_calls", "counter", "Calls of hooks, by point, hook and outcome", counters()),
             hook_seconds: table.add("hook_seconds", "histogram", "Time of pre_receive hooks, by hook", histograms()),
+            spam_scans: table.add(
+                "spam_scans",
+                "counter",
+                "Scans for spam, by engine and outcome: an action, or failed",
+                counters(),
+            ),
+            spam_scan_seconds: table.add(
+                "spam_scan_seconds",
+                "histogram",
+                "Time of scans for spam, by the engine that made the report",
+                histograms(),
+            ),
             deliveries: table.add(
                 "delivery_attempts",
                 "counter",
@@ -112,6 +127,15 @@ impl Metrics {
         self.hook_seconds.get_or_create(&vec![("hook", run.hook.clone())]).observe(run.duration.as_secs_f64());
     }
 
+    pub(crate) fn scanned(&self, report: &ScanReport, took: Duration) {
+        self.count_scan(&report.engine, report.action.as_str());
+        self.spam_scan_seconds.get_or_create(&vec![("engine", report.engine.clone())]).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn scan_failed(&self, engine: &str) {
+        self.count_scan(engine, "failed");
+    }
+
     pub(crate) fn post_receive_called(&self, hook: &str, done: bool) {
         self.count_hook(HookPoint::PostReceive, hook, if done { "done" } else { "failed" });
     }
@@ -130,6 +154,11 @@ impl Metrics {
         {
             self.jobs.get_or_create(&vec![("state", state.to_owned())]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    fn count_scan(&self, engine: &str, outcome: &str) {
+        let labels = vec![("engine", engine.to_owned()), ("outcome", outcome.to_owned())];
+        self.spam_scans.get_or_create(&labels).inc();
     }
 
     fn count_hook(&self, point: HookPoint, hook: &str, outcome: &str) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mairust_core::{Clock, Domain};
-use mairust_hooks::HookRunner;
+use mairust_hooks::{HookRunner, Scanner};
 use mairust_http::{ApiState, MasterKey};
 use mairust_smtp::client::Client;
 use mairust_smtp::server::{ServerConfig, Service};
@@ -48,6 +48,7 @@ pub(crate) struct Parts {
     pub(crate) smtp: ServerConfig,
     pub(crate) client: Client,
     pub(crate) hooks: Arc<HookRunner>,
+    pub(crate) scanner: Option<Arc<dyn Scanner>>,
     pub(crate) delivery: DeliverySettings,
     pub(crate) outbound: Outbound,
     pub(crate) catch_all: Option<CatchAll>,
@@ -115,6 +116,7 @@ impl Server {
                 storage: parts.storage.clone(),
                 hooks: parts.hooks.clone(),
                 memory: memory.clone(),
+                scanner: parts.scanner,
                 metrics: metrics.clone(),
                 clock: parts.clock.clone(),
             },

@@ -3,6 +3,7 @@
 
 mod builder;
 mod receive;
+mod scan;
 mod work;
 
 use std::future::Future;

@@ -20,7 +20,7 @@ pub(crate) async fn commit(judged: Judged, receiver: &Receiver) -> Result<Messag
         return Err(Rejection::unavailable("a message without a recipient here came to its end"));
     };
     let id = first.id;
-    let inspected = judged.inspected;
+    let (inspected, report) = (judged.inspected, judged.report);
     let trace = Trace {
         hostname: &receiver.hostname,
         origin: &inspected.origin,
@@ -29,7 +29,10 @@ pub(crate) async fn commit(judged: Judged, receiver: &Receiver) -> Result<Messag
         recipient: only(&inspected.envelope.recipients),
         at: now,
     };
-    let prefix = return_path(&inspected.envelope.sender) + &trace.received();
+    let mut prefix = return_path(&inspected.envelope.sender) + &trace.received();
+    if let Some(report) = &report {
+        prefix.push_str(&super::scan::fields(report, &receiver.hostname));
+    }
     let acceptance = Acceptance {
         tenant,
         jobs: placements.iter().flat_map(|placement| hook_jobs(&receiver.hooks, tenant, placement.id, now)).collect(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mairust_core::{Body, Content, Envelope, Origin, Rejection};
+use mairust_core::{Body, Content, Envelope, Mail, Origin, Rejection};
 use mairust_smtp::server::{Received, SessionInfo};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -46,6 +46,12 @@ impl Inspected {
     /// How many servers the message went through already.
     pub(crate) fn hops(&self) -> usize {
         self.content.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("received")).count()
+    }
+
+    /// The message as its tenant's scanners and hooks see it; all recipients are of one tenant.
+    pub(crate) fn mail(&self) -> Option<Mail> {
+        let (tenant, _) = self.destinations.iter().find_map(Destination::local)?;
+        Some(Mail::new(tenant, self.envelope.clone(), self.origin.clone(), self.body.clone(), self.content.clone()))
     }
 }
 

@@ -1,26 +1,34 @@
-//! Second stage: the `pre_receive` hooks decide.
+//! Third stage: the scanner's report and the `pre_receive` hooks decide.
 
-use mairust_core::{Mail, Rejection};
+use mairust_core::{Rejection, ScanAction, ScanReport};
 use mairust_hooks::{HookPoint, HookRunner, Verdict};
 use mairust_store::{Folder, MessageStatus};
 
 use super::inspect::Inspected;
-use super::recipient::Destination;
+use super::scan::{Scanned, refusal};
 use crate::metrics::Metrics;
 
 /// A message that is to be kept.
 #[derive(Debug)]
 pub(crate) struct Judged {
     pub(crate) inspected: Inspected,
+    /// What a scanner says about it, if there is one.
+    pub(crate) report: Option<ScanReport>,
     /// Where in the mailbox.
     pub(crate) folder: Folder,
     /// In which state.
     pub(crate) status: MessageStatus,
 }
 
-/// Asks the hooks; a refusal is the answer to the peer.
-pub(crate) async fn judge(inspected: Inspected, hooks: &HookRunner, metrics: &Metrics) -> Result<Judged, Rejection> {
-    let verdict = match tenant_mail(&inspected) {
+/// Refuses what the scanner wants refused, and asks the hooks about the rest; a refusal is the answer
+/// to the peer.
+pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner, metrics: &Metrics) -> Result<Judged, Rejection> {
+    let report = scanned.report().cloned();
+    if let Some(rejection) = report.as_ref().and_then(refusal) {
+        return Err(rejection);
+    }
+    let inspected = scanned.inspected;
+    let verdict = match scanned.mail.or_else(|| inspected.mail()) {
         Some(mail) if hooks.has(HookPoint::PreReceive) => {
             let (verdict, runs) = hooks.pre_receive(&mail).await;
             for run in runs {
@@ -31,24 +39,22 @@ pub(crate) async fn judge(inspected: Inspected, hooks: &HookRunner, metrics: &Me
         }
         _ => Verdict::Allow,
     };
-    match verdict {
-        Verdict::Allow => Ok(Judged { inspected, folder: Folder::Inbox, status: MessageStatus::Stored }),
+    let (folder, status) = match verdict {
+        Verdict::Allow => place(report.as_ref()),
         Verdict::Quarantine { reason } => {
             tracing::info!(component = "receive", reason, "message goes into quarantine");
-            Ok(Judged { inspected, folder: Folder::Quarantine, status: MessageStatus::Quarantined })
+            (Folder::Quarantine, MessageStatus::Quarantined)
         }
-        Verdict::Reject(rejection) | Verdict::Tempfail(rejection) => Err(rejection),
-    }
+        Verdict::Reject(rejection) | Verdict::Tempfail(rejection) => return Err(rejection),
+    };
+    Ok(Judged { inspected, report, folder, status })
 }
 
-/// The message as its tenant's hooks see it; all recipients are of one tenant.
-fn tenant_mail(inspected: &Inspected) -> Option<Mail> {
-    let (tenant, _) = inspected.destinations.iter().find_map(Destination::local)?;
-    Some(Mail::new(
-        tenant,
-        inspected.envelope.clone(),
-        inspected.origin.clone(),
-        inspected.body.clone(),
-        inspected.content.clone(),
-    ))
+/// Where a message goes that no hook objects to.
+fn place(report: Option<&ScanReport>) -> (Folder, MessageStatus) {
+    match report.map(|report| report.action) {
+        Some(ScanAction::Quarantine) => (Folder::Quarantine, MessageStatus::Quarantined),
+        Some(ScanAction::Junk) => (Folder::Junk, MessageStatus::Stored),
+        _ => (Folder::Inbox, MessageStatus::Stored),
+    }
 }

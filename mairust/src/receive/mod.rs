@@ -1,19 +1,21 @@
 //! Receiving: mail from other servers, from the final dot to 250.
 //!
 //! Each stage consumes what the one before made, so that their order is the compiler's business:
-//! [`Received`] → [`Inspected`](inspect::Inspected) → [`Judged`](judge::Judged) → accepted.
+//! [`Received`] → [`Inspected`](inspect::Inspected) → [`Scanned`](scan::Scanned) →
+//! [`Judged`](judge::Judged) → accepted.
 
 mod commit;
 mod inspect;
 mod judge;
 pub(crate) mod login;
 pub(crate) mod recipient;
+mod scan;
 pub(crate) mod trace;
 
 use std::sync::Arc;
 
 use mairust_core::{Clock, Domain, EnhancedCode, MessageId, Rejection};
-use mairust_hooks::HookRunner;
+use mairust_hooks::{HookRunner, Scanner};
 use mairust_smtp::server::{Received, SessionInfo};
 use mairust_store::{StorageBackend, StoreError, StoreErrorKind};
 
@@ -32,6 +34,7 @@ pub(crate) struct Receiver {
     pub(crate) storage: Arc<dyn StorageBackend>,
     pub(crate) hooks: Arc<HookRunner>,
     pub(crate) memory: Memory,
+    pub(crate) scanner: Option<Arc<dyn Scanner>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -43,7 +46,8 @@ impl Receiver {
         if inspected.hops() > MAX_RECEIVED {
             return Err(Rejection::new(554, EnhancedCode(5, 4, 6), "Too many hops, this message is looping"));
         }
-        let judged = judge::judge(inspected, &self.hooks, &self.metrics).await?;
+        let scanned = scan::scan(inspected, self.scanner.as_deref(), &self.metrics).await?;
+        let judged = judge::judge(scanned, &self.hooks, &self.metrics).await?;
         commit::commit(judged, self).await
     }
 }
