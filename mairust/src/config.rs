@@ -22,6 +22,7 @@ mod raw;
 mod render;
 mod resolve;
 mod secret;
+mod spam;
 mod text;
 mod tree;
 mod validate;
@@ -29,7 +30,7 @@ mod validate;
 pub use check::{PortCheck, check};
 pub use model::{
     Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogFormat, LogLevel, LogSettings,
-    MasterKey, Relay, ServerSettings, SmtpSettings, StorageSettings, TlsFiles,
+    MasterKey, OnScanFailure, Relay, ServerSettings, SmtpSettings, SpamEngine, SpamSettings, StorageSettings, TlsFiles,
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use render::{example_yaml, reference_markdown, schema_json};

@@ -9,6 +9,7 @@ mod open;
 mod output;
 mod run;
 mod send_test;
+mod spam;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output::Failure;
-use super::{ConfigFile, certificates, open};
+use super::{ConfigFile, certificates, open, spam};
 use crate::builder::{Limits, ServerBuilder};
 use crate::config::{Config, ListenerKind, LogFormat};
 use crate::logging;
@@ -113,6 +113,9 @@ pub(super) fn builder(
         .limits(limits)
         .delivery(delivery(config))
         .drain(config.drain);
+    if let Some(scanner) = spam::scanner(&config.spam)? {
+        builder = builder.scanner(scanner);
+    }
     for listener in &config.smtp.listeners {
         let service = match listener.kind {
             ListenerKind::Lmtp => Service::Lmtp,

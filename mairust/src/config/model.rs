@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mairust_core::{ByteSize, Domain, Secret};
+use mairust_core::{ByteSize, Domain, ScanAction, Secret, SenderLists};
+use mairust_hooks::scan::RuleSettings;
+use mairust_hooks::scan::rspamd::RspamdSettings;
 use mairust_smtp::tls::CertificatePair;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// Receiving mail.
     pub smtp: SmtpSettings,
+    /// Keeping spam out.
+    pub spam: SpamSettings,
     /// Certificates and keys, the most important first; empty: a self-signed certificate is made
     /// at start.
     pub tls: Vec<TlsFiles>,
@@ -100,6 +104,48 @@ pub enum ListenerKind {
     Submission,
     /// Users after login, TLS from the first byte (port 465).
     Submissions,
+}
+
+/// Keeping spam out.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SpamSettings {
+    /// Who looks at mail from other servers.
+    pub engine: SpamEngine,
+    /// What the built-in engine goes by.
+    pub rules: RuleSettings,
+    /// Senders whose mail is taken or kept out, for all tenants.
+    pub lists: SenderLists,
+    /// What becomes of mail of a blocked sender.
+    pub blocked: ScanAction,
+    /// How rspamd is asked.
+    pub rspamd: RspamdSettings,
+    /// What is done when rspamd has no answer.
+    pub on_failure: OnScanFailure,
+}
+
+/// Who looks at mail from other servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum SpamEngine {
+    /// Rules whose scores are added up.
+    Builtin,
+    /// Nobody; `allow` and `block` hold all the same.
+    None,
+    /// An rspamd server.
+    Rspamd,
+}
+
+/// What is done when a spam engine has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OnScanFailure {
+    /// The built-in engine stands in.
+    Builtin,
+    /// The message is refused with 451; the sender tries again.
+    Tempfail,
 }
 
 /// Files of a certificate.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{ListenerKind, LogFormat, LogLevel, Relay};
 use super::secret::SecretRef;
+use super::spam::{RawRule, RawSpam, example_password};
 use super::text::{AddressText, DurationText, HostText, RelayText, SecretText, SizeText, Text};
 
 /// Configuration of the MaiRust mail server.
@@ -24,6 +25,8 @@ pub(super) struct RawConfig {
     pub(super) server: RawServer,
     /// Receiving mail.
     pub(super) smtp: RawSmtp,
+    /// Keeping spam out: a look at each message from other servers, before it is taken.
+    pub(super) spam: RawSpam,
     /// Certificate of this server. Without one, a self-signed certificate is made at start: other
     /// servers accept it, mail programs of users ask.
     pub(super) tls: RawTls,
@@ -232,6 +235,8 @@ impl RawConfig {
     pub(super) fn example() -> Self {
         let mut raw = Self::default();
         raw.server.hostname = Domain::parse("mail.example.com").ok().map(Text);
+        raw.spam.rules = Some(RawRule::examples());
+        raw.spam.rspamd.password = Some(example_password());
         raw.tls.cert = Some("/etc/mairust/tls/fullchain.pem".into());
         raw.tls.key = Some("/etc/mairust/tls/privkey.pem".into());
         raw.database.path = Some(raw.server.data_dir.join("mairust.db"));

@@ -135,9 +135,10 @@ fn inline(node: &Node) -> String {
             format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
         }
         Value::Null => "null".to_owned(),
-        Value::Scalar { text, plain: true } => text.clone(),
+        // Within braces these would end the value.
+        Value::Scalar { text, plain: true } if !text.contains(['[', ']', '{', '}', ',']) => text.clone(),
         // A JSON string is a quoted YAML string.
-        Value::Scalar { text, plain: false } => Json::from(text.as_str()).to_string(),
+        Value::Scalar { text, .. } => Json::from(text.as_str()).to_string(),
     }
 }
 
@@ -155,15 +156,23 @@ fn reference_rows(entry: &Entry, schema: &Json, path: &str, text: &mut String) {
             None => "–".to_owned(),
         };
         reference_row(&path, child_schema, &default, text);
-        if let Value::List(nodes) = &child.value.value
-            && let Some(Node { value: Value::Map(items), .. }) = nodes.first()
-        {
-            for item in items {
-                let item_schema = &child_schema["items"]["properties"][&item.key];
-                reference_row(&format!("{path}[].{}", item.key), item_schema, "–", text);
-            }
+        for key in item_keys(&child.value) {
+            let item_schema = &child_schema["items"]["properties"][key];
+            reference_row(&format!("{path}[].{key}"), item_schema, "–", text);
         }
     }
+}
+
+/// The keys of the sections in a list, each once.
+fn item_keys(list: &Node) -> Vec<&str> {
+    let mut keys: Vec<&str> = Vec::new();
+    let Value::List(nodes) = &list.value else { return keys };
+    for node in nodes {
+        let Value::Map(items) = &node.value else { continue };
+        let new = items.iter().map(|item| item.key.as_str()).filter(|key| !keys.contains(key)).collect::<Vec<_>>();
+        keys.extend(new);
+    }
+    keys
 }
 
 fn reference_row(path: &str, schema: &Json, default: &str, text: &mut String) {
@@ -198,8 +207,12 @@ fn form_words(format: Option<&str>) -> &'static str {
         Some("mairust-duration") => "duration",
         Some("mairust-host") => "host name",
         Some("mairust-host-port") => "host and port",
+        Some("mairust-score") => "number",
         Some("mairust-secret") => "secret",
+        Some("mairust-sender") => "sender",
         Some("mairust-size") => "size",
+        Some("mairust-text") => "text",
+        Some("mairust-threshold") => "number or `never`",
         Some("mairust-url") => "URL",
         _ => "path",
     }
@@ -283,6 +296,16 @@ mod tests {
         let config = crate::config::load(Some(&file), [("", ""); 0]).unwrap();
         assert_eq!(config.warnings, []);
         assert_eq!(config.server.hostname.as_str(), "mail.example.com");
+        let with_rules: Vec<String> = example
+            .lines()
+            .map(|line| match line.strip_prefix("  # ") {
+                Some(rule) if rule == "rules:" || rule.starts_with("  - {") => format!("  {rule}"),
+                _ => line.to_owned(),
+            })
+            .collect();
+        std::fs::write(&file, with_rules.join("\n")).unwrap();
+        let rules = crate::config::load(Some(&file), [("", ""); 0]).unwrap().spam.rules.rules;
+        assert_eq!(rules.len(), mairust_hooks::scan::default_rules().len() + 6);
         let default = crate::config::Config::new(config.server.hostname.clone(), Path::new("/var/lib/mairust"));
         assert_eq!(format!("{config:?}"), format!("{default:?}"), "the example shows the defaults");
     }

@@ -15,6 +15,7 @@ use super::model::{
 use super::problem::{Place, Problem};
 use super::raw::{RawConfig, RawDatabaseBackend, RawDelivery, RawSmtp, RawStorageBackend, RawTls};
 use super::secret::{SecretError, SecretRef, decode_master_key, is_world_readable};
+use super::spam::RawSpam;
 use super::validate::{Checked, Spot};
 
 /// RFC 5321 §4.5.3.1.7: a server takes at least this much.
@@ -33,12 +34,16 @@ pub(super) fn resolve(checked: Checked, variables: &BTreeMap<String, String>) ->
     };
     let hostname = judge.hostname(&raw);
     judge.smtp(&raw.smtp, raw.http.bind.0);
+    judge.spam(&raw.spam);
     judge.tls(&raw);
     judge.delivery(&raw.delivery);
     let key = raw.secrets.master_key.as_ref().and_then(|reference| judge.master_key(&reference.0, variables));
+    let rspamd_password = raw.spam.rspamd.password.as_ref();
+    let rspamd_password = rspamd_password.and_then(|it| judge.secret("spam.rspamd.password", &it.0, variables));
     match hostname {
         Some(hostname) if judge.problems.is_empty() => {
             let mut config = settle(raw, hostname, key);
+            config.spam.rspamd.password = rspamd_password;
             config.warnings = judge.warnings;
             Ok(config)
         }
@@ -59,6 +64,7 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
             max_sessions: raw.smtp.max_sessions,
             idle_timeout: raw.smtp.idle_timeout.0,
         },
+        spam: raw.spam.settle(hostname.as_str()),
         tls: settle_tls(raw.tls),
         http: HttpSettings { bind: raw.http.bind.0 },
         database: match raw.database.backend {
@@ -157,6 +163,24 @@ impl Judge {
         }
     }
 
+    fn spam(&mut self, spam: &RawSpam) {
+        const TIMEOUT: &str = "spam.rspamd.timeout";
+        self.at_least(TIMEOUT, spam.rspamd.timeout.0, Duration::from_millis(100));
+        if spam.rspamd.timeout.0 > Duration::from_secs(30) {
+            self.report(TIMEOUT, "senders do not wait that long", "write at most 30s");
+        }
+        if let Some((higher, lower)) = spam.thresholds.disorder() {
+            let message = format!("this is more than spam.thresholds.{lower}");
+            let advice = "write the same or a lower number, or never";
+            self.report(&format!("spam.thresholds.{higher}"), &message, advice);
+        }
+        for (index, rule) in spam.rules.iter().flatten().enumerate() {
+            if let Err(fault) = rule.read() {
+                self.report(&format!("spam.rules[{index}].{}", fault.key), &fault.message, fault.advice);
+            }
+        }
+    }
+
     fn tls(&mut self, raw: &RawConfig) {
         let (missing, advice) = match (&raw.tls.cert, &raw.tls.key) {
             (Some(_), None) => ("tls.key", "write both cert and key, or neither"),
@@ -188,23 +212,35 @@ impl Judge {
 
     fn master_key(&mut self, reference: &SecretRef, variables: &BTreeMap<String, String>) -> Option<Secret<[u8; 32]>> {
         const PATH: &str = "secrets.master_key";
-        let fetched = reference.fetch(variables);
-        if let (Ok(_), SecretRef::File(file)) = (&fetched, reference)
-            && is_world_readable(file)
-        {
-            let (path, place) = self.locate(PATH);
-            let problem = Problem::new(&place, &path, format!("everybody may read {}", file.display()));
-            self.warnings.push(problem.with_advice(format!("run chmod 600 {}", file.display())));
-        }
-        match fetched.and_then(|text| decode_master_key(text.expose())) {
-            Ok(key) => Some(key),
+        let text = self.secret(PATH, reference, variables)?;
+        decode_master_key(text.expose()).map_err(|error| self.report(PATH, &error.to_string(), "")).ok()
+    }
+
+    /// Fetches the secret of this key.
+    fn secret(
+        &mut self,
+        path: &str,
+        reference: &SecretRef,
+        variables: &BTreeMap<String, String>,
+    ) -> Option<Secret<String>> {
+        match reference.fetch(variables) {
+            Ok(secret) => {
+                if let SecretRef::File(file) = reference
+                    && is_world_readable(file)
+                {
+                    let (path, place) = self.locate(path);
+                    let problem = Problem::new(&place, &path, format!("everybody may read {}", file.display()));
+                    self.warnings.push(problem.with_advice(format!("run chmod 600 {}", file.display())));
+                }
+                Some(secret)
+            }
             Err(SecretError::Unreadable { file, source }) => {
                 let message = format!("cannot read {}: {source}", file.display());
-                self.report(PATH, &message, "write file: and the path of a file that this user may read");
+                self.report(path, &message, "write file: and the path of a file that this user may read");
                 None
             }
             Err(error) => {
-                self.report(PATH, &error.to_string(), "");
+                self.report(path, &error.to_string(), "");
                 None
             }
         }
@@ -246,7 +282,8 @@ impl Judge {
         while let Some(end) = outer.rfind(['.', '[']) {
             outer = &outer[..end];
             if let Some(spot) = self.spots.get(outer) {
-                return (path.to_owned(), spot.place.clone());
+                // An entry of a list may have another number where it was written.
+                return (format!("{}{}", spot.path, &path[outer.len()..]), spot.place.clone());
             }
         }
         let place = self.spots.get("").map_or(Place::Unset, |root| root.place.clone());

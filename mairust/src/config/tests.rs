@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
-use mairust_core::{ByteSize, Domain};
+use mairust_core::{ByteSize, Domain, ScanAction, SenderPattern};
 
 use super::*;
 
@@ -52,6 +52,15 @@ storage: { backend: fs, options: { base_path: /mail } }
 delivery: { relay: "[::1]:26", mx_port: 2525, dns_servers: ["127.0.0.1:5353"], workers: 3, retry_first: 1m,
   retry_max: 2m, give_up_after: 3d, lease: 4s, connect_timeout: 5s }
 log: { format: text, level: debug }
+spam:
+  engine: rspamd
+  thresholds: { tag: 1, junk: 2.5, quarantine: never, reject: "9" }
+  default_rules: drop
+  rules: [{ name: A, score: -1, part: sender, like: "*@x.test" }]
+  allow: [192.0.2.0/24, "*.example.org"]
+  block: [eve@example.com]
+  blocked: quarantine
+  rspamd: { url: "unix:/run/rspamd.sock", timeout: 2s, on_failure: tempfail, marked: tag, rejected: junk }
 shutdown: { drain: 0s }
 "#;
     let config = load_text(text, &[]).unwrap();
@@ -72,6 +81,73 @@ shutdown: { drain: 0s }
     assert_eq!(delivery.connect_timeout, Duration::from_secs(5));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Text, LogLevel::Debug));
     assert_eq!(config.drain, Duration::ZERO);
+    let spam = &config.spam;
+    assert_eq!((spam.engine, spam.on_failure), (SpamEngine::Rspamd, OnScanFailure::Tempfail));
+    let thresholds = spam.rules.thresholds;
+    let scores = [thresholds.tag, thresholds.junk, thresholds.quarantine, thresholds.reject];
+    assert_eq!(scores, [Some(1.0), Some(2.5), None, Some(9.0)]);
+    assert_eq!(spam.rules.rules.iter().map(|rule| (rule.name.as_str(), rule.score)).collect::<Vec<_>>(), [("A", -1.0)]);
+    let texts = |list: &[SenderPattern]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(texts(&spam.lists.allow), ["192.0.2.0/24", "*.example.org"]);
+    assert_eq!((texts(&spam.lists.block), spam.blocked), (vec!["eve@example.com".to_owned()], ScanAction::Quarantine));
+    assert_eq!(spam.rspamd.endpoint.to_string(), "unix:/run/rspamd.sock");
+    assert_eq!((spam.rspamd.marked, spam.rspamd.rejected), (ScanAction::Tag, ScanAction::Junk));
+    assert_eq!(
+        (spam.rspamd.timeout, spam.rspamd.hostname.as_deref()),
+        (Duration::from_secs(2), Some("mx.example.com"))
+    );
+}
+
+#[test]
+fn every_wrong_rule_is_reported() {
+    let text = r#"server: { hostname: mx.example.com }
+spam:
+  engine: spamassassin
+  thresholds: { tag: 7, junk: 6, reject: always }
+  rules:
+    - { name: "a b", score: 1, part: body, contains: x }
+    - { name: A, score: high, part: body, contains: x }
+    - { name: A, score: 1, part: body }
+    - { name: A, score: 1, part: body, contains: x, regex: x }
+    - { name: A, score: 1, part: header, contains: x }
+    - { name: A, score: 1, part: body, header: X, contains: x }
+    - { name: A, score: 1, part: header, header: "X:", is: absent }
+    - { name: A, score: 1, part: body, is: absent }
+    - { name: A, score: 1, part: size, contains: x }
+    - { name: A, score: 1, part: body, over: 1MiB }
+    - { name: A, score: 1, part: body, regex: "(" }
+    - { name: A, score: 1, part: subject, regex: x }
+  allow: ["@"]
+  rspamd: { url: "https://rspamd", timeout: 31s, password: env:NOT_SET }
+"#;
+    let found: Vec<String> = problems(text, &[])
+        .iter()
+        .map(|line| line.trim_start_matches("mairust.yaml:").split("; ").next().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "3:11: spam.engine: this value does not fit here",
+            "4:22: spam.thresholds.tag: this is more than spam.thresholds.junk",
+            "4:42: spam.thresholds.reject: this value does not fit here",
+            "6:15: spam.rules[0].name: a rule has a name of 1 to 64 letters, digits and `_ - .`",
+            "7:25: spam.rules[1].score: this value does not fit here",
+            "8:34: spam.rules[2].part: a rule looks for one thing",
+            "9:60: spam.rules[3].regex: a rule looks for one thing",
+            "10:7: spam.rules[4].header: this key is missing",
+            "11:48: spam.rules[5].header: this part has no header fields",
+            "12:50: spam.rules[6].header: a header field has a name of printable ASCII characters without a colon",
+            "13:44: spam.rules[7].is: only a header field is absent or present",
+            "14:50: spam.rules[8].contains: a size has no text",
+            "15:46: spam.rules[9].over: only a size is over or under something",
+            "16:47: spam.rules[10].regex: not a regular expression: unclosed group",
+            "17:34: spam.rules[11].part: this value does not fit here",
+            "18:11: spam.allow[0]: this value does not fit here",
+            "19:18: spam.rspamd.url: this value does not fit here",
+            "19:45: spam.rspamd.timeout: senders do not wait that long",
+            "19:60: spam.rspamd.password: the environment variable NOT_SET is not set",
+        ]
+    );
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mairust_core::{ByteSize, Domain, parse_duration, render_duration};
+use mairust_core::{ByteSize, Domain, SenderPattern, parse_duration, render_duration};
+use mairust_hooks::scan::rspamd::RspamdEndpoint;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -41,6 +42,8 @@ pub(super) type AddressText = Text<SocketAddr>;
 pub(super) type HostText = Text<Domain>;
 pub(super) type RelayText = Text<Relay>;
 pub(super) type SecretText = Text<SecretRef>;
+pub(super) type SenderText = Text<SenderPattern>;
+pub(super) type EndpointText = Text<RspamdEndpoint>;
 
 /// Checks a text against the form with this `format`; a text of no known form is right.
 ///
@@ -53,7 +56,11 @@ pub(super) fn check_form(format: &str, text: &str) -> Result<(), String> {
         Duration::FORMAT => Duration::read(text).map(drop),
         Relay::FORMAT => Relay::read(text).map(drop),
         SecretRef::FORMAT => SecretRef::read(text).map(drop),
+        RspamdEndpoint::FORMAT => RspamdEndpoint::read(text).map(drop),
+        ScoreNumber::FORMAT => ScoreNumber::read(text).map(drop),
+        SenderPattern::FORMAT => SenderPattern::read(text).map(drop),
         SocketAddr::FORMAT => SocketAddr::read(text).map(drop),
+        ThresholdNumber::FORMAT => ThresholdNumber::read(text).map(drop),
         _ => Ok(()),
     }
 }
@@ -164,6 +171,117 @@ impl TextForm for Relay {
     }
 }
 
+impl TextForm for SenderPattern {
+    const FORMAT: &'static str = "mairust-sender";
+    const PATTERN: &'static str = "^[^ ]+$";
+
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| error.to_string())
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl TextForm for RspamdEndpoint {
+    const FORMAT: &'static str = "mairust-url";
+    const PATTERN: &'static str = "^(http://[^/]+/?|unix:/.+)$";
+
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| error.to_string())
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// What a rule adds to a score. A number in YAML, which the loader takes for a text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct ScoreNumber(pub(super) f64);
+
+/// A score from which on something is done: a number, or `never`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct ThresholdNumber(pub(super) Option<f64>);
+
+impl ScoreNumber {
+    const FORMAT: &'static str = "mairust-score";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+        number.map(Self).ok_or_else(|| "write a number, for example 2.5".to_owned())
+    }
+}
+
+impl ThresholdNumber {
+    const FORMAT: &'static str = "mairust-threshold";
+    const NEVER: &'static str = "never";
+
+    fn read(text: &str) -> Result<Self, String> {
+        if text == Self::NEVER {
+            return Ok(Self(None));
+        }
+        let number = ScoreNumber::read(text).map_err(|_| "write a number, for example 6, or never".to_owned())?;
+        Ok(Self(Some(number.0)))
+    }
+}
+
+impl Serialize for ScoreNumber {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0)
+    }
+}
+
+impl Serialize for ThresholdNumber {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(number) => serializer.serialize_f64(number),
+            None => serializer.serialize_str(Self::NEVER),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ScoreNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for ThresholdNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for ScoreNumber {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Self::FORMAT.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "format": Self::FORMAT })
+    }
+}
+
+impl JsonSchema for ThresholdNumber {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Self::FORMAT.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["number", "string"], "format": Self::FORMAT, "pattern": "^never$" })
+    }
+}
+
 /// `host:port`, with brackets around an IPv6 address.
 impl std::str::FromStr for Relay {
     type Err = String;
@@ -195,7 +313,11 @@ mod tests {
             (Duration::FORMAT, "5m", "5"),
             (Relay::FORMAT, "a:25", "a"),
             (SecretRef::FORMAT, "env:KEY", "short"),
+            (RspamdEndpoint::FORMAT, "http://127.0.0.1:11333", "https://rspamd"),
+            (ScoreNumber::FORMAT, "-2.5", "inf"),
+            (SenderPattern::FORMAT, "*.example.com", "*"),
             (SocketAddr::FORMAT, "[::]:25", "25"),
+            (ThresholdNumber::FORMAT, "never", "always"),
         ] {
             assert_eq!(check_form(format, right), Ok(()), "{format}");
             assert!(check_form(format, wrong).is_err(), "{format}");

@@ -1,0 +1,41 @@
+//! The scanner that a configuration describes.
+
+use std::sync::Arc;
+
+use mairust_hooks::scan::rspamd::Rspamd;
+use mairust_hooks::scan::{FallbackScanner, ListedScanner, RuleEngine, RuleSettings, Scanner};
+
+use super::output::Failure;
+use crate::config::{OnScanFailure, SpamEngine, SpamSettings};
+
+/// `None` if nobody looks at mail.
+pub(super) fn scanner(settings: &SpamSettings) -> Result<Option<Arc<dyn Scanner>>, Failure> {
+    let rspamd = || Arc::new(Rspamd::new(settings.rspamd.clone()));
+    let engine: Arc<dyn Scanner> = match (settings.engine, settings.on_failure) {
+        (SpamEngine::Builtin, _) => rules(&settings.rules)?,
+        (SpamEngine::Rspamd, OnScanFailure::Builtin) => {
+            Arc::new(FallbackScanner::new(rspamd(), rules(&settings.rules)?))
+        }
+        (SpamEngine::Rspamd, OnScanFailure::Tempfail) => rspamd(),
+        (SpamEngine::None, _) if settings.lists.is_empty() => return Ok(None),
+        (SpamEngine::None, _) => {
+            let mut none = RuleSettings::default();
+            none.rules.clear();
+            rules(&none)?
+        }
+    };
+    if settings.lists.is_empty() {
+        return Ok(Some(engine));
+    }
+    Ok(Some(Arc::new(ListedScanner::new(engine, settings.lists.clone(), settings.blocked))))
+}
+
+fn rules(settings: &RuleSettings) -> Result<Arc<RuleEngine>, Failure> {
+    match RuleEngine::new(settings) {
+        Ok(engine) => Ok(Arc::new(engine)),
+        Err(problems) => {
+            let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Err(Failure::configuration(texts.join("; ")))
+        }
+    }
+}
