@@ -59,6 +59,7 @@ pub use mairust_core::{
     Body, Clock, Content, Domain, EmailAddress, EnhancedCode, Envelope, Mail, ManualClock, MessageId, Rejection, Reply,
     ReversePath, RuleHit, ScanAction, ScanReport, Secret, SenderLists, SenderPattern, SystemClock, TenantId, Timestamp,
 };
+pub use mairust_hooks::scan::rspamd::{Rspamd, RspamdEndpoint, RspamdSettings};
 pub use mairust_hooks::scan::{
     FallbackScanner, ListedScanner, Rule, RuleEngine, RuleSettings, ScanError, ScanRequest, Scanner, Thresholds,
 };

@@ -71,7 +71,10 @@ async fn every_action_has_its_place() {
         let text = String::from_utf8(body.to_vec()).unwrap();
         let first = text.lines().find(|line| line.starts_with("X-Spam-Status: ")).unwrap();
         assert!(first.starts_with(&format!("X-Spam-Status: {verdict}, score=3.50 ")), "{first}");
-        assert!(text.contains("host=mx.example.com tests=SUBJECT(3.50)\r\nX-Scanned: by a test\r\n"), "{text}");
+        assert!(
+            text.contains("host=mx.example.com tests=SUBJECT(3.50)\r\nX-Scanned: by a test\r\nReceived: "),
+            "{text}"
+        );
         assert!(text.ends_with(&format!("Subject: {subject}\r\nX-Spam-Status: No\r\n\r\nx\r\n")), "{text}");
     }
 }

@@ -59,7 +59,7 @@ def test_a_multipart_mail_with_a_japanese_subject(dev, tmp_path):
     raw = dev.api.raw(listed)
     assert raw.endswith(sent)
     prefix = raw[: -len(sent)].decode()
-    assert prefix.startswith("Return-Path: <sato@sender.example>\r\nReceived: from ")
+    assert prefix.startswith("Return-Path: <sato@sender.example>\r\n") and "\r\nReceived: from " in prefix
     attachments = dev.api.json(f"/api/v1/messages/{listed['id']}/attachments")
     attachments = attachments.get("items", attachments) if isinstance(attachments, dict) else attachments
     assert attachments[0]["filename"] == "invoice.bin"

@@ -34,6 +34,32 @@ pub use rule_engine::{RuleEngine, RuleProblem, RuleSettings, Thresholds};
 /// Finds out whether a message is spam.
 ///
 /// The call may be dropped when its time is over. One scanner serves all messages at once.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use mairust_core::{RuleHit, ScanAction, ScanReport};
+/// use mairust_hooks::{ScanError, ScanRequest, Scanner};
+///
+/// /// Puts mail without a subject into the folder Junk.
+/// #[derive(Debug)]
+/// struct Subjects;
+///
+/// #[async_trait]
+/// impl Scanner for Subjects {
+///     fn name(&self) -> &str {
+///         "subjects"
+///     }
+///
+///     async fn scan(&self, request: &ScanRequest) -> Result<ScanReport, ScanError> {
+///         if request.mail.subject().is_some() {
+///             return Ok(ScanReport::new(self.name(), ScanAction::Accept, 0.0));
+///         }
+///         let mut report = ScanReport::new(self.name(), ScanAction::Junk, 1.0);
+///         report.hits.push(RuleHit::new("NO_SUBJECT", 1.0, "has no subject"));
+///         Ok(report)
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Scanner: fmt::Debug + Send + Sync + 'static {
     /// The name, for reports, logs and metrics.
@@ -53,7 +79,7 @@ pub trait Scanner: fmt::Debug + Send + Sync + 'static {
 pub struct ScanRequest {
     /// The message.
     pub mail: Mail,
-    /// The lists of the message's tenant.
+    /// The lists of the message's tenant. [`ListedScanner`] goes by them.
     pub lists: SenderLists,
 }
 

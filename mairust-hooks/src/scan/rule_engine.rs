@@ -109,7 +109,8 @@ impl Compiled {
             .filter(|rule| rule.hits(mail, &body))
             .map(|rule| RuleHit::new(&rule.name, rule.score, &rule.description))
             .collect();
-        let score = hits.iter().map(|hit| hit.score).sum();
+        // The sum of nothing would be -0.
+        let score = hits.iter().fold(0.0, |sum, hit| sum + hit.score);
         let mut report = ScanReport::new(NAME, self.thresholds.action(score), score);
         report.hits = hits;
         Ok(report)
@@ -229,8 +230,8 @@ mod tests {
             "お知らせ ＡＢＣＤＥＦＧＨＩＪＫＬ について",
             "RE: FYI",
         ] {
-            let message = format!("{COMPLETE}Subject: {subject}\r\n\r\nこんにちは\r\n");
-            assert_eq!(hits(&message).await, [""; 0], "{subject}");
+            let report = report(&format!("{COMPLETE}Subject: {subject}\r\n\r\nこんにちは\r\n")).await;
+            assert_eq!((report.hits, report.score.to_string().as_str()), (Vec::new(), "0"), "{subject}");
         }
         assert_eq!(hits(&attached("report.pdf")).await, [""; 0]);
     }

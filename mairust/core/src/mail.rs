@@ -105,7 +105,7 @@ impl Mail {
         &self.0.content
     }
 
-    /// What a scanner says about it; `None` if none was asked.
+    /// What a scanner says about it; `None` if none was asked, and once the message is stored.
     pub fn scan(&self) -> Option<&ScanReport> {
         self.0.scan.as_ref()
     }

@@ -24,9 +24,6 @@ pub(super) fn scanner(settings: &SpamSettings) -> Result<Option<Arc<dyn Scanner>
             rules(&none)?
         }
     };
-    if settings.lists.is_empty() {
-        return Ok(Some(engine));
-    }
     Ok(Some(Arc::new(ListedScanner::new(engine, settings.lists.clone(), settings.blocked))))
 }
 

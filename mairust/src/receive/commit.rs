@@ -29,10 +29,9 @@ pub(crate) async fn commit(judged: Judged, receiver: &Receiver) -> Result<Messag
         recipient: only(&inspected.envelope.recipients),
         at: now,
     };
-    let mut prefix = return_path(&inspected.envelope.sender) + &trace.received();
-    if let Some(report) = &report {
-        prefix.push_str(&super::scan::fields(report, &receiver.hostname));
-    }
+    // What stands above our Received was written by us.
+    let spam = report.as_ref().map(|report| super::scan::fields(report, &receiver.hostname)).unwrap_or_default();
+    let prefix = return_path(&inspected.envelope.sender) + &spam + &trace.received();
     let acceptance = Acceptance {
         tenant,
         jobs: placements.iter().flat_map(|placement| hook_jobs(&receiver.hooks, tenant, placement.id, now)).collect(),

@@ -1,8 +1,8 @@
 //! Second stage: a scanner says whether the message looks like spam.
 //!
 //! What it says goes to the hooks with the message, and into header fields in front of it. Fields
-//! of the same name that came with the message stay where they are, below ours: the first one is
-//! ours, and it names this host.
+//! of the same name that came with the message stay where they are, below our Received: the first
+//! one is ours, and it names this host.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;

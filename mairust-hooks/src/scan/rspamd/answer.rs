@@ -37,7 +37,8 @@ struct Symbol {
 const MAX_HITS: usize = 200;
 const MAX_HEADERS: usize = 50;
 
-/// Octets of a text that is kept.
+/// Octets that are kept of a name, and of another text.
+const MAX_NAME: usize = 100;
 const MAX_TEXT: usize = 1_000;
 
 impl Answer {
@@ -49,12 +50,13 @@ impl Answer {
         let mut report = ScanReport::new(NAME, action(&self.action, settings), self.score);
         let symbols = self.symbols.into_iter().take(MAX_HITS);
         let hit = |(name, symbol): (String, Symbol)| {
-            RuleHit::new(bounded(&name), symbol.score, bounded(&symbol.description.unwrap_or_default()))
+            let description = symbol.description.unwrap_or_default();
+            RuleHit::new(bounded(&name, MAX_NAME), symbol.score, bounded(&description, MAX_TEXT))
         };
         report.hits = symbols.map(hit).collect();
         report.headers = headers(&self.milter["add_headers"]);
-        report.message = self.messages["smtp_message"].as_str().map(bounded);
-        report.subject = self.subject.as_deref().map(bounded);
+        report.message = self.messages["smtp_message"].as_str().map(|text| bounded(text, MAX_TEXT));
+        report.subject = self.subject.as_deref().map(|text| bounded(text, MAX_TEXT));
         report
     }
 }
@@ -85,8 +87,8 @@ fn headers(map: &Value) -> Vec<(String, String)> {
     headers
 }
 
-fn bounded(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
+fn bounded(text: &str, longest: usize) -> String {
+    text[..text.floor_char_boundary(longest)].to_owned()
 }
 
 #[cfg(test)]
