@@ -103,10 +103,13 @@ def test_rules_thresholds_and_lists(servers, tmp_path):
         assert found == folder and rule in status, (sender, status)
 
 
-def test_a_blocked_network_is_refused_without_an_engine(servers, tmp_path):
-    server, api = with_spam(servers, tmp_path, engine="none", block=["127.0.0.0/8"])
-    assert deliver(server, message("blocked")) == (550, "5.7.1 Message refused by policy")
+def test_lists_hold_without_an_engine(servers, tmp_path):
+    server, api = with_spam(servers, tmp_path, engine="none", block=["127.0.0.0/8"], allow=["friend@a.example"])
+    assert deliver(server, message("blocked", GTUBE)) == (550, "5.7.1 Message refused by policy")
     assert api.messages() == []
+    assert deliver(server, message("allowed", GTUBE), sender="friend@a.example")[0] == 250
+    folder, status, _ = place(api, "allowed")
+    assert folder == "INBOX" and "engine=lists host=mx.example.com tests=ALLOW_LIST(0.00)" in status
 
 
 def test_no_engine_leaves_mail_alone(servers, tmp_path):

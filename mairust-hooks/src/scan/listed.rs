@@ -1,4 +1,4 @@
-//! Allow and block lists around a scanner.
+//! Allow and block lists, around a scanner or alone.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use mairust_core::{EngineFailure, ListVerdict, RuleHit, ScanAction, ScanReport, 
 
 use super::{ScanError, ScanRequest, Scanner};
 
-/// The name of reports that lists alone have made.
+/// The name of lists without a scanner, and of reports that lists alone have made.
 const NAME: &str = "lists";
 
 /// Asks lists before a scanner: its own, which hold for all tenants, and those of the request.
@@ -18,7 +18,7 @@ const NAME: &str = "lists";
 /// sender is not scanned.
 #[derive(Debug, Clone)]
 pub struct ListedScanner {
-    scanner: Arc<dyn Scanner>,
+    scanner: Option<Arc<dyn Scanner>>,
     lists: SenderLists,
     blocked: ScanAction,
 }
@@ -26,7 +26,19 @@ pub struct ListedScanner {
 impl ListedScanner {
     /// Puts lists around `scanner`. What is on a block list gets the action `blocked`.
     pub fn new(scanner: Arc<dyn Scanner>, lists: SenderLists, blocked: ScanAction) -> Self {
-        Self { scanner, lists, blocked }
+        Self { scanner: Some(scanner), lists, blocked }
+    }
+
+    /// Lists without a scanner: what is on none of them is taken.
+    pub fn alone(lists: SenderLists, blocked: ScanAction) -> Self {
+        Self { scanner: None, lists, blocked }
+    }
+
+    async fn ask(&self, request: &ScanRequest) -> Result<ScanReport, ScanError> {
+        match &self.scanner {
+            Some(scanner) => scanner.scan(request).await,
+            None => Ok(ScanReport::new(NAME, ScanAction::Accept, 0.0)),
+        }
     }
 
     /// An allow list wins, whoever keeps it.
@@ -42,16 +54,16 @@ impl ListedScanner {
 #[async_trait]
 impl Scanner for ListedScanner {
     fn name(&self) -> &str {
-        self.scanner.name()
+        self.scanner.as_deref().map_or(NAME, Scanner::name)
     }
 
     async fn scan(&self, request: &ScanRequest) -> Result<ScanReport, ScanError> {
         match self.judge(request) {
             ListVerdict::Allowed => {
-                let scanned = self.scanner.scan(request).await;
+                let scanned = self.ask(request).await;
                 let mut report = scanned.unwrap_or_else(|error| {
                     let mut report = ScanReport::new(NAME, ScanAction::Accept, 0.0);
-                    report.failed = Some(EngineFailure::new(self.scanner.name(), error));
+                    report.failed = Some(EngineFailure::new(self.name(), error));
                     report
                 });
                 report.action = ScanAction::Accept;
@@ -63,7 +75,7 @@ impl Scanner for ListedScanner {
                 report.hits.push(RuleHit::new("BLOCK_LIST", 0.0, "the sender is on a block list"));
                 Ok(report)
             }
-            _ => self.scanner.scan(request).await,
+            _ => self.ask(request).await,
         }
     }
 }
@@ -112,5 +124,8 @@ mod tests {
     async fn others_are_scanned() {
         let report = ask(Ok(ScanAction::Junk), lists(&["x.test"], &["y.test"]), lists(&[], &["10.0.0.0/8"])).await;
         assert_eq!((report.action, report.engine.as_str()), (ScanAction::Junk, "says"));
+        let alone = ListedScanner::alone(lists(&[], &["x.test"]), ScanAction::Reject);
+        let report = alone.scan(&request("\r\nx")).await.unwrap();
+        assert_eq!((report.action, report.engine.as_str(), alone.name()), (ScanAction::Accept, "lists", "lists"));
     }
 }

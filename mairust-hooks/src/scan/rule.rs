@@ -93,7 +93,7 @@ pub enum RuleError {
 /// Longer patterns are refused.
 const MAX_PATTERN: usize = 1_000;
 
-/// Memory of one compiled pattern.
+/// Memory of one compiled pattern, and of what it remembers between searches.
 const MAX_COMPILED: usize = 1 << 20;
 
 impl Rule {
@@ -132,7 +132,11 @@ impl TextPattern {
             }
             Self::Regex(text) => text.clone(),
         };
-        let built = RegexBuilder::new(&source).case_insensitive(true).size_limit(MAX_COMPILED).build();
+        let built = RegexBuilder::new(&source)
+            .case_insensitive(true)
+            .size_limit(MAX_COMPILED)
+            .dfa_size_limit(MAX_COMPILED)
+            .build();
         built.map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => RuleError::PatternSize,
             other => RuleError::Regex(one_line(&other.to_string())),

@@ -10,6 +10,7 @@ use crate::config::{OnScanFailure, SpamEngine, SpamSettings};
 
 /// `None` if nobody looks at mail.
 pub(super) fn scanner(settings: &SpamSettings) -> Result<Option<Arc<dyn Scanner>>, Failure> {
+    let (lists, blocked) = (settings.lists.clone(), settings.blocked);
     let rspamd = || Arc::new(Rspamd::new(settings.rspamd.clone()));
     let engine: Arc<dyn Scanner> = match (settings.engine, settings.on_failure) {
         (SpamEngine::Builtin, _) => rules(&settings.rules)?,
@@ -17,14 +18,10 @@ pub(super) fn scanner(settings: &SpamSettings) -> Result<Option<Arc<dyn Scanner>
             Arc::new(FallbackScanner::new(rspamd(), rules(&settings.rules)?))
         }
         (SpamEngine::Rspamd, OnScanFailure::Tempfail) => rspamd(),
-        (SpamEngine::None, _) if settings.lists.is_empty() => return Ok(None),
-        (SpamEngine::None, _) => {
-            let mut none = RuleSettings::default();
-            none.rules.clear();
-            rules(&none)?
-        }
+        (SpamEngine::None, _) if lists.is_empty() => return Ok(None),
+        (SpamEngine::None, _) => return Ok(Some(Arc::new(ListedScanner::alone(lists, blocked)))),
     };
-    Ok(Some(Arc::new(ListedScanner::new(engine, settings.lists.clone(), settings.blocked))))
+    Ok(Some(Arc::new(ListedScanner::new(engine, lists, blocked))))
 }
 
 fn rules(settings: &RuleSettings) -> Result<Arc<RuleEngine>, Failure> {
