@@ -93,6 +93,22 @@ fn session(load: Load, share: usize, address: &str) -> std::io::Result<Vec<Durat
     Ok(latencies)
 }
 
+/// Opens sessions that have greeted and are silent from then on.
+///
+/// # Errors
+/// When one is refused.
+pub fn idle_sessions(address: &str, count: usize) -> std::io::Result<Vec<TcpStream>> {
+    let open = |_| {
+        let mut stream = TcpStream::connect(address)?;
+        let mut replies = BufReader::new(stream.try_clone()?);
+        expect(&mut replies, '2')?;
+        stream.write_all(b"EHLO load.example\r\n")?;
+        expect(&mut replies, '2')?;
+        Ok(stream)
+    };
+    (0..count).map(open).collect()
+}
+
 fn expect(replies: &mut impl BufRead, class: char) -> std::io::Result<()> {
     let mut line = String::new();
     loop {
