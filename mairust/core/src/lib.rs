@@ -4,7 +4,8 @@
 //! [`dsn`] and [`xtext`] (what is asked about delivery), [`reply`] and [`rejection`] (what a peer is
 //! told, and why), [`body`] (the bytes of a message), [`content`] (what a message says about itself),
 //! [`scan`] (what a scanner says about it), [`mail`] (one message as hooks see it), [`sender_list`]
-//! (whom to trust and whom to keep out), [`id`], [`clock`], [`secret`], [`scram`] and [`units`].
+//! (whom to trust and whom to keep out), [`network`], [`rate`] and [`recent`] (who may come how
+//! often), [`id`], [`clock`], [`secret`], [`scram`] and [`units`].
 //!
 //! Deliberately absent: tokio, sockets, files, databases, serde. A body may be backed by a file,
 //! but the file belongs to whoever implements [`body::BodySource`].
@@ -18,6 +19,9 @@ pub mod dsn;
 pub mod envelope;
 pub mod id;
 pub mod mail;
+pub mod network;
+pub mod rate;
+pub mod recent;
 pub mod rejection;
 pub mod reply;
 pub mod scan;
@@ -36,6 +40,9 @@ pub use dsn::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, R
 pub use envelope::Envelope;
 pub use id::{ApiKeyId, DomainId, FolderId, JobId, MailboxId, MessageId, RecipientId, SessionId, TenantId, UserId};
 pub use mail::{Mail, Origin, TlsFacts};
+pub use network::{IpNetwork, NetworkError};
+pub use rate::{Rate, TokenBucket};
+pub use recent::RecentMap;
 pub use rejection::Rejection;
 pub use reply::{EnhancedCode, Reply};
 pub use scan::{EngineFailure, RuleHit, ScanAction, ScanReport};

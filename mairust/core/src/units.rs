@@ -13,6 +13,13 @@ pub struct ByteSize(pub u64);
 #[error("{0}")]
 pub struct UnitError(&'static str);
 
+impl UnitError {
+    /// `form` says what a right text looks like.
+    pub(crate) fn new(form: &'static str) -> Self {
+        Self(form)
+    }
+}
+
 const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 const TIME_UNITS: [(&str, u64); 5] = [("ms", 1), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
 

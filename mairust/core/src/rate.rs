@@ -1,0 +1,139 @@
+//! How often something may happen: rates as people write them, and buckets that keep to them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::units::{UnitError, parse_duration, render_duration};
+
+/// So many in so much time, written `60/1m`. All of them may come at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rate {
+    count: u32,
+    /// At least a millisecond.
+    per: Duration,
+}
+
+/// What is left of a rate (a token bucket): it is full at the beginning, each event takes a token
+/// out, and time puts them back evenly.
+///
+/// Pure arithmetic. When the clock goes back, the bucket is empty at worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenBucket {
+    /// The time at which the bucket is full again, if nothing is taken out before.
+    full_at: Timestamp,
+}
+
+impl Rate {
+    /// At least one, in at least a millisecond; less is taken for as much.
+    pub fn new(count: u32, per: Duration) -> Self {
+        Self { count: count.max(1), per: per.max(Duration::from_millis(1)) }
+    }
+
+    /// In how much time they may happen.
+    pub fn per(&self) -> Duration {
+        self.per
+    }
+
+    /// The time in which one token comes back.
+    fn interval(&self) -> Duration {
+        self.per / self.count
+    }
+}
+
+impl TokenBucket {
+    /// A full bucket.
+    pub fn full(now: Timestamp) -> Self {
+        Self { full_at: now }
+    }
+
+    /// Takes a token out.
+    ///
+    /// # Errors
+    /// The time until there is one again, when there is none; nothing is taken out then.
+    pub fn take(&mut self, rate: &Rate, now: Timestamp) -> Result<(), Duration> {
+        self.full_at = self.full_at.min(now.plus(rate.per));
+        let missing = self.full_at.since(now);
+        // As much as may be missing so that one token is there.
+        let bearable = rate.interval() * (rate.count - 1);
+        if missing > bearable {
+            return Err(missing - bearable);
+        }
+        self.full_at = self.full_at.max(now).plus(rate.interval());
+        Ok(())
+    }
+}
+
+impl FromStr for Rate {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let wrong = UnitError::new("a rate is a number and a duration, for example 60/1m");
+        let (count, per) = text.split_once('/').ok_or(wrong.clone())?;
+        let count = count.trim_end().parse().ok().filter(|count| *count > 0);
+        let per = parse_duration(per.trim_start()).ok().filter(|per| !per.is_zero());
+        Ok(Self::new(count.ok_or(wrong.clone())?, per.ok_or(wrong)?))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.count, render_duration(self.per))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_unix(1_000_000);
+
+    fn after(millis: u64) -> Timestamp {
+        START.plus(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn rates_read_back() {
+        for text in ["60/1m", "1/1ms", "4294967295/1d"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+        for text in ["", "60", "/1m", "60/", "0/1m", "60/0s", "-1/1m", "60/1", "60/m", "4294967296/1d"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_gives_what_it_has_and_fills_evenly() {
+        let rate = Rate::new(3, Duration::from_secs(3));
+        let mut bucket = TokenBucket::full(START);
+        for _ in 0..3 {
+            assert_eq!(bucket.take(&rate, START), Ok(()));
+        }
+        assert_eq!(bucket.take(&rate, START), Err(Duration::from_secs(1)));
+        assert_eq!(bucket.take(&rate, after(400)), Err(Duration::from_millis(600)));
+        assert_eq!(bucket.take(&rate, after(1_000)), Ok(()));
+        assert_eq!(bucket.take(&rate, after(1_000)), Err(Duration::from_secs(1)));
+        for _ in 0..3 {
+            assert_eq!(bucket.take(&rate, after(60_000)), Ok(()), "it never holds more than its size");
+        }
+        assert!(bucket.take(&rate, after(60_000)).is_err());
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_no_harm() {
+        let rate = Rate::new(2, Duration::from_secs(2));
+        let mut bucket = TokenBucket::full(after(10_000));
+        assert_eq!(bucket.take(&rate, after(10_000)), Ok(()));
+        assert_eq!(bucket.take(&rate, START), Err(Duration::from_secs(1)), "as if it were empty, and no longer");
+        assert_eq!(bucket.take(&rate, after(1_000)), Ok(()));
+    }
+
+    #[test]
+    fn a_rate_of_one_lets_one_through() {
+        let rate = Rate::new(0, Duration::ZERO);
+        let mut bucket = TokenBucket::full(START);
+        assert_eq!(bucket.take(&rate, START), Ok(()));
+        assert_eq!(bucket.take(&rate, START), Err(Duration::from_millis(1)));
+    }
+}
