@@ -2,8 +2,7 @@
 //!
 //! In reading order: [`session`] (what a server does), `command` and `line` (what a client says),
 //! [`data`] and [`chunk`] (the octets of a message), [`sasl`] (AUTH), [`extension`] (what EHLO
-//! announces), [`xclient`] (what a proxy says of its client);
-//! for a client [`reply`] and [`stuff`].
+//! announces); behind a proxy [`proxy`] and [`xclient`]; for a client [`reply`] and [`stuff`].
 //!
 //! Deliberately absent: time. Timeouts belong to whoever owns the socket and end in
 //! [`session::Session::close`].
@@ -17,6 +16,7 @@ mod scram;
 pub mod chunk;
 pub mod data;
 pub mod extension;
+pub mod proxy;
 pub mod reply;
 pub mod sasl;
 pub mod stuff;
