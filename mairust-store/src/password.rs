@@ -72,7 +72,12 @@ impl PasswordHasher {
         &self,
         work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let _slot = self.slots.acquire().await.map_err(|error| failed(&error))?;
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|error| failed(&error))?;
+        // The slot is taken as long as the work runs, even when nobody waits for it any more.
+        let work = move || {
+            let _slot = slot;
+            work()
+        };
         tokio::task::spawn_blocking(work).await.map_err(|error| failed(&error))?
     }
 }
