@@ -6,8 +6,8 @@
 //! look), `page` and `download` (lists and large bodies), `v1` and `ops` (the endpoints),
 //! `openapi` (their description), `middleware` (what all answers have in common).
 //!
-//! Deliberately absent: listeners and TLS, rate limits, sessions and cookies, CORS. Mounting it
-//! and listening is the application's business.
+//! Deliberately absent: listeners and TLS, rate limits (but see [`KeyGuard`]), sessions and
+//! cookies, CORS. Mounting it and listening is the application's business.
 
 mod auth;
 mod download;
@@ -23,7 +23,7 @@ mod v1;
 use axum::{Router, middleware as layers};
 use utoipa_axum::router::OpenApiRouter;
 
-pub use auth::{ApiKeyToken, MasterKey, Principal, Scope, random_key_id, token_hash};
+pub use auth::{ApiKeyToken, KeyGuard, MasterKey, Principal, Scope, random_key_id, token_hash};
 pub use openapi::openapi_json;
 pub use state::{ApiState, MetricsSource};
 pub use submit::{Draft, DraftAddress, DraftAttachment, SubmitError, Submitted, SubmittedRecipient, Submitter};

@@ -110,6 +110,7 @@ error_sets! {
     AccessErrors {
         "401" "`unauthenticated`, `invalid_credentials`",
         "403" "`insufficient_scope`, `sender_not_allowed`, `policy_denied`",
+        "429" "`rate_limited`",
         "500" "`internal_error`",
         "503" "`database_unavailable`, `storage_unavailable`",
     }

@@ -1,7 +1,9 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457).
 
+use std::time::Duration;
+
 use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use mairust_store::{StoreError, StoreErrorKind};
@@ -53,6 +55,7 @@ error_codes! {
     PayloadTooLarge "payload_too_large" PAYLOAD_TOO_LARGE "Payload too large";
     PolicyDenied "policy_denied" FORBIDDEN "Denied by policy";
     RangeNotSatisfiable "range_not_satisfiable" RANGE_NOT_SATISFIABLE "Range not satisfiable";
+    RateLimited "rate_limited" TOO_MANY_REQUESTS "Too many requests";
     SenderNotAllowed "sender_not_allowed" FORBIDDEN "Sender not allowed";
     StorageUnavailable "storage_unavailable" SERVICE_UNAVAILABLE "Storage unavailable";
     Unauthenticated "unauthenticated" UNAUTHORIZED "Not authenticated";
@@ -69,6 +72,8 @@ pub(crate) struct Problem {
     message: String,
     details: Map<String, Value>,
     hint: Option<&'static str>,
+    /// When the client may come again.
+    retry_after: Option<Duration>,
 }
 
 /// The error object.
@@ -112,7 +117,7 @@ pub(crate) struct FieldError {
 
 impl Problem {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: Map::new(), hint: None }
+        Self { code, message: message.into(), details: Map::new(), hint: None, retry_after: None }
     }
 
     /// The one answer for everything that is not there, or not there for this client.
@@ -123,6 +128,12 @@ impl Problem {
     /// A fault of ours; the log says which.
     pub(crate) fn internal() -> Self {
         Self::new(ErrorCode::InternalError, "something went wrong")
+    }
+
+    /// There was too much of something; the client may come again after `wait`.
+    pub(crate) fn rate_limited(wait: Duration) -> Self {
+        let problem = Self::new(ErrorCode::RateLimited, "there were too many failures, please try again later");
+        Self { retry_after: Some(wait), ..problem }
     }
 
     pub(crate) fn invalid_query(message: impl Into<String>) -> Self {
@@ -217,6 +228,10 @@ impl IntoResponse for Problem {
         let mut response = self.code.status().into_response();
         if self.code.status() == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, and never too few.
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
         }
         response.extensions_mut().insert(self);
         response

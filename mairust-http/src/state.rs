@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use mairust_core::{Clock, Timestamp};
 use mairust_store::StorageBackend;
 
-use crate::auth::MasterKey;
+use crate::auth::{KeyGuard, MasterKey};
 use crate::openapi::Document;
 use crate::submit::Submitter;
 
@@ -21,6 +21,7 @@ struct Parts {
     master_key: MasterKey,
     clock: Arc<dyn Clock>,
     metrics: Option<Arc<dyn MetricsSource>>,
+    key_guard: Option<Arc<dyn KeyGuard>>,
     document: OnceLock<Document>,
 }
 
@@ -39,13 +40,21 @@ impl ApiState {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let document = OnceLock::new();
-        Self(Arc::new(Parts { storage, submitter, master_key, clock, metrics: None, document }))
+        let (metrics, key_guard) = (None, None);
+        Self(Arc::new(Parts { storage, submitter, master_key, clock, metrics, key_guard, document }))
     }
 
     /// Adds `/metrics`, for keys with the scope `metrics:read`.
     #[must_use]
     pub fn with_metrics(mut self, metrics: Arc<dyn MetricsSource>) -> Self {
         Arc::make_mut(&mut self.0).metrics = Some(metrics);
+        self
+    }
+
+    /// Slows down clients that try out API keys.
+    #[must_use]
+    pub fn with_key_guard(mut self, guard: Arc<dyn KeyGuard>) -> Self {
+        Arc::make_mut(&mut self.0).key_guard = Some(guard);
         self
     }
 
@@ -67,6 +76,10 @@ impl ApiState {
 
     pub(crate) fn metrics(&self) -> Option<&dyn MetricsSource> {
         self.0.metrics.as_deref()
+    }
+
+    pub(crate) fn key_guard(&self) -> Option<&dyn KeyGuard> {
+        self.0.key_guard.as_deref()
     }
 
     /// The description of the API, made at the first call.

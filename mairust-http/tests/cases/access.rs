@@ -1,5 +1,8 @@
 //! Who gets in, and what errors have in common.
 
+use std::net::SocketAddr;
+
+use axum::extract::ConnectInfo;
 use axum::http::{Method, StatusCode};
 use mairust_core::MessageId;
 use mairust_http::Scope;
@@ -105,6 +108,33 @@ async fn what_belongs_to_others_looks_like_nothing() {
     let list = world.get_as(&world.bob.key, "/api/v1/messages").await.json();
     assert_eq!(list["items"], json!([]));
     assert_eq!(world.get("/api/v1/messages").await.json()["items"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn who_failed_too_often_waits() {
+    let world = World::new().await;
+    let (app, guard) = world.guarded();
+    let from = async |address: Option<&str>, key: &str| {
+        let mut request = request("GET", "/api/v1/messages", key, &[]);
+        if let Some(address) = address {
+            let address: SocketAddr = format!("{address}:1024").parse().unwrap();
+            request.extensions_mut().insert(ConnectInfo(address));
+        }
+        call(&app, request).await
+    };
+    let wrong = format!("mrk_nobody_{}", "a".repeat(43));
+    for key in [wrong.as_str(), "nonsense"] {
+        from(Some("192.0.2.1"), key).await.expect_problem(401, "invalid_credentials");
+    }
+    for key in [&wrong, &world.alice.key] {
+        let answer = from(Some("192.0.2.1"), key).await;
+        answer.expect_problem(429, "rate_limited");
+        assert_eq!(answer.header("retry-after"), "91");
+    }
+    from(Some("192.0.2.1"), "").await.expect_problem(401, "unauthenticated");
+    assert_eq!(from(Some("192.0.2.2"), &world.alice.key).await.status, StatusCode::OK);
+    assert_eq!(from(None, &world.alice.key).await.status, StatusCode::OK);
+    assert_eq!(guard.failures(), 2, "neither a lock nor a missing key is a failure");
 }
 
 #[tokio::test]

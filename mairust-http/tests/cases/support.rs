@@ -1,5 +1,6 @@
 //! A server with two tenants, and requests to it.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use mairust_core::{
     Body, Content, Domain, EmailAddress, ManualClock, MessageId, RecipientId, ReversePath, TenantId, Timestamp,
 };
 use mairust_http::{
-    ApiKeyToken, ApiState, Draft, MasterKey, MetricsSource, Principal, Scope, SubmitError, Submitted,
+    ApiKeyToken, ApiState, Draft, KeyGuard, MasterKey, MetricsSource, Principal, Scope, SubmitError, Submitted,
     SubmittedRecipient, Submitter, router,
 };
 use mairust_store::{
@@ -67,6 +68,13 @@ impl World {
 
     pub(crate) fn with_metrics(&self) -> Router {
         router(state(self.storage.clone(), &self.submitter, &self.clock).with_metrics(Arc::new(FixedMetrics)))
+    }
+
+    /// With a guard that lets every client fail twice.
+    pub(crate) fn guarded(&self) -> (Router, Arc<TwoFailures>) {
+        let guard = Arc::new(TwoFailures::default());
+        let state = state(self.storage.clone(), &self.submitter, &self.clock).with_key_guard(guard.clone());
+        (router(state), guard)
     }
 
     /// A key of Alice's tenant for some things only.
@@ -263,6 +271,27 @@ struct FixedMetrics;
 impl MetricsSource for FixedMetrics {
     fn render(&self) -> String {
         "mairust_up 1\n# EOF\n".to_owned()
+    }
+}
+
+/// Locks a client for 90 seconds after two failures.
+#[derive(Debug, Default)]
+pub(crate) struct TwoFailures(Mutex<Vec<IpAddr>>);
+
+impl TwoFailures {
+    pub(crate) fn failures(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+impl KeyGuard for TwoFailures {
+    fn admit(&self, client: IpAddr) -> Result<(), Duration> {
+        let failures = self.0.lock().unwrap().iter().filter(|failed| **failed == client).count();
+        if failures < 2 { Ok(()) } else { Err(Duration::from_secs(90)) }
+    }
+
+    fn failed(&self, client: IpAddr) {
+        self.0.lock().unwrap().push(client);
     }
 }
 
