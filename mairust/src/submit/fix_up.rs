@@ -2,7 +2,9 @@
 //! added, Bcc is removed.
 
 use bytes::Bytes;
-use mairust_core::{Body, Content, Domain, EnhancedCode, MessageId, Rejection, Timestamp};
+use mairust_core::{Body, Content, Domain, EmailAddress, EnhancedCode, MessageId, Rejection, Timestamp};
+
+use super::authors::authors;
 
 /// A message that is fit to be sent.
 #[derive(Debug)]
@@ -13,6 +15,8 @@ pub(crate) struct FixedUp {
     pub(crate) body: Body,
     /// What it says about itself.
     pub(crate) content: Content,
+    /// The addresses of From and Sender.
+    pub(crate) authors: Vec<EmailAddress>,
     /// Message-ID without angle brackets.
     pub(crate) message_id: String,
 }
@@ -34,15 +38,15 @@ pub(crate) async fn fix_up(
 }
 
 fn apply(raw: &Bytes, hostname: &Domain, id: MessageId, now: Timestamp) -> Result<FixedUp, Rejection> {
-    // A first line with white space would belong to the fields that are put in front of it.
-    if !mairust_core::content::is_readable(raw) || raw.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
-        return Err(Rejection::new(550, EnhancedCode(5, 6, 0), "The header section is malformed or too large"));
+    if !mairust_core::content::is_readable(raw) {
+        return Err(Rejection::new(550, EnhancedCode(5, 6, 0), "The header section is too large"));
     }
     let body = without_bcc(raw).unwrap_or_else(|| raw.clone());
     let content = Content::parse(&body);
     if content.headers.is_empty() {
         return Err(Rejection::new(550, EnhancedCode(5, 6, 0), "The message has no header section"));
     }
+    let authors = authors(&body)?;
     let mut added = String::new();
     if content.header("date").is_none() {
         added.push_str(&format!("Date: {}\r\n", now.to_rfc5322()));
@@ -52,7 +56,7 @@ fn apply(raw: &Bytes, hostname: &Domain, id: MessageId, now: Timestamp) -> Resul
         added.push_str(&format!("Message-ID: <{made}>\r\n"));
         made
     });
-    Ok(FixedUp { added, body: body.into(), content, message_id })
+    Ok(FixedUp { added, body: body.into(), content, authors, message_id })
 }
 
 /// The message without its Bcc fields; `None` if it has none.

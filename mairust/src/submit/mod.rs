@@ -4,6 +4,7 @@
 //! Sender's right, then fix-ups, then one commit: the sender's copy in Sent, copies for mailboxes
 //! here, recipients outside with a delivery job for each of their domains.
 
+mod authors;
 mod compose;
 mod fix_up;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mairust_core::{
-    Clock, Content, Domain, EmailAddress, EnhancedCode, Envelope, MailboxId, MessageId, Origin, RecipientId, Rejection,
+    Clock, Domain, EmailAddress, EnhancedCode, Envelope, MailboxId, MessageId, Origin, RecipientId, Rejection,
     ReversePath, TenantId, Timestamp,
 };
 use mairust_hooks::HookRunner;
@@ -130,7 +131,7 @@ impl Submissions {
         let now = self.clock.now();
         let id = MessageId::new(now);
         let fixed = fix_up(&submission.body, &self.hostname, id, now).await?;
-        self.check_from(&submission.author, &fixed.content).await?;
+        self.check_authors(&submission.author, &fixed.authors).await?;
         let mailbox = self.senders_mailbox(&submission).await?;
         let plan = Plan { submission, fixed, id, mailbox, now };
         let (acceptances, submitted) = self.plan(&plan);
@@ -157,16 +158,12 @@ impl Submissions {
         Ok(own || directory.tenant(author.tenant).await?.is_some_and(|tenant| tenant.any_sender))
     }
 
-    /// From must hold addresses that the author may use, and at least one (RFC 5322 §3.6.2).
-    async fn check_from(&self, author: &Author, content: &Content) -> Result<(), SubmissionError> {
-        let malformed = || Rejection::new(550, EnhancedCode(5, 6, 0), "The From field must hold a valid address");
-        let fields = content.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("from")).count();
-        if fields != 1 || content.from.is_empty() || content.from.len() >= mairust_core::content::MAX_ADDRESSES {
-            return Err(Rejection::new(550, EnhancedCode(5, 6, 0), "A message needs exactly one From field").into());
-        }
-        for from in &content.from {
-            let address = EmailAddress::parse(&from.address).map_err(|_| malformed())?;
-            self.check_sender(author, &address).await?;
+    /// Who sends must have a right to everybody whom the message is from.
+    async fn check_authors(&self, author: &Author, authors: &[EmailAddress]) -> Result<(), SubmissionError> {
+        let distinct: BTreeMap<String, &EmailAddress> =
+            authors.iter().map(|address| (address.lookup_key(), address)).collect();
+        for address in distinct.into_values() {
+            self.check_sender(author, address).await?;
         }
         Ok(())
     }
