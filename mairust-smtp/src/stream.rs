@@ -35,6 +35,23 @@ impl Stream {
         }
     }
 
+    /// Reads what has come already, up to `limit` bytes, and drops it.
+    #[cfg(feature = "server")]
+    pub(crate) fn drop_pending(&self, limit: usize) {
+        let tcp = match self {
+            Self::Closed => return,
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        let mut dropped = 0;
+        while dropped < limit {
+            match tcp.try_read(&mut [0; 1_024]) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => dropped += count,
+            }
+        }
+    }
+
     /// Says that nothing more will be written.
     pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
         match self {

@@ -176,7 +176,7 @@ async fn a_busy_host_leads_to_the_next_one() {
         serve(stream, &[("", Some("421 busy"))], &mut Vec::new()).await;
     });
     let mut settings = config();
-    settings.max_sessions = 10;
+    settings.admission.max_sessions = 10;
     let second = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
     let good = tokio::spawn(async move {
         let (stream, _) = second.accept().await.unwrap();

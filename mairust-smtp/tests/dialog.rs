@@ -191,7 +191,13 @@ async fn run_live(dialog: &Dialog) {
     let mut config = support::config();
     config.max_message_size = dialog.config.max_message_size;
     config.max_recipients = dialog.config.max_recipients;
+    config.max_messages = dialog.config.max_messages;
+    config.max_commands = dialog.config.max_commands;
     config.max_errors = dialog.config.max_errors;
+    config.max_failed_logins = dialog.config.max_failed_logins;
+    if dialog.config.xclient {
+        config.xclient_from = vec!["127.0.0.0/8".parse().unwrap()];
+    }
     if dialog.config.tls != TlsPolicy::Unavailable {
         config = support::with_tls(config);
     }
@@ -245,7 +251,10 @@ fn parse(name: &str, text: &str) -> Dialog {
         hostname: Domain::parse("mx.test").unwrap(),
         max_message_size: 1_000,
         max_recipients: 3,
+        max_messages: 100,
+        max_commands: 100,
         max_errors: 20,
+        max_failed_logins: 3,
         login: LoginPolicy::Never,
         tls: TlsPolicy::Unavailable,
         scram: true,
@@ -284,7 +293,10 @@ fn set(dialog: &mut Dialog, setting: &str) {
         ("tls", "offered") => config.tls = TlsPolicy::Offered,
         ("xclient", "trusted") => config.xclient = true,
         ("live", "no") => dialog.live = false,
+        ("messages", count) => config.max_messages = count.parse().unwrap(),
+        ("commands", count) => config.max_commands = count.parse().unwrap(),
         ("errors", count) => config.max_errors = count.parse().unwrap(),
+        ("failed_logins", count) => config.max_failed_logins = count.parse().unwrap(),
         other => panic!("{}: what is {other:?}?", dialog.name),
     }
 }

@@ -44,7 +44,7 @@ async fn tls_as(stream: TcpStream, name: &'static str) -> TlsStream<TcpStream> {
 }
 
 /// Sends a line and returns the last line of the reply.
-async fn ask<S: LineStream>(stream: &mut S, line: &str) -> String {
+pub(crate) async fn ask<S: LineStream>(stream: &mut S, line: &str) -> String {
     stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
     last_line(stream).await
 }
@@ -60,7 +60,7 @@ pub(crate) async fn last_line<S: AsyncRead + Unpin>(stream: &mut S) -> String {
 }
 
 /// A session that has greeted.
-async fn greeted(server: &Running) -> TcpStream {
+pub(crate) async fn greeted(server: &Running) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     assert!(read_line(&mut stream).await.starts_with("220 mx.test ESMTP"));
     assert!(ask(&mut stream, "EHLO c.test").await.starts_with("250 "));
@@ -68,7 +68,7 @@ async fn greeted(server: &Running) -> TcpStream {
 }
 
 /// A session in which DATA was said.
-async fn in_data(server: &Running) -> TcpStream {
+pub(crate) async fn in_data(server: &Running) -> TcpStream {
     let mut stream = greeted(server).await;
     assert!(ask(&mut stream, "MAIL FROM:<a@b.c>").await.starts_with("250 "));
     assert!(ask(&mut stream, "RCPT TO:<x@y.z>").await.starts_with("250 "));
@@ -77,7 +77,7 @@ async fn in_data(server: &Running) -> TcpStream {
 }
 
 /// Waits until something has been observed.
-async fn observed(server: &Running, note: &str) {
+pub(crate) async fn observed(server: &Running, note: &str) {
     let wait = async {
         while !server.notes.has(note) {
             tokio::task::yield_now().await;
@@ -231,13 +231,13 @@ async fn a_forged_end_never_yields_a_second_message() {
 #[tokio::test]
 async fn a_full_server_says_so() {
     let mut settings = config();
-    settings.max_sessions = 1;
+    settings.admission.max_sessions_per_listener = 1;
     let server = Running::start(settings, Service::Mx);
     let first = greeted(&server).await;
     let mut second = TcpStream::connect(server.address).await.unwrap();
     assert!(read_line(&mut second).await.starts_with("421 4.3.2"));
     assert_eq!(read_line(&mut second).await, "");
-    assert!(server.notes.has("refused Mx"));
+    assert!(server.notes.has("refused Mx listener_full"));
     drop(first);
     observed(&server, "closed Mx").await;
 }

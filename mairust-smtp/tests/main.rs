@@ -4,5 +4,6 @@
 
 mod client;
 mod dialog;
+mod governance;
 mod live;
 mod support;

@@ -1,14 +1,15 @@
 //! A handler with fixed rules, and a server on a free port.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use mairust_core::{Domain, EnhancedCode, ForwardPath, Rejection, Reply, ReversePath, ScramVerifier, Secret};
 use mairust_smtp::server::{
-    Credentials, Grant, Identity, MailOptions, Observer, Peer, RcptOptions, Received, Server, ServerConfig, Service,
-    SessionHandler, SessionInfo, bind,
+    Credentials, Grant, Identity, ListenerConfig, MailOptions, Observer, Peer, RcptOptions, Received, Refusal, Server,
+    ServerConfig, Service, SessionHandler, SessionInfo, bind,
 };
 use mairust_smtp::tls::{CertificatePair, Certificates};
 use tokio::sync::oneshot;
@@ -34,6 +35,7 @@ pub(crate) struct Script {
     pub(crate) messages: Mutex<Vec<Taken>>,
     pub(crate) recipients_asked: Mutex<Vec<String>>,
     pub(crate) scram_failures: Mutex<Vec<String>>,
+    pub(crate) peers: Mutex<Vec<SocketAddr>>,
 }
 
 impl Script {
@@ -91,6 +93,11 @@ pub(crate) fn verifier(user: &str) -> ScramVerifier {
 
 #[async_trait]
 impl SessionHandler for Script {
+    async fn connect(&self, peer: &Peer) -> Result<(), Rejection> {
+        self.peers.lock().unwrap().push(peer.address);
+        Ok(())
+    }
+
     fn offers_scram(&self) -> bool {
         true
     }
@@ -148,11 +155,16 @@ impl SessionHandler for Script {
 
 /// Notes all that is observed.
 #[derive(Debug, Default)]
-pub(crate) struct Notes(Mutex<Vec<String>>);
+pub(crate) struct Notes(Mutex<Vec<String>>, AtomicBool);
 
 impl Notes {
     pub(crate) fn has(&self, note: &str) -> bool {
         self.0.lock().unwrap().iter().any(|known| known == note)
+    }
+
+    /// The next reply ends in a panic.
+    pub(crate) fn panic_next(&self) {
+        self.1.store(true, Ordering::SeqCst);
     }
 
     fn add(&self, note: String) {
@@ -169,8 +181,12 @@ impl Observer for Notes {
         self.add(format!("closed {service:?}"));
     }
 
-    fn session_refused(&self, service: Service) {
-        self.add(format!("refused {service:?}"));
+    fn session_refused(&self, service: Service, refusal: Refusal) {
+        self.add(format!("refused {service:?} {}", refusal.as_str()));
+    }
+
+    fn early_talker(&self, service: Service) {
+        self.add(format!("early talker {service:?}"));
     }
 
     fn command(&self, _: Service, verb: &'static str) {
@@ -178,6 +194,7 @@ impl Observer for Notes {
     }
 
     fn reply(&self, _: Service, code: u16) {
+        assert!(!self.1.swap(false, Ordering::SeqCst), "asked for");
         self.add(code.to_string());
     }
 
@@ -196,17 +213,30 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(config: ServerConfig, service: Service) -> Self {
-        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let address = listener.local_addr().unwrap();
+    pub(crate) fn start(config: ServerConfig, listener: impl Into<ListenerConfig>) -> Self {
         let (script, notes) = (Arc::new(Script::default()), Arc::new(Notes::default()));
         let server = Server::new(config, script.clone()).with_observer(notes.clone());
+        Self::listen(&server, listener.into(), script, notes)
+    }
+
+    /// One server that listens at several places.
+    pub(crate) fn start_several(config: ServerConfig, services: &[Service]) -> Vec<Self> {
+        let (script, notes) = (Arc::new(Script::default()), Arc::new(Notes::default()));
+        let server = Server::new(config, script.clone()).with_observer(notes.clone());
+        let listen = |service: &Service| Self::listen(&server, (*service).into(), script.clone(), notes.clone());
+        services.iter().map(listen).collect()
+    }
+
+    fn listen(server: &Server, config: ListenerConfig, script: Arc<Script>, notes: Arc<Notes>) -> Self {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
+        let server = server.clone();
         let task = tokio::spawn(async move {
             let stop = async {
                 let _ = stopped.await;
             };
-            server.run(listener, service, stop).await
+            server.run(listener, config, stop).await
         });
         Self { address, script, notes, stop: Some(stop), task }
     }
@@ -223,7 +253,9 @@ impl Running {
 }
 
 pub(crate) fn config() -> ServerConfig {
-    ServerConfig::new(Domain::parse("mx.test").unwrap())
+    let mut config = ServerConfig::new(Domain::parse("mx.test").unwrap());
+    config.login_delay = Duration::ZERO;
+    config
 }
 
 /// TLS with a certificate made for this test.

@@ -5,21 +5,23 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mairust_core::{Clock, Domain, Mail, SystemClock};
+use mairust_core::{Clock, Domain, IpNetwork, Mail, SystemClock};
 use mairust_hooks::{
     Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PostReceive, PreReceive, Scanner,
 };
 use mairust_http::MasterKey;
 use mairust_smtp::client::{Client, ClientConfig, DnsResolver, Resolver};
-use mairust_smtp::server::{ServerConfig, Service};
+use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, ServerConfig, Service};
 use mairust_smtp::tls::{CertificatePair, Certificates, TlsError};
 use mairust_store::StorageBackend;
 
 use crate::error::{Error, Result};
+use crate::http::HttpLimits;
 use crate::listen::Bind;
 use crate::receive::recipient::CatchAll;
 use crate::server::{Parts, Server};
 use crate::submit::Outbound;
+use crate::throttle::LoginLimits;
 use crate::work::DeliverySettings;
 
 /// Collects the parts of a [`Server`]. What is not said has a default; what is wrong is reported
@@ -29,7 +31,7 @@ use crate::work::DeliverySettings;
 pub struct ServerBuilder {
     hostname: String,
     storage: Arc<dyn StorageBackend>,
-    listeners: Vec<(Service, Bind)>,
+    listeners: Vec<(ListenerConfig, Bind)>,
     http: Option<Bind>,
     certificates: Option<Result<Certificates, TlsError>>,
     hooks: Vec<Binding>,
@@ -40,6 +42,10 @@ pub struct ServerBuilder {
     catch_all: Option<CatchAll>,
     master_key: Option<MasterKey>,
     limits: Limits,
+    login_limits: LoginLimits,
+    http_limits: HttpLimits,
+    proxies: Vec<IpNetwork>,
+    xclient_from: Vec<IpNetwork>,
     drain: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -52,10 +58,27 @@ pub struct Limits {
     pub max_message_size: u64,
     /// Recipients per message. Default 100.
     pub max_recipients: usize,
-    /// Sessions per listener. Default 1,000.
-    pub max_sessions: usize,
-    /// Longest wait for a client. Default 5 minutes.
+    /// How many sessions there may be at a time, and how fast clients may go.
+    pub admission: AdmissionConfig,
+    /// Messages in a session. Default 1,000.
+    pub max_messages: u32,
+    /// Commands in a session since its last message. Default 1,000.
+    pub max_commands: u32,
+    /// Errors in a session. Default 20.
+    pub max_errors: u32,
+    /// Longest time for a command, for a reply to be taken, and for the next bytes of a message.
+    /// Default 5 minutes.
     pub idle_timeout: Duration,
+    /// Longest time for a TLS handshake, and for the header of the PROXY protocol. Default
+    /// 30 seconds.
+    pub handshake_timeout: Duration,
+    /// Longest time for a whole message. Default 30 minutes.
+    pub data_deadline: Duration,
+    /// Wait before the greeting of other servers, to find clients that don't wait for it. Default
+    /// zero.
+    pub greeting_delay: Duration,
+    /// What is done to clients that don't wait for the greeting. Default: they are refused.
+    pub early_talkers: EarlyTalkers,
 }
 
 impl Default for Limits {
@@ -63,8 +86,15 @@ impl Default for Limits {
         Self {
             max_message_size: 25 << 20,
             max_recipients: 100,
-            max_sessions: 1_000,
+            admission: AdmissionConfig::default(),
+            max_messages: 1_000,
+            max_commands: 1_000,
+            max_errors: 20,
             idle_timeout: Duration::from_secs(300),
+            handshake_timeout: Duration::from_secs(30),
+            data_deadline: Duration::from_secs(1_800),
+            greeting_delay: Duration::ZERO,
+            early_talkers: EarlyTalkers::Refuse,
         }
     }
 }
@@ -92,6 +122,10 @@ impl ServerBuilder {
             catch_all: None,
             master_key: None,
             limits: Limits::default(),
+            login_limits: LoginLimits::default(),
+            http_limits: HttpLimits::default(),
+            proxies: Vec::new(),
+            xclient_from: Vec::new(),
             drain: Duration::from_secs(30),
             clock: Arc::new(SystemClock),
         }
@@ -118,15 +152,28 @@ impl ServerBuilder {
         self.listen(Service::Submissions, address)
     }
 
-    /// Serves `service` at this address. Port 0 is any free port.
-    pub fn listen(mut self, service: Service, address: impl Into<String>) -> Self {
-        self.listeners.push((service, Bind::Address(address.into())));
+    /// Serves a [`Service`], perhaps behind a proxy, at this address. Port 0 is any free port.
+    pub fn listen(mut self, listener: impl Into<ListenerConfig>, address: impl Into<String>) -> Self {
+        self.listeners.push((listener.into(), Bind::Address(address.into())));
         self
     }
 
-    /// Serves `service` on a socket that is bound already.
-    pub fn listen_on(mut self, service: Service, socket: TcpListener) -> Self {
-        self.listeners.push((service, Bind::Bound(socket)));
+    /// Serves a [`Service`], perhaps behind a proxy, on a socket that is bound already.
+    pub fn listen_on(mut self, listener: impl Into<ListenerConfig>, socket: TcpListener) -> Self {
+        self.listeners.push((listener.into(), Bind::Bound(socket)));
+        self
+    }
+
+    /// Believes these proxies, on listeners that require the PROXY protocol, whose connections they
+    /// pass on.
+    pub fn proxies(mut self, networks: impl IntoIterator<Item = IpNetwork>) -> Self {
+        self.proxies = networks.into_iter().collect();
+        self
+    }
+
+    /// Lets these gateways name another client by XCLIENT.
+    pub fn xclient_from(mut self, networks: impl IntoIterator<Item = IpNetwork>) -> Self {
+        self.xclient_from = networks.into_iter().collect();
         self
     }
 
@@ -230,6 +277,18 @@ impl ServerBuilder {
         self
     }
 
+    /// How many failed logins there may be, by SMTP and with API keys.
+    pub fn login_limits(mut self, limits: LoginLimits) -> Self {
+        self.login_limits = limits;
+        self
+    }
+
+    /// Limits of the REST API.
+    pub fn http_limits(mut self, limits: HttpLimits) -> Self {
+        self.http_limits = limits;
+        self
+    }
+
     /// How long sessions and jobs may take to end after the signal to stop. Default 30 s.
     pub fn drain(mut self, time: Duration) -> Self {
         self.drain = time;
@@ -265,6 +324,10 @@ impl ServerBuilder {
         if self.delivery.workers == 0 {
             problems.add("delivery.workers must be at least 1");
         }
+        let behind_proxy = |(listener, _): &(ListenerConfig, Bind)| listener.proxy_protocol == ProxyProtocol::Required;
+        if self.proxies.is_empty() && self.listeners.iter().any(behind_proxy) {
+            problems.add("a listener requires the PROXY protocol, but no proxy is believed: add proxies(..)");
+        }
         problems.check_hook_names(&self.hooks);
         let resolver = problems.note(resolver(&self.delivery), |error| format!("DNS: {error}"));
         let tls = hostname.as_ref().and_then(|hostname| {
@@ -278,13 +341,20 @@ impl ServerBuilder {
         let (Some(hostname), Some(resolver), Some(tls), true) = (hostname, resolver, tls, problems.0.is_empty()) else {
             return Err(Error::all(problems.0));
         };
+        let mut smtp = smtp_config(&hostname, tls, self.limits);
+        smtp.max_failed_logins = self.login_limits.max_failures_per_session;
+        smtp.login_delay = self.login_limits.delay;
+        smtp.proxies = self.proxies;
+        smtp.xclient_from = self.xclient_from;
         Ok(Server::new(Parts {
-            smtp: smtp_config(&hostname, tls, &self.limits),
+            smtp,
             client: client(&hostname, &self.delivery, resolver),
             hostname,
             storage: self.storage,
             listeners: self.listeners,
             http: self.http,
+            http_limits: self.http_limits,
+            login_limits: self.login_limits,
             hooks: Arc::new(HookRunner::new(self.hooks, self.hook_budget)),
             scanner: self.scanner,
             delivery: self.delivery,
@@ -345,13 +415,20 @@ fn resolver(settings: &DeliverySettings) -> Result<Arc<dyn Resolver>, String> {
     made.map(|resolver| Arc::new(resolver) as Arc<dyn Resolver>).map_err(|error| error.to_string())
 }
 
-fn smtp_config(hostname: &Domain, tls: Arc<rustls::ServerConfig>, limits: &Limits) -> ServerConfig {
+fn smtp_config(hostname: &Domain, tls: Arc<rustls::ServerConfig>, limits: Limits) -> ServerConfig {
     let mut config = ServerConfig::new(hostname.clone());
     config.tls = Some(tls);
     config.max_message_size = limits.max_message_size;
     config.max_recipients = limits.max_recipients;
-    config.max_sessions = limits.max_sessions;
+    config.admission = limits.admission;
+    config.max_messages = limits.max_messages;
+    config.max_commands = limits.max_commands;
+    config.max_errors = limits.max_errors;
     config.idle_timeout = limits.idle_timeout;
+    config.handshake_timeout = limits.handshake_timeout;
+    config.data_deadline = limits.data_deadline;
+    config.greeting_delay = limits.greeting_delay;
+    config.early_talkers = limits.early_talkers;
     config
 }
 

@@ -32,6 +32,7 @@
 
 mod builder;
 mod error;
+mod http;
 mod listen;
 pub mod logging;
 pub mod metrics;
@@ -39,6 +40,7 @@ mod receive;
 mod server;
 mod session;
 mod submit;
+mod throttle;
 mod tls;
 mod work;
 
@@ -47,17 +49,20 @@ pub mod config;
 
 pub use builder::{Limits, ServerBuilder};
 pub use error::{Error, Result};
+pub use http::HttpLimits;
 pub use mairust_smtp::tls::{CertificatePair, Certificates};
 pub use receive::recipient::CatchAll;
 pub use server::{Addresses, RunningServer, Server, shutdown_signal};
 pub use submit::Outbound;
+pub use throttle::LoginLimits;
 pub use tls::self_signed;
 pub use work::DeliverySettings;
 pub use work::retry::RetryPolicy;
 
 pub use mairust_core::{
-    Body, Clock, Content, Domain, EmailAddress, EnhancedCode, Envelope, Mail, ManualClock, MessageId, Rejection, Reply,
-    ReversePath, RuleHit, ScanAction, ScanReport, Secret, SenderLists, SenderPattern, SystemClock, TenantId, Timestamp,
+    Body, Clock, Content, Domain, EmailAddress, EnhancedCode, Envelope, IpNetwork, Mail, ManualClock, MessageId, Rate,
+    Rejection, Reply, ReversePath, RuleHit, ScanAction, ScanReport, Secret, SenderLists, SenderPattern, SystemClock,
+    TenantId, Timestamp,
 };
 pub use mairust_hooks::scan::rspamd::{Rspamd, RspamdEndpoint, RspamdSettings};
 pub use mairust_hooks::scan::{
@@ -65,7 +70,7 @@ pub use mairust_hooks::scan::{
 };
 pub use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookPoint, OnFailure, Verdict};
 pub use mairust_http::{ApiKeyToken, MasterKey, Scope};
-pub use mairust_smtp::server::Service;
+pub use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, Service};
 pub use mairust_store::{
     Deliveries, Directory, DirectoryExt, MemoryStorage, MessageQuery, MessageStore, QueueBackend, SqlStorage,
     StorageBackend,

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use mairust_smtp::server::Service;
+use mairust_smtp::server::ListenerConfig;
 
 use crate::error::{Error, Result};
 
@@ -16,15 +16,15 @@ pub(crate) enum Bind {
 }
 
 /// Sockets that listen: for SMTP, and for the REST API.
-type Sockets = (Vec<(Service, tokio::net::TcpListener)>, Option<tokio::net::TcpListener>);
+type Sockets = (Vec<(ListenerConfig, tokio::net::TcpListener)>, Option<tokio::net::TcpListener>);
 
 /// Binds everything, or says all that can't be bound.
-pub(crate) fn bind_all(listeners: Vec<(Service, Bind)>, http: Option<Bind>) -> Result<Sockets> {
+pub(crate) fn bind_all(listeners: Vec<(ListenerConfig, Bind)>, http: Option<Bind>) -> Result<Sockets> {
     let mut problems = Vec::new();
     let mut bound = Vec::new();
-    for (service, listener) in listeners {
+    for (config, listener) in listeners {
         match bind(listener) {
-            Ok(socket) => bound.push((service, socket)),
+            Ok(socket) => bound.push((config, socket)),
             Err(problem) => problems.push(problem),
         }
     }

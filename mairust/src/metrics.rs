@@ -8,7 +8,7 @@ use std::time::Duration;
 use mairust_core::ScanReport;
 use mairust_hooks::{HookPoint, HookRun, RunOutcome};
 use mairust_http::MetricsSource;
-use mairust_smtp::server::{Observer, Service};
+use mairust_smtp::server::{Observer, Refusal, Service};
 use mairust_store::{AttemptOutcome, QueueStats};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -32,6 +32,9 @@ pub struct Metrics {
     sessions: Gauges,
     sessions_total: Counters,
     sessions_refused: Counters,
+    early_talkers: Counters,
+    logins: Counters,
+    login_locks: Counters,
     replies: Counters,
     messages: Counters,
     end_of_data: Histograms,
@@ -42,6 +45,26 @@ pub struct Metrics {
     deliveries: Counters,
     jobs: Gauges,
     leases_lost: Counter,
+}
+
+/// What became of a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AuthOutcome {
+    Failure,
+    Locked,
+    Success,
+    Unavailable,
+}
+
+impl AuthOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Locked => "locked",
+            Self::Success => "success",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 impl Metrics {
@@ -60,7 +83,25 @@ impl Metrics {
             sessions_refused: table.add(
                 "smtp_sessions_refused",
                 "counter",
-                "Clients sent away because there were too many sessions, by service",
+                "Clients sent away before they had a session, by service and reason",
+                counters(),
+            ),
+            early_talkers: table.add(
+                "smtp_early_talkers",
+                "counter",
+                "Clients that spoke before they were greeted, by service",
+                counters(),
+            ),
+            logins: table.add(
+                "auth_attempts",
+                "counter",
+                "Logins by password (smtp) and refused API keys (api), by protocol and outcome",
+                counters(),
+            ),
+            login_locks: table.add(
+                "auth_locks",
+                "counter",
+                "Locks after too many failed logins, of an account for one client or of a client, by kind",
                 counters(),
             ),
             replies: table.add("smtp_replies", "counter", "SMTP replies sent, by service and code", counters()),
@@ -144,6 +185,15 @@ impl Metrics {
         self.deliveries.get_or_create(&vec![("outcome", outcome.as_str().to_owned())]).inc();
     }
 
+    pub(crate) fn login_attempted(&self, protocol: &'static str, outcome: AuthOutcome) {
+        let labels = vec![("protocol", protocol.to_owned()), ("outcome", outcome.as_str().to_owned())];
+        self.logins.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn login_locked(&self, kind: &'static str) {
+        self.login_locks.get_or_create(&vec![("kind", kind.to_owned())]).inc();
+    }
+
     pub(crate) fn lease_lost(&self) {
         self.leases_lost.inc();
     }
@@ -178,8 +228,14 @@ impl Observer for Metrics {
         self.sessions.get_or_create(&labels(service)).dec();
     }
 
-    fn session_refused(&self, service: Service) {
-        self.sessions_refused.get_or_create(&labels(service)).inc();
+    fn session_refused(&self, service: Service, refusal: Refusal) {
+        let mut labels = labels(service);
+        labels.push(("reason", refusal.as_str().to_owned()));
+        self.sessions_refused.get_or_create(&labels).inc();
+    }
+
+    fn early_talker(&self, service: Service) {
+        self.early_talkers.get_or_create(&labels(service)).inc();
     }
 
     fn reply(&self, service: Service, code: u16) {

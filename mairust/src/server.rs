@@ -1,6 +1,6 @@
 //! A server that runs: its listeners, its workers, and how they end.
 
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,13 @@ use mairust_core::{Clock, Domain};
 use mairust_hooks::{HookRunner, Scanner};
 use mairust_http::{ApiState, MasterKey};
 use mairust_smtp::client::Client;
-use mairust_smtp::server::{ServerConfig, Service};
+use mairust_smtp::server::{ListenerConfig, ServerConfig, Service};
 use mairust_store::StorageBackend;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
+use crate::http::{self, HttpLimits};
 use crate::listen::{Bind, bind_all};
 use crate::metrics::Metrics;
 use crate::receive::login::Accounts;
@@ -22,6 +23,7 @@ use crate::receive::recipient::{CatchAll, Recipients};
 use crate::receive::{Memory, Receiver};
 use crate::session::Sessions;
 use crate::submit::{ApiSubmitter, Outbound, Submissions};
+use crate::throttle::{LoginLimits, Throttle};
 use crate::work::{DeliverySettings, Workers};
 
 /// How much mail is in memory for parsing at a time.
@@ -43,8 +45,10 @@ pub struct Server(Parts);
 pub(crate) struct Parts {
     pub(crate) hostname: Domain,
     pub(crate) storage: Arc<dyn StorageBackend>,
-    pub(crate) listeners: Vec<(Service, Bind)>,
+    pub(crate) listeners: Vec<(ListenerConfig, Bind)>,
     pub(crate) http: Option<Bind>,
+    pub(crate) http_limits: HttpLimits,
+    pub(crate) login_limits: LoginLimits,
     pub(crate) smtp: ServerConfig,
     pub(crate) client: Client,
     pub(crate) hooks: Arc<HookRunner>,
@@ -98,6 +102,7 @@ impl Server {
         let parts = self.0;
         let (sockets, http) = bind_all(parts.listeners, parts.http)?;
         let metrics = Arc::new(Metrics::new());
+        let throttle = Arc::new(Throttle::new(parts.login_limits, parts.clock.clone(), metrics.clone()));
         let memory = Memory::new(PARSING_MEMORY_KIB);
         let submissions = Arc::new(Submissions {
             hostname: parts.hostname.clone(),
@@ -109,7 +114,7 @@ impl Server {
             clock: parts.clock.clone(),
         });
         let sessions = Sessions {
-            accounts: Accounts::new(parts.storage.clone()),
+            accounts: Accounts::new(parts.storage.clone(), throttle.clone(), metrics.clone()),
             recipients: Recipients::new(parts.storage.clone(), parts.hostname.clone(), parts.catch_all),
             receiver: Receiver {
                 hostname: parts.hostname.clone(),
@@ -140,14 +145,15 @@ impl Server {
             tasks: JoinSet::new(),
             drain: parts.drain,
         };
-        for (service, socket) in sockets {
-            running.serve_smtp(&smtp, service, socket)?;
+        for (listener, socket) in sockets {
+            running.serve_smtp(&smtp, listener, socket)?;
         }
         if let (Some(socket), Some(master_key)) = (http, parts.master_key) {
             let submitter = Arc::new(ApiSubmitter(submissions));
             let state = ApiState::new(parts.storage.clone(), submitter, master_key, parts.clock.clone())
-                .with_metrics(metrics.clone());
-            running.serve_http(state, socket)?;
+                .with_metrics(metrics.clone())
+                .with_key_guard(throttle);
+            running.serve_http(state, parts.http_limits, socket)?;
         }
         let stopped = running.stopped();
         running.tasks.spawn(async move {
@@ -188,21 +194,21 @@ impl RunningServer {
     fn serve_smtp(
         &mut self,
         smtp: &mairust_smtp::server::Server,
-        service: Service,
+        listener: ListenerConfig,
         socket: tokio::net::TcpListener,
     ) -> Result<()> {
         let address =
             socket.local_addr().map_err(|error| Error::new("a listener has no address").with_source(error))?;
-        self.addresses.smtp.push((service, address));
+        self.addresses.smtp.push((listener.service, address));
         let (smtp, stopped) = (smtp.clone(), self.stopped());
         self.tasks.spawn(async move {
-            let ended = smtp.run(socket, service, stopped).await;
+            let ended = smtp.run(socket, listener, stopped).await;
             ended.map_err(|error| Error::new(format_args!("{address}: {error}")).with_source(error))
         });
         Ok(())
     }
 
-    fn serve_http(&mut self, state: ApiState, socket: tokio::net::TcpListener) -> Result<()> {
+    fn serve_http(&mut self, state: ApiState, limits: HttpLimits, socket: tokio::net::TcpListener) -> Result<()> {
         let address =
             socket.local_addr().map_err(|error| Error::new("a listener has no address").with_source(error))?;
         self.addresses.http = Some(address);
@@ -213,12 +219,11 @@ impl RunningServer {
             tokio::time::sleep(HTTP_DRAIN).await;
         };
         self.tasks.spawn(async move {
-            let serve = axum::serve(socket, mairust_http::router(state)).with_graceful_shutdown(stopped);
-            let served = tokio::select! {
-                served = serve.into_future() => served,
-                () = cut_off => Ok(()),
-            };
-            served.map_err(|error| Error::new(format_args!("{address}: {error}")).with_source(error))
+            tokio::select! {
+                () = http::serve(socket, mairust_http::router(state), &limits, stopped) => {}
+                () = cut_off => {}
+            }
+            Ok(())
         });
         Ok(())
     }

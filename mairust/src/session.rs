@@ -28,8 +28,9 @@ pub(crate) struct Sessions {
 
 #[async_trait]
 impl SessionHandler for Sessions {
-    async fn login(&self, _peer: &Peer, credentials: Credentials) -> Result<Identity, Rejection> {
-        let account = self.accounts.check(&credentials.user, &credentials.password).await?;
+    async fn login(&self, peer: &Peer, credentials: Credentials) -> Result<Identity, Rejection> {
+        let client = peer.address.ip();
+        let account = self.accounts.check(client, &credentials.user, &credentials.password).await?;
         Ok(Identity { name: account.user.address.to_string(), grant: Grant::new(account) })
     }
 

@@ -2,21 +2,28 @@
 
 use std::sync::Arc;
 
-use mairust::{Mail, MemoryStorage, Server, SystemClock};
+use mairust::{ListenerConfig, Mail, MemoryStorage, ProxyProtocol, Server, Service, SystemClock};
 
 use crate::{TestServer, send};
+
+fn behind_proxy() -> ListenerConfig {
+    let mut listener = ListenerConfig::from(Service::Mx);
+    listener.proxy_protocol = ProxyProtocol::Required;
+    listener
+}
 
 #[test]
 fn every_problem_is_reported_at_once() {
     let storage = MemoryStorage::new(Arc::new(SystemClock));
     let built = Server::builder("not a name", storage)
         .smtp("localhost")
+        .listen(behind_proxy(), "127.0.0.1:0")
         .http("127.0.0.1:0")
         .pre_receive("same", |_: Mail| async {})
         .pre_receive("same", |_: Mail| async {})
         .build();
     let problems = built.unwrap_err().problems().join("\n");
-    for part in ["not a name", "localhost", "master_key", "two hooks named \"same\""] {
+    for part in ["not a name", "localhost", "proxies(..)", "master_key", "two hooks named \"same\""] {
         assert!(problems.contains(part), "{part} in\n{problems}");
     }
 }

@@ -88,7 +88,8 @@ class Api:
 class Server:
     """A running `mairust`."""
 
-    def __init__(self, directory, *arguments, command="dev", env=None):
+    def __init__(self, directory, *arguments, command="dev", env=None, binary=BINARY):
+        self.binary = binary
         self.directory = pathlib.Path(directory)
         self.ready_file = self.directory / "ready.json"
         self.arguments = [command, *map(str, arguments), "--ready-file", str(self.ready_file)]
@@ -101,7 +102,7 @@ class Server:
         self.ready_file.unlink(missing_ok=True)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [BINARY, *self.arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env,
+                [self.binary, *self.arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env,
                 cwd=self.directory,
             )
         wait_until(lambda: self.ready_file.exists() or self.process.poll() is not None, "start")

@@ -31,7 +31,11 @@ pub struct Session {
     hello: Option<Hello>,
     authenticated: bool,
     tls: TlsPolicy,
+    messages: u32,
+    /// Since the last message.
+    commands: u32,
     errors: u32,
+    failed_logins: u32,
     lines: LineReader,
     input: BytesMut,
     output: Vec<u8>,
@@ -106,7 +110,10 @@ impl Session {
             hello: None,
             authenticated: false,
             tls: config.tls,
+            messages: 0,
+            commands: 0,
             errors: 0,
+            failed_logins: 0,
             lines: LineReader::default(),
             input: BytesMut::new(),
             output: Vec::new(),
@@ -183,6 +190,8 @@ impl Session {
                 Phase::Ready
             }
             Some(Question::Mail(transaction)) => {
+                self.messages += 1;
+                self.commands = 0;
                 self.reply(&Reply::new(250, EnhancedCode(2, 1, 0), "Sender OK"));
                 Phase::Transaction(transaction)
             }
@@ -215,7 +224,11 @@ impl Session {
                 self.ending = true;
                 Phase::Ready
             }
-            Some(Question::Login | Question::Mail(_) | Question::ScramVerifier(_)) => Phase::Ready,
+            Some(Question::Login | Question::ScramVerifier(_)) => {
+                self.phase = Phase::Ready;
+                return self.fail_login(&reply);
+            }
+            Some(Question::Mail(_)) => Phase::Ready,
             Some(Question::Message(answers)) => {
                 copies = answers.len();
                 Phase::Ready
@@ -226,6 +239,15 @@ impl Session {
             }
         };
         (0..copies).for_each(|_| self.reply(&reply));
+    }
+
+    /// Answers a failed login; too many of them end the session.
+    fn fail_login(&mut self, reply: &Reply) {
+        self.failed_logins += 1;
+        self.reply(reply);
+        if self.failed_logins >= self.config.max_failed_logins {
+            self.close(&Reply::new(421, EnhancedCode(4, 7, 0), "Too many failed logins"));
+        }
     }
 
     /// Answers for each recipient of a message, in their order, what became of it there: the
@@ -298,12 +320,21 @@ impl Session {
     /// What is to be sent: all replies since the last call.
     pub fn transmit(&mut self) -> Vec<u8> {
         self.activity = Activity::default();
+        if self.input.is_empty() && !self.in_message() {
+            // A session that waits should not keep the room that a message took.
+            self.input = BytesMut::new();
+        }
         mem::take(&mut self.output)
     }
 
     /// What was done since the last [`transmit`](Self::transmit).
     pub fn activity(&self) -> &Activity {
         &self.activity
+    }
+
+    /// Logins that were refused.
+    pub fn failed_logins(&self) -> u32 {
+        self.failed_logins
     }
 
     /// Whether a message is being received.
@@ -332,7 +363,10 @@ impl Session {
             eight_bit: true,
             enhanced_codes: true,
             international: true,
-            limits: Limits { mail_max: None, rcpt_max: u32::try_from(self.config.max_recipients).ok() },
+            limits: Limits {
+                mail_max: Some(self.config.max_messages),
+                rcpt_max: u32::try_from(self.config.max_recipients).ok(),
+            },
             pipelining: true,
             require_tls: self.offers_require_tls(),
             size: Some(self.config.max_message_size),

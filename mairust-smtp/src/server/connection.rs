@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
-use super::config::{ServerConfig, Service};
+use super::admission::Seat;
+use super::config::{EarlyTalkers, ServerConfig, Service};
 use super::handler::{Peer, Received, Recipient, SessionInfo};
 use super::listener::Server;
 use super::observer::Observer;
@@ -25,14 +26,20 @@ use crate::proto::{
 };
 use crate::stream::Stream;
 
-/// How much is read at once.
-const READ_SIZE: usize = 16 << 10;
+/// How much of a message is read at once.
+const MESSAGE_READ_SIZE: usize = 16 << 10;
+
+/// How much is read at once between messages: sessions that wait should cost little.
+const COMMAND_READ_SIZE: usize = 1 << 10;
+
+/// How much is read of what is dropped when a session ends.
+const DRAIN_LIMIT: usize = 64 << 10;
 
 /// Runs a session from greeting to end.
-pub(super) async fn run(server: Server, stream: TcpStream, peer: Peer, stopping: watch::Receiver<bool>) {
+pub(super) async fn run(server: Server, stream: TcpStream, peer: Peer, seat: Seat, stopping: watch::Receiver<bool>) {
     let _open = OpenSession::new(&server, peer.service);
     tracing::debug!(service = ?peer.service, "session opened");
-    let ended = Driver::run(server, stream, peer, stopping).await;
+    let ended = Driver::run(server, stream, peer, seat, stopping).await;
     match ended {
         Ok(()) => tracing::debug!("session closed"),
         Err(error) => tracing::debug!(%error, "session lost"),
@@ -47,6 +54,8 @@ pub(super) struct Driver {
     stream: Stream,
     pub(super) session: Session,
     pub(super) info: SessionInfo,
+    /// The place among all sessions, and what the client has left of its rates.
+    seat: Seat,
     stopping: watch::Receiver<bool>,
     /// Whether the session knows that it is to stop.
     stop_told: bool,
@@ -69,7 +78,13 @@ enum Input {
 }
 
 impl Driver {
-    async fn run(server: Server, tcp: TcpStream, peer: Peer, stopping: watch::Receiver<bool>) -> io::Result<()> {
+    async fn run(
+        server: Server,
+        tcp: TcpStream,
+        peer: Peer,
+        seat: Seat,
+        stopping: watch::Receiver<bool>,
+    ) -> io::Result<()> {
         let config = &server.config;
         let implicit = peer.service == Service::Submissions;
         let session = Session::new(session_config(config, &peer, server.handler.offers_scram()));
@@ -88,6 +103,7 @@ impl Driver {
             stream: Stream::Plain(tcp),
             session,
             info,
+            seat,
             stopping,
             stop_told: false,
             message: None,
@@ -100,16 +116,19 @@ impl Driver {
     }
 
     async fn converse(&mut self) -> io::Result<()> {
-        let mut buffer = vec![0; READ_SIZE];
+        let mut buffer = Vec::new();
         loop {
             while let Some(event) = self.session.poll() {
                 if matches!(event, Event::Closed) {
-                    self.flush().await?;
-                    return self.stream.shutdown().await;
+                    return self.part().await;
                 }
                 self.handle(event).await?;
             }
             self.flush().await?;
+            let size = if self.session.in_message() { MESSAGE_READ_SIZE } else { COMMAND_READ_SIZE };
+            if buffer.len() != size {
+                buffer = vec![0; size];
+            }
             match self.read(&mut buffer).await? {
                 Input::Bytes(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Input::Bytes(count) => self.session.receive(&buffer[..count]),
@@ -120,6 +139,16 @@ impl Driver {
                 Input::TimedOut => self.session.close(&Reply::new(421, EnhancedCode(4, 4, 2), "Timeout")),
             }
         }
+    }
+
+    /// Sends what is left and closes the connection.
+    async fn part(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        timeout(self.server.config.idle_timeout, self.stream.shutdown()).await??;
+        // What is not read would make the system reset the connection, and the client might never
+        // see the last reply.
+        self.stream.drop_pending(DRAIN_LIMIT);
+        Ok(())
     }
 
     /// Waits for bytes, for the stop signal, or for a deadline.
@@ -160,10 +189,7 @@ impl Driver {
         self.info.origin.helo = self.session.client_name().map(str::to_owned);
         self.info.extended = self.session.is_extended();
         match event {
-            Event::Connect => {
-                let answer = guarded(self.server.handler.connect(&self.info.peer)).await;
-                self.settle("connection refused", answer);
-            }
+            Event::Connect => return self.connect().await,
             Event::Login(credentials) => self.login(credentials).await,
             Event::ScramVerifier(user) => self.scram_verifier(&user).await,
             Event::ScramLogin(user) => self.scram_login(&user).await,
@@ -191,15 +217,57 @@ impl Driver {
         Ok(())
     }
 
+    /// Greets the client, if it waits for that.
+    async fn connect(&mut self) -> io::Result<()> {
+        let answer = match self.early_talker().await? {
+            Some(rejection) => Err(rejection),
+            None => guarded(self.server.handler.connect(&self.info.peer)).await,
+        };
+        self.settle("connection refused", answer);
+        Ok(())
+    }
+
+    /// Waits before the greeting; what a client that speaks meanwhile is told.
+    async fn early_talker(&self) -> io::Result<Option<Rejection>> {
+        let Server { config, observer, .. } = &self.server;
+        let peer = &self.info.peer;
+        let exempt = config.greeting_delay.is_zero() || config.admission.trusts(peer.address.ip());
+        let Stream::Plain(stream) = &self.stream else { return Ok(None) };
+        if exempt || peer.service != Service::Mx {
+            return Ok(None);
+        }
+        match timeout(config.greeting_delay, stream.peek(&mut [0])).await {
+            Err(_) => return Ok(None),
+            Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(spoken) => spoken?,
+        };
+        observer.early_talker(peer.service);
+        match config.early_talkers {
+            EarlyTalkers::Note => {
+                tracing::info!("the client spoke before it was greeted");
+                Ok(None)
+            }
+            EarlyTalkers::Refuse => {
+                Ok(Some(Rejection::new(554, EnhancedCode(5, 5, 1), "Wait for the greeting").because("an early talker")))
+            }
+        }
+    }
+
     async fn mail(&mut self, from: &ReversePath, options: MailOptions) {
         self.info.granted.clear();
         self.info.options = options;
-        let answer = guarded(self.server.handler.mail(&self.info, from, &self.info.options)).await;
+        let answer = match self.seat.message(self.server.clock.now()) {
+            Ok(()) => guarded(self.server.handler.mail(&self.info, from, &self.info.options)).await,
+            Err(rejection) => Err(rejection),
+        };
         self.settle("sender refused", answer);
     }
 
     async fn recipient(&mut self, to: &ForwardPath, options: &RcptOptions) {
-        let answer = guarded(self.server.handler.recipient(&self.info, to, options)).await;
+        let answer = match self.seat.recipient(self.server.clock.now()) {
+            Ok(()) => guarded(self.server.handler.recipient(&self.info, to, options)).await,
+            Err(rejection) => Err(rejection),
+        };
         let answer = answer.map(|grant| self.info.granted.push(grant));
         self.settle("recipient refused", answer);
     }
@@ -213,7 +281,10 @@ impl Driver {
         self.info.origin.client = Some(address);
         self.info.origin.user = None;
         self.info.identity = None;
-        let answer = guarded(self.server.handler.connect(&self.info.peer)).await;
+        let answer = match self.seat.admit(address, self.server.clock.now()) {
+            Ok(()) => guarded(self.server.handler.connect(&self.info.peer)).await,
+            Err(refusal) => Err(Rejection::from_reply(refusal.reply()).because(refusal.as_str())),
+        };
         self.settle("connection refused", answer);
     }
 
@@ -319,7 +390,7 @@ impl Driver {
         let Stream::Plain(stream) = stream else {
             return Err(io::Error::other("TLS is active already"));
         };
-        let accepted = timeout(self.server.config.idle_timeout, TlsAcceptor::from(tls).accept(stream)).await??;
+        let accepted = timeout(self.server.config.handshake_timeout, TlsAcceptor::from(tls).accept(stream)).await??;
         self.info.origin.tls = Some(tls_facts(accepted.get_ref().1));
         self.info.identity = None;
         self.info.origin.user = None;
@@ -349,7 +420,10 @@ fn session_config(config: &ServerConfig, peer: &Peer, scram: bool) -> SessionCon
         hostname: config.hostname.clone(),
         max_message_size: config.max_message_size,
         max_recipients: config.max_recipients,
+        max_messages: config.max_messages,
+        max_commands: config.max_commands,
         max_errors: config.max_errors,
+        max_failed_logins: config.max_failed_logins,
         login: if is_submission { LoginPolicy::Required } else { LoginPolicy::Never },
         tls: match (peer.service, &config.tls) {
             (Service::Submissions, _) => TlsPolicy::Active,
@@ -358,7 +432,7 @@ fn session_config(config: &ServerConfig, peer: &Peer, scram: bool) -> SessionCon
         },
         scram,
         dsn: is_submission,
-        xclient: false,
+        xclient: config.xclient_from.iter().any(|network| network.contains(peer.address.ip())),
     }
 }
 

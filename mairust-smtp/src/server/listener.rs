@@ -4,39 +4,41 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use mairust_core::{Clock, EnhancedCode, Reply, SessionId, SystemClock};
+use mairust_core::{Clock, SessionId, SystemClock};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
 
-use super::config::{ServerConfig, Service};
+use super::acceptor::{Acceptor, Arrival};
+use super::admission::{Admission, Seat};
+use super::config::{ListenerConfig, ProxyProtocol, ServerConfig, Service};
 use super::connection;
 use super::handler::{Peer, SessionHandler};
-use super::observer::{NoObserver, Observer};
+use super::observer::{NoObserver, Observer, Refusal};
+use super::proxied::{Endpoints, announced};
 
 /// Connections that the system holds for us until we accept them.
 const BACKLOG: i32 = 1_024;
 
-/// How long to wait when the system has no file or memory left for another connection.
-const BACK_OFF: Duration = Duration::from_millis(100);
-
-/// An SMTP server. Cheap to clone.
+/// An SMTP server. Cheap to clone; clones share the limits of sessions and of clients.
 #[derive(Debug, Clone)]
 pub struct Server {
     pub(super) config: Arc<ServerConfig>,
     pub(super) handler: Arc<dyn SessionHandler>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) clock: Arc<dyn Clock>,
+    admission: Arc<Admission>,
 }
 
 impl Server {
     /// A server that asks this handler, counts nothing and uses the system's clock.
     pub fn new(config: ServerConfig, handler: Arc<dyn SessionHandler>) -> Self {
-        Self { config: Arc::new(config), handler, observer: Arc::new(NoObserver), clock: Arc::new(SystemClock) }
+        let admission = Admission::new(config.admission.clone());
+        let (observer, clock) = (Arc::new(NoObserver), Arc::new(SystemClock));
+        Self { config: Arc::new(config), handler, observer, clock, admission }
     }
 
     /// Tells this observer what happens.
@@ -46,7 +48,7 @@ impl Server {
         self
     }
 
-    /// Takes the time of session ids from this clock.
+    /// Takes the time of session ids and of rates from this clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -61,14 +63,16 @@ impl Server {
     ///
     /// # Errors
     /// When the service is [`Service::Submissions`] and there are no TLS settings.
-    pub async fn run<F>(&self, listener: TcpListener, service: Service, stop: F) -> io::Result<()>
+    pub async fn run<F>(&self, socket: TcpListener, listener: impl Into<ListenerConfig>, stop: F) -> io::Result<()>
     where
         F: Future<Output = ()> + Send,
     {
-        if service == Service::Submissions && self.config.tls.is_none() {
+        let listener = listener.into();
+        if listener.service == Service::Submissions && self.config.tls.is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "implicit TLS needs a certificate"));
         }
         let (stop_sessions, stopping) = watch::channel(false);
+        let mut acceptor = Acceptor::new(socket);
         let mut sessions = JoinSet::new();
         let mut stop = pin!(stop);
         loop {
@@ -76,16 +80,18 @@ impl Server {
                 biased;
                 () = &mut stop => break,
                 Some(ended) = sessions.join_next() => report(ended),
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, address)) if sessions.len() >= self.config.max_sessions => {
-                        self.send_away(stream, address, service);
+                arrival = acceptor.accept() => match arrival {
+                    Arrival::Client(stream, address) => {
+                        self.begin(&mut sessions, stream, address, listener, &stopping);
                     }
-                    Ok((stream, address)) => self.begin(&mut sessions, stream, address, service, &stopping),
-                    Err(error) => back_off(&error).await,
+                    Arrival::Surplus(stream, address) => {
+                        self.send_away(stream, address, listener.service, Refusal::NoDescriptor);
+                        acceptor.restock();
+                    }
                 },
             }
         }
-        drop(listener);
+        drop(acceptor);
         stop_sessions.send_replace(true);
         while let Some(ended) = sessions.join_next().await {
             report(ended);
@@ -93,34 +99,78 @@ impl Server {
         Ok(())
     }
 
+    /// Gives a connection its place and a task.
     fn begin(
         &self,
         sessions: &mut JoinSet<()>,
         stream: TcpStream,
         address: SocketAddr,
-        service: Service,
+        listener: ListenerConfig,
         stopping: &watch::Receiver<bool>,
+    ) {
+        let full = sessions.len() >= self.config.admission.max_sessions_per_listener;
+        let seat = if full { Err(Refusal::ListenerFull) } else { self.admission.seat() };
+        match seat {
+            Ok(seat) => {
+                sessions.spawn(self.clone().serve(stream, address, listener, seat, stopping.clone()));
+            }
+            Err(refusal) => self.send_away(stream, address, listener.service, refusal),
+        }
+    }
+
+    /// Finds out whose connection it is, and whether that client may have a session; then runs it.
+    async fn serve(
+        self,
+        mut stream: TcpStream,
+        address: SocketAddr,
+        listener: ListenerConfig,
+        mut seat: Seat,
+        mut stopping: watch::Receiver<bool>,
     ) {
         // A client that is gone already shows when it is read from.
         let _ = stream.set_nodelay(true);
-        let local = stream.local_addr().unwrap_or(address);
-        let peer = Peer { session: SessionId::new(self.clock.now()), address, local, service };
-        let span = tracing::info_span!("session", component = "smtp", session_id = %peer.session, peer = %address);
-        sessions.spawn(connection::run(self.clone(), stream, peer, stopping.clone()).instrument(span));
+        let service = listener.service;
+        let own = Endpoints { client: address, local: stream.local_addr().unwrap_or(address) };
+        let ends = match listener.proxy_protocol {
+            ProxyProtocol::Never => Ok(own),
+            ProxyProtocol::Required => tokio::select! {
+                _ = stopping.wait_for(|stop| *stop) => return,
+                ends = self.behind_proxy(&mut stream, own) => ends,
+            },
+        };
+        let ends = match ends {
+            Ok(ends) => ends,
+            Err(error) => {
+                tracing::warn!(component = "smtp", peer = %address, %error, "not from a proxy, connection dropped");
+                return self.observer.session_refused(service, Refusal::Proxy);
+            }
+        };
+        if let Err(refusal) = seat.admit(ends.client.ip(), self.clock.now()) {
+            return self.send_away(stream, ends.client, service, refusal);
+        }
+        let peer = Peer { session: SessionId::new(self.clock.now()), address: ends.client, local: ends.local, service };
+        let span = tracing::info_span!("session", component = "smtp", session_id = %peer.session, peer = %peer.address);
+        connection::run(self, stream, peer, seat, stopping).instrument(span).await;
     }
 
-    /// Says that there are too many sessions, without a session. Under implicit TLS nothing can
-    /// be said before the handshake.
-    fn send_away(&self, stream: TcpStream, address: SocketAddr, service: Service) {
-        self.observer.session_refused(service);
-        tracing::warn!(component = "smtp", peer = %address, "too many sessions, client sent away");
+    async fn behind_proxy(&self, stream: &mut TcpStream, own: Endpoints) -> io::Result<Endpoints> {
+        if !self.config.proxies.iter().any(|proxy| proxy.contains(own.client.ip())) {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "this address is not in the list of proxies"));
+        }
+        announced(stream, own, self.config.handshake_timeout).await
+    }
+
+    /// Says why there is no session. Under implicit TLS nothing can be said before a handshake,
+    /// which a server that is full has no time for.
+    fn send_away(&self, stream: TcpStream, address: SocketAddr, service: Service, refusal: Refusal) {
+        self.observer.session_refused(service, refusal);
+        tracing::info!(component = "smtp", peer = %address, reason = refusal.as_str(), "client sent away");
         if service == Service::Submissions {
             return;
         }
-        let reply = Reply::new(421, EnhancedCode(4, 3, 2), "Too many sessions, please try again later");
         // The buffer of a new connection has room for one line, so this does not block.
         if let Ok(mut stream) = stream.into_std() {
-            let _ = stream.write_all(&reply.to_wire());
+            let _ = stream.write_all(&refusal.reply().to_wire());
         }
     }
 }
@@ -139,16 +189,6 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
-}
-
-/// A connection that ended before it was accepted is nothing; everything else would come again
-/// at once.
-async fn back_off(error: &io::Error) {
-    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-        return;
-    }
-    tracing::warn!(component = "smtp", %error, "can't accept connections");
-    tokio::time::sleep(BACK_OFF).await;
 }
 
 fn report(ended: Result<(), JoinError>) {

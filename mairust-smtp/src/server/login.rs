@@ -12,19 +12,19 @@ impl Driver {
     pub(super) async fn login(&mut self, credentials: Credentials) {
         let user = credentials.user.clone();
         let answer = guarded(self.server.handler.login(&self.info.peer, credentials)).await;
-        self.settle_login(&user, answer);
+        self.settle_login(&user, answer).await;
     }
 
     pub(super) async fn scram_verifier(&mut self, user: &str) {
         match guarded(self.server.handler.scram_verifier(&self.info.peer, user)).await {
             Ok(verifier) => self.session.challenge(verifier, &nonce()),
-            Err(rejection) => self.refuse_login(user, &rejection),
+            Err(rejection) => self.refuse_login(user, &rejection).await,
         }
     }
 
     pub(super) async fn scram_login(&mut self, user: &str) {
         let answer = guarded(self.server.handler.scram_login(&self.info.peer, user)).await;
-        self.settle_login(user, answer);
+        self.settle_login(user, answer).await;
     }
 
     pub(super) async fn scram_failed(&mut self, user: &str) {
@@ -36,9 +36,10 @@ impl Driver {
         if let Err(rejection) = guarded(noted).await {
             tracing::error!(reason = rejection.reason(), "a failed login was not noted");
         }
+        self.delay_login().await;
     }
 
-    fn settle_login(&mut self, user: &str, answer: Result<Identity, Rejection>) {
+    async fn settle_login(&mut self, user: &str, answer: Result<Identity, Rejection>) {
         match answer {
             Ok(identity) => {
                 tracing::info!(user = %identity.name, "logged in");
@@ -46,13 +47,20 @@ impl Driver {
                 self.info.identity = Some(identity);
                 self.session.accept();
             }
-            Err(rejection) => self.refuse_login(user, &rejection),
+            Err(rejection) => self.refuse_login(user, &rejection).await,
         }
     }
 
-    fn refuse_login(&mut self, user: &str, rejection: &Rejection) {
+    async fn refuse_login(&mut self, user: &str, rejection: &Rejection) {
         tracing::info!(?user, reply = %rejection.reply(), reason = rejection.reason(), "login refused");
         self.session.refuse(rejection.reply());
+        self.delay_login().await;
+    }
+
+    /// Waits after a failed login, longer after each; the answer is sent only after this.
+    async fn delay_login(&self) {
+        let delay = self.server.config.login_delay.saturating_mul(self.session.failed_logins());
+        tokio::time::sleep(delay).await;
     }
 }
 

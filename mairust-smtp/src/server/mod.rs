@@ -5,16 +5,19 @@
 //!
 //! Deliberately absent: what happens to mail. That is the handler's business.
 
+mod acceptor;
+mod admission;
 mod config;
 mod connection;
 mod handler;
 mod listener;
 mod login;
 mod observer;
+mod proxied;
 mod spool;
 
 pub use crate::proto::{BodyType, Credentials, MailOptions, RcptOptions};
-pub use config::{ServerConfig, Service};
+pub use config::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, ServerConfig, Service};
 pub use handler::{Grant, Identity, Peer, Received, Recipient, SessionHandler, SessionInfo};
 pub use listener::{Server, bind};
-pub use observer::{NoObserver, Observer};
+pub use observer::{NoObserver, Observer, Refusal};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use mairust_core::{EnhancedCode, Reply};
+
 use super::config::Service;
 
 /// Is told what happens in all sessions. The methods are called on async threads: they count,
@@ -18,8 +20,13 @@ pub trait Observer: fmt::Debug + Send + Sync + 'static {
         let _ = service;
     }
 
-    /// A client was sent away because there were too many sessions.
-    fn session_refused(&self, service: Service) {
+    /// A client was sent away before it had a session.
+    fn session_refused(&self, service: Service, refusal: Refusal) {
+        let _ = (service, refusal);
+    }
+
+    /// A client spoke before it was greeted.
+    fn early_talker(&self, service: Service) {
         let _ = service;
     }
 
@@ -37,6 +44,55 @@ pub trait Observer: fmt::Debug + Send + Sync + 'static {
     /// the reply.
     fn message(&self, service: Service, code: u16, took: Duration) {
         let _ = (service, code, took);
+    }
+}
+
+/// Why a client has no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The client has as many sessions as it may have.
+    ClientFull,
+    /// The listener has as many sessions as it may have.
+    ListenerFull,
+    /// The network around the client has as many sessions as it may have.
+    NetworkFull,
+    /// The system has no file descriptor left for a session.
+    NoDescriptor,
+    /// The connection did not come through a proxy that is believed, or had no valid header.
+    Proxy,
+    /// The server has as many sessions as it may have.
+    ServerFull,
+    /// The client connects too often.
+    TooFast,
+}
+
+impl Refusal {
+    /// A word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientFull => "client_full",
+            Self::ListenerFull => "listener_full",
+            Self::NetworkFull => "network_full",
+            Self::NoDescriptor => "no_descriptor",
+            Self::Proxy => "proxy",
+            Self::ServerFull => "server_full",
+            Self::TooFast => "too_fast",
+        }
+    }
+
+    /// What the client is told.
+    pub(super) fn reply(self) -> Reply {
+        let (enhanced, text) = match self {
+            Self::ListenerFull | Self::NoDescriptor | Self::Proxy | Self::ServerFull => {
+                (EnhancedCode(4, 3, 2), "Too many sessions, please try again later")
+            }
+            Self::ClientFull | Self::NetworkFull => {
+                (EnhancedCode(4, 7, 0), "Too many sessions from your address, please try again later")
+            }
+            Self::TooFast => (EnhancedCode(4, 7, 0), "Too many connections from your address, please try again later"),
+        };
+        Reply::new(421, enhanced, text)
     }
 }
 

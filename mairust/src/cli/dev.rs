@@ -97,6 +97,7 @@ fn configuration(arguments: &DevArgs, data_dir: &Path) -> Result<Config, Failure
         Listener::new(arguments.submission, ListenerKind::Submission),
         Listener::new(arguments.submissions, ListenerKind::Submissions),
     ];
+    config.smtp.limits.greeting_delay = Duration::ZERO;
     config.http.bind = arguments.http;
     // A developer sees how mail would be judged, and gets all of it.
     config.spam.rules.thresholds = Thresholds::tag_only();

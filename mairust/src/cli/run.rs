@@ -8,12 +8,15 @@ use serde::Serialize;
 use super::output::Failure;
 use super::{ConfigFile, certificates, open, spam};
 use crate::builder::{Limits, ServerBuilder};
-use crate::config::{Config, ListenerKind, LogFormat};
+use crate::config::{self, Config, ListenerKind, LogFormat};
 use crate::logging;
 use crate::server::{RunningServer, Server, shutdown_signal};
 use crate::work::DeliverySettings;
 use crate::work::retry::RetryPolicy;
-use crate::{MasterKey, Service, StorageBackend};
+use crate::{
+    AdmissionConfig, EarlyTalkers, HttpLimits, ListenerConfig, LoginLimits, MasterKey, ProxyProtocol, Service,
+    StorageBackend,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -101,16 +104,17 @@ pub(super) fn builder(
     storage: impl StorageBackend,
     master_key: MasterKey,
 ) -> Result<ServerBuilder, Failure> {
-    let limits = Limits {
-        max_message_size: config.smtp.max_message_size.0,
-        max_recipients: config.smtp.max_recipients as usize,
-        max_sessions: config.smtp.max_sessions as usize,
-        idle_timeout: config.smtp.idle_timeout,
-    };
     let mut builder = Server::builder(config.server.hostname.as_str(), storage)
         .master_key(master_key)
         .http(config.http.bind.to_string())
-        .limits(limits)
+        .limits(limits(config))
+        .login_limits(login_limits(config))
+        .http_limits(HttpLimits {
+            max_connections: config.http.max_connections as usize,
+            header_timeout: config.http.header_timeout,
+        })
+        .proxies(config.smtp.proxies.iter().copied())
+        .xclient_from(config.smtp.xclient_from.iter().copied())
         .delivery(delivery(config))
         .drain(config.drain);
     if let Some(scanner) = spam::scanner(&config.spam)? {
@@ -123,9 +127,56 @@ pub(super) fn builder(
             ListenerKind::Submission => Service::Submission,
             ListenerKind::Submissions => Service::Submissions,
         };
-        builder = builder.listen(service, listener.bind.to_string());
+        let mut settings = ListenerConfig::from(service);
+        settings.proxy_protocol = match listener.proxy_protocol {
+            config::ProxyProtocol::Never => ProxyProtocol::Never,
+            config::ProxyProtocol::Required => ProxyProtocol::Required,
+        };
+        builder = builder.listen(settings, listener.bind.to_string());
     }
     Ok(builder)
+}
+
+fn limits(config: &Config) -> Limits {
+    let smtp = &config.smtp;
+    let from = &smtp.limits;
+    let mut admission = AdmissionConfig::default();
+    admission.max_sessions = from.max_sessions as usize;
+    admission.max_sessions_per_listener = from.max_sessions_per_listener as usize;
+    admission.max_sessions_per_client = from.max_sessions_per_client as usize;
+    admission.max_sessions_per_network = from.max_sessions_per_network as usize;
+    admission.connection_rate = from.connection_rate;
+    admission.message_rate = from.message_rate;
+    admission.recipient_rate = from.recipient_rate;
+    admission.trusted.clone_from(&from.trusted);
+    Limits {
+        max_message_size: smtp.max_message_size.0,
+        max_recipients: smtp.max_recipients as usize,
+        admission,
+        max_messages: from.max_messages,
+        max_commands: from.max_commands,
+        max_errors: from.max_errors,
+        idle_timeout: smtp.idle_timeout,
+        handshake_timeout: from.handshake_timeout,
+        data_deadline: from.data_deadline,
+        greeting_delay: from.greeting_delay,
+        early_talkers: match from.early_talkers {
+            config::EarlyTalkers::Note => EarlyTalkers::Note,
+            config::EarlyTalkers::Refuse => EarlyTalkers::Refuse,
+        },
+    }
+}
+
+fn login_limits(config: &Config) -> LoginLimits {
+    let from = &config.login;
+    LoginLimits {
+        max_failures: from.max_failures,
+        max_failures_per_client: from.max_failures_per_client,
+        lock_time: from.lock_time,
+        max_failures_per_session: from.max_failures_per_session,
+        delay: from.delay,
+        trusted: from.trusted.clone(),
+    }
 }
 
 fn delivery(config: &Config) -> DeliverySettings {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mairust_core::{ByteSize, Domain, ScanAction, Secret, SenderLists};
+use mairust_core::{ByteSize, Domain, IpNetwork, Rate, ScanAction, Secret, SenderLists};
 use mairust_hooks::scan::RuleSettings;
 use mairust_hooks::scan::rspamd::RspamdSettings;
 use mairust_smtp::tls::CertificatePair;
@@ -29,6 +29,8 @@ pub struct Config {
     /// Certificates and keys, the most important first; empty: a self-signed certificate is made
     /// at start.
     pub tls: Vec<TlsFiles>,
+    /// Who guesses passwords and API keys.
+    pub login: LoginSettings,
     /// REST API and administration.
     pub http: HttpSettings,
     /// What is known about messages, users and jobs.
@@ -67,10 +69,61 @@ pub struct SmtpSettings {
     pub max_message_size: ByteSize,
     /// Recipients per message.
     pub max_recipients: u32,
-    /// Connections of each listener at the same time.
-    pub max_sessions: u32,
-    /// A silent connection is closed after this time.
+    /// Time for a command, for a reply to be taken, and for the next bytes of a message.
     pub idle_timeout: Duration,
+    /// What sessions and clients may do.
+    pub limits: SmtpLimits,
+    /// Whose headers of the PROXY protocol are believed; not empty if a listener requires them.
+    pub proxies: Vec<IpNetwork>,
+    /// Who may name another client by XCLIENT.
+    pub xclient_from: Vec<IpNetwork>,
+}
+
+/// What sessions and clients may do. A client is an IPv4 address or an IPv6 /64.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SmtpLimits {
+    /// Sessions of all listeners.
+    pub max_sessions: u32,
+    /// Sessions of one listener.
+    pub max_sessions_per_listener: u32,
+    /// Sessions of one client.
+    pub max_sessions_per_client: u32,
+    /// Sessions of an IPv4 /24 or an IPv6 /64.
+    pub max_sessions_per_network: u32,
+    /// Connections of one client.
+    pub connection_rate: Option<Rate>,
+    /// Messages of one client.
+    pub message_rate: Option<Rate>,
+    /// Recipients of one client.
+    pub recipient_rate: Option<Rate>,
+    /// Clients that are exempt from the limits of one client, and from the wait for a greeting.
+    pub trusted: Vec<IpNetwork>,
+    /// Messages in a session.
+    pub max_messages: u32,
+    /// Commands in a session since its last message.
+    pub max_commands: u32,
+    /// Errors in a session.
+    pub max_errors: u32,
+    /// Wait before the greeting of other servers.
+    pub greeting_delay: Duration,
+    /// What is done to clients that don't wait for it.
+    pub early_talkers: EarlyTalkers,
+    /// Time for a TLS handshake, and for the header of the PROXY protocol.
+    pub handshake_timeout: Duration,
+    /// Time for a whole message.
+    pub data_deadline: Duration,
+}
+
+/// What is done to a client that speaks before it is greeted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum EarlyTalkers {
+    /// It is noted in the log and served.
+    Note,
+    /// It is told 554 instead.
+    Refuse,
 }
 
 /// An address that SMTP is spoken at.
@@ -81,13 +134,28 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// Who is expected there.
     pub kind: ListenerKind,
+    /// Whether connections come through a proxy.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 impl Listener {
-    /// A listener.
+    /// A listener to which clients connect themselves.
     pub fn new(bind: SocketAddr, kind: ListenerKind) -> Self {
-        Self { bind, kind }
+        Self { bind, kind, proxy_protocol: ProxyProtocol::Never }
     }
+}
+
+/// Whether connections come through a proxy that says whose they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ProxyProtocol {
+    /// Clients connect themselves.
+    #[default]
+    Never,
+    /// Each connection begins with a header of the PROXY protocol, version 1 or 2, from one of
+    /// `smtp.proxies`; others are dropped.
+    Required,
 }
 
 /// Who is expected at a listener.
@@ -172,6 +240,28 @@ impl TlsFiles {
 pub struct HttpSettings {
     /// The address that is listened at.
     pub bind: SocketAddr,
+    /// Connections at the same time.
+    pub max_connections: u32,
+    /// Time for the head of a request.
+    pub header_timeout: Duration,
+}
+
+/// Who guesses passwords and API keys.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LoginSettings {
+    /// Failures of one client with one account.
+    pub max_failures: u32,
+    /// Failures of one client with any account or API key.
+    pub max_failures_per_client: u32,
+    /// How long it has to wait then.
+    pub lock_time: Duration,
+    /// Failures in one SMTP session.
+    pub max_failures_per_session: u32,
+    /// Wait before the answer to a failure, times their number in the session.
+    pub delay: Duration,
+    /// Clients that are not limited for all accounts together.
+    pub trusted: Vec<IpNetwork>,
 }
 
 /// What is known about messages, users and jobs.

@@ -4,18 +4,18 @@
 //! A key without a default is an `Option`; no struct is flattened, since that would switch off the
 //! refusal of unknown keys.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mairust_core::{ByteSize, Domain};
+use mairust_core::{ByteSize, Domain, IpNetwork, Rate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{ListenerKind, LogFormat, LogLevel, Relay};
+use super::model::{EarlyTalkers, ListenerKind, LogFormat, LogLevel, ProxyProtocol, Relay};
 use super::secret::SecretRef;
 use super::spam::{RawRule, RawSpam, example_password};
-use super::text::{AddressText, DurationText, HostText, RelayText, SecretText, SizeText, Text};
+use super::text::{AddressText, DurationText, HostText, NetworkText, RateText, RelayText, SecretText, SizeText, Text};
 
 /// Configuration of the MaiRust mail server.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +30,9 @@ pub(super) struct RawConfig {
     /// Certificate of this server. Without one, a self-signed certificate is made at start: other
     /// servers accept it, mail programs of users ask.
     pub(super) tls: RawTls,
+    /// Who guesses passwords and API keys. The limits hold for SMTP and the REST API together. A
+    /// client is an IPv4 address or an IPv6 /64.
+    pub(super) login: RawLogin,
     /// REST API and administration.
     pub(super) http: RawHttp,
     /// What is known about messages, users and jobs.
@@ -70,14 +73,70 @@ pub(super) struct RawSmtp {
     /// Recipients per message. The default is what RFC 5321 section 4.5.3.1.8 asks for.
     #[schemars(range(min = 1))]
     pub(super) max_recipients: u32,
-    /// Connections of each listener at the same time; further ones are told to come back. The
-    /// default is far above what a small server sees; each takes a file, so the limit of open files must
-    /// be above the sum over all listeners.
+    /// Time for a whole command line, however slowly it comes, for a reply to be taken, and for the
+    /// next bytes of a message. The default is what RFC 5321 section 4.5.3.2.7 asks for.
+    pub(super) idle_timeout: DurationText,
+    /// What sessions and clients may do.
+    pub(super) limits: RawSmtpLimits,
+    /// Networks of proxies, whose headers of the PROXY protocol are believed on listeners that
+    /// require one.
+    pub(super) proxies: Vec<NetworkText>,
+    /// Networks of gateways that may name another client by XCLIENT.
+    pub(super) xclient_from: Vec<NetworkText>,
+}
+
+/// What sessions and clients may do. A client is an IPv4 address or an IPv6 /64. Who comes in spite
+/// of a limit of sessions or connections is told to come back (421).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawSmtpLimits {
+    /// Sessions of all listeners at the same time. The default is far above what a small server
+    /// sees; each takes a file, so the limit of open files must be above this and
+    /// `http.max_connections` together.
     #[schemars(range(min = 1))]
     pub(super) max_sessions: u32,
-    /// A silent connection is closed after this time. The default is what RFC 5321 section
-    /// 4.5.3.2.7 asks for.
-    pub(super) idle_timeout: DurationText,
+    /// Sessions of one listener. Less than all, so that who fills one leaves room on the others.
+    #[schemars(range(min = 1))]
+    pub(super) max_sessions_per_listener: u32,
+    /// Sessions of one client. The default is that of Postfix.
+    #[schemars(range(min = 1))]
+    pub(super) max_sessions_per_client: u32,
+    /// Sessions of an IPv4 /24 or an IPv6 /64. The default is room for the farms of large senders.
+    #[schemars(range(min = 1))]
+    pub(super) max_sessions_per_network: u32,
+    /// Connections of one client. The default is above what a server does that keeps its
+    /// connections.
+    pub(super) connection_rate: RateText,
+    /// Messages of one client; further ones get 450. The default is ten a second.
+    pub(super) message_rate: RateText,
+    /// Recipients of one client, accepted or not; further ones get 450. The default is ten for each
+    /// message; who tries out addresses needs more.
+    pub(super) recipient_rate: RateText,
+    /// Clients to whom only `max_sessions` and `max_sessions_per_listener` apply, and who are greeted
+    /// at once. Default: this machine.
+    pub(super) trusted: Vec<NetworkText>,
+    /// Messages (MAIL commands) in a session; then 421. The default is that of Exim.
+    #[schemars(range(min = 1))]
+    pub(super) max_messages: u32,
+    /// Commands in a session since its last message; then 421. The default is enough for all
+    /// recipients that may be tried.
+    #[schemars(range(min = 10))]
+    pub(super) max_commands: u32,
+    /// Errors in a session; then 421. The default is that of Postfix.
+    #[schemars(range(min = 1))]
+    pub(super) max_errors: u32,
+    /// Wait before the greeting on listeners of the kind `mx`, to find clients that don't wait for
+    /// it: mostly malware. `0s` for none. The default is short: such a program does not wait at all,
+    /// and a mail server waits for minutes.
+    pub(super) greeting_delay: DurationText,
+    /// What is done to clients that speak before they are greeted. RFC 5321 section 4.3.1
+    /// wants clients to wait.
+    pub(super) early_talkers: EarlyTalkers,
+    /// Time for a TLS handshake, and for the header of the PROXY protocol. No client has to think
+    /// about them.
+    pub(super) handshake_timeout: DurationText,
+    /// Time for a whole message, however busy. The default lets 25MiB through at 120 kbit/s.
+    pub(super) data_deadline: DurationText,
 }
 
 /// An address that SMTP is spoken at.
@@ -88,6 +147,9 @@ pub(super) struct RawListener {
     pub(super) bind: AddressText,
     /// Who is expected there.
     pub(super) kind: ListenerKind,
+    /// Whether connections come through a proxy. Without it: `never`.
+    #[serde(default)]
+    pub(super) proxy_protocol: ProxyProtocol,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -125,6 +187,35 @@ pub(super) struct RawHttp {
     /// IP address and port. The default is reachable from this machine only: put a reverse proxy
     /// with TLS in front.
     pub(super) bind: AddressText,
+    /// Connections at the same time; further ones wait. Each takes a file.
+    #[schemars(range(min = 1))]
+    pub(super) max_connections: u32,
+    /// Time for the head of a request, and for the next request on a connection; then the
+    /// connection is closed.
+    pub(super) header_timeout: DurationText,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLogin {
+    /// Failures of one client with one account within `lock_time`; then the account is locked for
+    /// this client, and for no other.
+    #[schemars(range(min = 1))]
+    pub(super) max_failures: u32,
+    /// Failures of one client with any account or API key within `lock_time`; then the client is
+    /// locked for all. The default is room for the mistakes of an office behind one address.
+    #[schemars(range(min = 1))]
+    pub(super) max_failures_per_client: u32,
+    /// How long a lock holds. While it does, passwords and API keys are not even looked at.
+    pub(super) lock_time: DurationText,
+    /// Failures in an SMTP session; then 421.
+    #[schemars(range(min = 1))]
+    pub(super) max_failures_per_session: u32,
+    /// Wait before the answer to a failure in an SMTP session, times their number.
+    pub(super) delay: DurationText,
+    /// Clients to whom `max_failures_per_client` does not apply: hosts behind which there are many
+    /// people, such as a webmail or the reverse proxy of the REST API. Default: this machine.
+    pub(super) trusted: Vec<NetworkText>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -255,7 +346,11 @@ impl Default for RawServer {
 
 impl Default for RawSmtp {
     fn default() -> Self {
-        let listener = |port, kind| RawListener { bind: Text(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))), kind };
+        let listener = |port, kind| RawListener {
+            bind: Text(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+            kind,
+            proxy_protocol: ProxyProtocol::Never,
+        };
         Self {
             listeners: vec![
                 listener(25, ListenerKind::Mx),
@@ -264,15 +359,57 @@ impl Default for RawSmtp {
             ],
             max_message_size: Text(ByteSize(25 << 20)),
             max_recipients: 100,
-            max_sessions: 1000,
             idle_timeout: minutes(5),
+            limits: RawSmtpLimits::default(),
+            proxies: Vec::new(),
+            xclient_from: Vec::new(),
+        }
+    }
+}
+
+impl Default for RawSmtpLimits {
+    fn default() -> Self {
+        let a_minute = |count| Text(Some(Rate::new(count, Duration::from_secs(60))));
+        Self {
+            max_sessions: 1500,
+            max_sessions_per_listener: 1000,
+            max_sessions_per_client: 50,
+            max_sessions_per_network: 100,
+            connection_rate: a_minute(300),
+            message_rate: a_minute(600),
+            recipient_rate: a_minute(6000),
+            trusted: this_machine(),
+            max_messages: 1000,
+            max_commands: 1000,
+            max_errors: 20,
+            greeting_delay: seconds(1),
+            early_talkers: EarlyTalkers::Refuse,
+            handshake_timeout: seconds(30),
+            data_deadline: minutes(30),
+        }
+    }
+}
+
+impl Default for RawLogin {
+    fn default() -> Self {
+        Self {
+            max_failures: 5,
+            max_failures_per_client: 50,
+            lock_time: minutes(15),
+            max_failures_per_session: 3,
+            delay: seconds(1),
+            trusted: this_machine(),
         }
     }
 }
 
 impl Default for RawHttp {
     fn default() -> Self {
-        Self { bind: Text(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))) }
+        Self {
+            bind: Text(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
+            max_connections: 500,
+            header_timeout: seconds(10),
+        }
     }
 }
 
@@ -314,6 +451,10 @@ impl Default for RawShutdown {
     fn default() -> Self {
         Self { drain: seconds(30) }
     }
+}
+
+fn this_machine() -> Vec<NetworkText> {
+    vec![Text(IpNetwork::of(Ipv4Addr::LOCALHOST.into(), 8)), Text(IpNetwork::of(Ipv6Addr::LOCALHOST.into(), 128))]
 }
 
 fn seconds(count: u64) -> DurationText {

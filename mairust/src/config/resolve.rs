@@ -6,16 +6,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mairust_core::{ByteSize, Domain, Secret};
+use mairust_core::{ByteSize, Domain, IpNetwork, Secret};
 
 use super::model::{
-    Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings, MasterKey,
-    ServerSettings, SmtpSettings, StorageSettings, TlsFiles,
+    Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings, LoginSettings,
+    MasterKey, ProxyProtocol, ServerSettings, SmtpLimits, SmtpSettings, StorageSettings, TlsFiles,
 };
 use super::problem::{Place, Problem};
-use super::raw::{RawConfig, RawDatabaseBackend, RawDelivery, RawSmtp, RawStorageBackend, RawTls};
+use super::raw::{
+    RawConfig, RawDatabaseBackend, RawDelivery, RawListener, RawLogin, RawSmtp, RawSmtpLimits, RawStorageBackend,
+    RawTls,
+};
 use super::secret::{SecretError, SecretRef, decode_master_key, is_world_readable};
 use super::spam::RawSpam;
+use super::text::NetworkText;
 use super::validate::{Checked, Spot};
 
 /// RFC 5321 §4.5.3.1.7: a server takes at least this much.
@@ -35,6 +39,7 @@ pub(super) fn resolve(checked: Checked, variables: &BTreeMap<String, String>) ->
     let hostname = judge.hostname(&raw);
     judge.smtp(&raw.smtp, raw.http.bind.0);
     judge.spam(&raw.spam);
+    judge.times(&raw);
     judge.tls(&raw);
     judge.delivery(&raw.delivery);
     let key = raw.secrets.master_key.as_ref().and_then(|reference| judge.master_key(&reference.0, variables));
@@ -57,16 +62,15 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
     let data_dir = raw.server.data_dir;
     let in_data_dir = |path: Option<PathBuf>, name: &str| path.unwrap_or_else(|| data_dir.join(name));
     Config {
-        smtp: SmtpSettings {
-            listeners: raw.smtp.listeners.iter().map(|raw| Listener::new(raw.bind.0, raw.kind)).collect(),
-            max_message_size: raw.smtp.max_message_size.0,
-            max_recipients: raw.smtp.max_recipients,
-            max_sessions: raw.smtp.max_sessions,
-            idle_timeout: raw.smtp.idle_timeout.0,
-        },
+        smtp: settle_smtp(raw.smtp),
         spam: raw.spam.settle(hostname.as_str()),
+        login: settle_login(raw.login),
         tls: settle_tls(raw.tls),
-        http: HttpSettings { bind: raw.http.bind.0 },
+        http: HttpSettings {
+            bind: raw.http.bind.0,
+            max_connections: raw.http.max_connections,
+            header_timeout: raw.http.header_timeout.0,
+        },
         database: match raw.database.backend {
             RawDatabaseBackend::Sqlite => {
                 DatabaseSettings::Sqlite { path: in_data_dir(raw.database.path, "mairust.db") }
@@ -89,6 +93,55 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
 fn settle_tls(raw: RawTls) -> Vec<TlsFiles> {
     let first = raw.cert.zip(raw.key).map(|(cert, key)| TlsFiles { cert, key });
     first.into_iter().chain(raw.additional.into_iter().map(|raw| TlsFiles { cert: raw.cert, key: raw.key })).collect()
+}
+
+fn settle_smtp(raw: RawSmtp) -> SmtpSettings {
+    let listener =
+        |raw: RawListener| Listener { proxy_protocol: raw.proxy_protocol, ..Listener::new(raw.bind.0, raw.kind) };
+    SmtpSettings {
+        listeners: raw.listeners.into_iter().map(listener).collect(),
+        max_message_size: raw.max_message_size.0,
+        max_recipients: raw.max_recipients,
+        idle_timeout: raw.idle_timeout.0,
+        limits: settle_smtp_limits(raw.limits),
+        proxies: networks(raw.proxies),
+        xclient_from: networks(raw.xclient_from),
+    }
+}
+
+fn settle_smtp_limits(raw: RawSmtpLimits) -> SmtpLimits {
+    SmtpLimits {
+        max_sessions: raw.max_sessions,
+        max_sessions_per_listener: raw.max_sessions_per_listener,
+        max_sessions_per_client: raw.max_sessions_per_client,
+        max_sessions_per_network: raw.max_sessions_per_network,
+        connection_rate: raw.connection_rate.0,
+        message_rate: raw.message_rate.0,
+        recipient_rate: raw.recipient_rate.0,
+        trusted: networks(raw.trusted),
+        max_messages: raw.max_messages,
+        max_commands: raw.max_commands,
+        max_errors: raw.max_errors,
+        greeting_delay: raw.greeting_delay.0,
+        early_talkers: raw.early_talkers,
+        handshake_timeout: raw.handshake_timeout.0,
+        data_deadline: raw.data_deadline.0,
+    }
+}
+
+fn settle_login(raw: RawLogin) -> LoginSettings {
+    LoginSettings {
+        max_failures: raw.max_failures,
+        max_failures_per_client: raw.max_failures_per_client,
+        lock_time: raw.lock_time.0,
+        max_failures_per_session: raw.max_failures_per_session,
+        delay: raw.delay.0,
+        trusted: networks(raw.trusted),
+    }
+}
+
+fn networks(raw: Vec<NetworkText>) -> Vec<IpNetwork> {
+    raw.into_iter().map(|network| network.0).collect()
 }
 
 fn settle_delivery(raw: RawDelivery) -> DeliverySettings {
@@ -128,7 +181,11 @@ impl Judge {
         if smtp.max_message_size.0 < SMALLEST_LIMIT {
             self.report("smtp.max_message_size", "this is less than RFC 5321 allows", "write at least 64KiB");
         }
-        self.at_least("smtp.idle_timeout", smtp.idle_timeout.0, Duration::from_secs(1));
+        let proxied = smtp.listeners.iter().position(|listener| listener.proxy_protocol == ProxyProtocol::Required);
+        if let Some(index) = proxied.filter(|_| smtp.proxies.is_empty()) {
+            let path = format!("smtp.listeners[{index}].proxy_protocol");
+            self.report(&path, "no connection would be taken", "write the networks of the proxies to smtp.proxies");
+        }
         if smtp.listeners.is_empty() {
             let advice = "write at least one entry, or remove the key to get the default";
             self.report("smtp.listeners", "no mail can come in without a listener", advice);
@@ -179,6 +236,15 @@ impl Judge {
                 self.report(&format!("spam.rules[{index}].{}", fault.key), &fault.message, fault.advice);
             }
         }
+    }
+
+    fn times(&mut self, raw: &RawConfig) {
+        let second = Duration::from_secs(1);
+        self.at_least("smtp.idle_timeout", raw.smtp.idle_timeout.0, second);
+        self.at_least("smtp.limits.handshake_timeout", raw.smtp.limits.handshake_timeout.0, second);
+        self.at_least("smtp.limits.data_deadline", raw.smtp.limits.data_deadline.0, second);
+        self.at_least("login.lock_time", raw.login.lock_time.0, second);
+        self.at_least("http.header_timeout", raw.http.header_timeout.0, second);
     }
 
     fn tls(&mut self, raw: &RawConfig) {

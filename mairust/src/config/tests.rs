@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
-use mairust_core::{ByteSize, Domain, ScanAction, SenderPattern};
+use mairust_core::{ByteSize, Domain, IpNetwork, Rate, ScanAction, SenderPattern};
 
 use super::*;
 
@@ -18,6 +18,10 @@ fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<Str
 
 fn problems(text: &str, environment: &[(&str, &str)]) -> Vec<String> {
     load_text(text, environment).unwrap_err()
+}
+
+fn rate(text: &str) -> Rate {
+    text.parse().unwrap()
 }
 
 const HOST: &str = "server: { hostname: mx.example.com }\n";
@@ -40,13 +44,20 @@ fn every_key_arrives() {
     let text = r#"
 server: { hostname: mx.example.com, data_dir: /data }
 smtp:
-  listeners: [{ bind: "[::]:2525", kind: submissions }]
+  listeners: [{ bind: "[::]:2525", kind: submissions }, { bind: "[::]:25", kind: mx, proxy_protocol: required }]
   max_message_size: 1GiB
   max_recipients: 7
-  max_sessions: 8
   idle_timeout: 9s
+  limits: { max_sessions: 11, max_sessions_per_listener: 12, max_sessions_per_client: 13,
+    max_sessions_per_network: 14, connection_rate: 15/1m, message_rate: unlimited, recipient_rate: 16/2h, trusted: [],
+    max_messages: 17, max_commands: 18, max_errors: 19, greeting_delay: 20s, early_talkers: note,
+    handshake_timeout: 21s, data_deadline: 22s }
+  proxies: ["192.0.2.0/24", "2001:db8::1"]
+  xclient_from: ["10.0.0.0/8"]
+login: { max_failures: 1, max_failures_per_client: 2, lock_time: 3s, max_failures_per_session: 4, delay: 5s,
+  trusted: ["10.0.0.0/8"] }
 tls: { cert: /c, key: /k }
-http: { bind: "[::1]:81" }
+http: { bind: "[::1]:81", max_connections: 82, header_timeout: 83s }
 database: { backend: sqlite, path: /db }
 storage: { backend: fs, options: { base_path: /mail } }
 delivery: { relay: "[::1]:26", mx_port: 2525, dns_servers: ["127.0.0.1:5353"], workers: 3, retry_first: 1m,
@@ -65,9 +76,27 @@ shutdown: { drain: 0s }
 "#;
     let config = load_text(text, &[]).unwrap();
     let smtp = &config.smtp;
-    assert_eq!(smtp.listeners, [Listener::new("[::]:2525".parse().unwrap(), ListenerKind::Submissions)]);
-    assert_eq!((smtp.max_message_size, smtp.max_recipients, smtp.max_sessions), (ByteSize(1 << 30), 7, 8));
+    let mut proxied = Listener::new("[::]:25".parse().unwrap(), ListenerKind::Mx);
+    proxied.proxy_protocol = ProxyProtocol::Required;
+    assert_eq!(smtp.listeners, [Listener::new("[::]:2525".parse().unwrap(), ListenerKind::Submissions), proxied]);
+    assert_eq!((smtp.max_message_size, smtp.max_recipients), (ByteSize(1 << 30), 7));
     assert_eq!(smtp.idle_timeout, Duration::from_secs(9));
+    let limits = &smtp.limits;
+    let sessions = (limits.max_sessions_per_listener, limits.max_sessions_per_client, limits.max_sessions_per_network);
+    assert_eq!((limits.max_sessions, sessions), (11, (12, 13, 14)));
+    let rates = [limits.connection_rate, limits.message_rate, limits.recipient_rate];
+    assert_eq!(rates, [Some(rate("15/1m")), None, Some(rate("16/2h"))]);
+    assert_eq!((limits.max_messages, limits.max_commands, limits.max_errors), (17, 18, 19));
+    let times = [limits.greeting_delay, limits.handshake_timeout, limits.data_deadline];
+    assert_eq!(times.map(|time| time.as_secs()), [20, 21, 22]);
+    assert_eq!((limits.early_talkers, limits.trusted.as_slice()), (EarlyTalkers::Note, [].as_slice()));
+    let networks = ["192.0.2.0/24", "2001:db8::1/128", "10.0.0.0/8"].map(|text| text.parse::<IpNetwork>().unwrap());
+    assert_eq!((&smtp.proxies[..], &smtp.xclient_from[..]), (&networks[..2], &networks[2..]));
+    let login = &config.login;
+    let failures = (login.max_failures, login.max_failures_per_client, login.max_failures_per_session);
+    assert_eq!((failures, login.lock_time.as_secs(), login.delay.as_secs()), ((1, 2, 4), 3, 5));
+    assert_eq!(login.trusted, networks[2..]);
+    assert_eq!((config.http.max_connections, config.http.header_timeout.as_secs()), (82, 83));
     assert_eq!(config.tls, [TlsFiles { cert: "/c".into(), key: "/k".into() }]);
     assert_eq!(config.http.bind, "[::1]:81".parse().unwrap());
     assert_eq!(config.database, DatabaseSettings::Sqlite { path: "/db".into() });
@@ -163,7 +192,7 @@ smtp:
     - { kind: mx }
   max_message_size: 25MB
   max_recipients: "5"
-  max_sessions: 0
+  limits: { max_sessions: 0, message_rate: fast, trusted: [10.0.0.1/8], handshake_timeout: 0s }
   idle_timeout: [5m]
 tls: { cert: /c.pem }
 http: 8080
@@ -182,10 +211,13 @@ shutdwn: {}
             "mairust.yaml:9:7: smtp.listeners[4].bind: this key is missing",
             "mairust.yaml:10:21: smtp.max_message_size: this value does not fit here; write a number with KiB, MiB or GiB, for example 25MiB",
             "mairust.yaml:11:19: smtp.max_recipients: this value does not fit here; write a whole number from 1 to 4294967295, without quotes",
-            "mairust.yaml:12:17: smtp.max_sessions: this value does not fit here; write a whole number from 1 to 4294967295, without quotes",
+            "mairust.yaml:12:27: smtp.limits.max_sessions: this value does not fit here; write a whole number from 1 to 4294967295, without quotes",
+            "mairust.yaml:12:44: smtp.limits.message_rate: this value does not fit here; write a number and a time, for example 60/1m, or unlimited",
+            "mairust.yaml:12:60: smtp.limits.trusted[0]: this value does not fit here; the network of this address is 10.0.0.0/8",
+            "mairust.yaml:12:92: smtp.limits.handshake_timeout: this time is too short; write at least 1s",
             "mairust.yaml:13:17: smtp.idle_timeout: a list does not fit here; write one value",
             "mairust.yaml:14:6: tls.key: this key is missing; write both cert and key, or neither",
-            "mairust.yaml:15:7: http: this value does not fit here; write keys with values: bind",
+            "mairust.yaml:15:7: http: this value does not fit here; write keys with values: bind, header_timeout, max_connections",
             "mairust.yaml:16:22: delivery.mx_port: this value does not fit here; write a whole number from 1 to 65535, without quotes",
             "mairust.yaml:16:36: delivery.lease: this time is too short; write at least 1s",
             "mairust.yaml:16:53: delivery.retry_first: this is more than delivery.retry_max; write the same or a shorter time",
@@ -244,6 +276,17 @@ fn lmtp_is_for_our_own_servers() {
     assert!(load_text(&text("127.0.0.1:24"), &[]).unwrap().warnings.is_empty());
     assert_eq!(load_text(&text("0.0.0.0:24"), &[]).unwrap().warnings[0].path, "smtp.listeners[0].bind");
     assert!(problems(&text("127.0.0.1:25"), &[])[0].contains("LMTP must not be spoken at port 25"));
+}
+
+#[test]
+fn a_listener_behind_a_proxy_needs_the_name_of_one() {
+    let text = format!("{HOST}smtp: {{ listeners: [{{ bind: \"[::]:25\", kind: mx, proxy_protocol: required }}] }}");
+    assert_eq!(
+        problems(&text, &[]),
+        [
+            "mairust.yaml:2:66: smtp.listeners[0].proxy_protocol: no connection would be taken; write the networks of the proxies to smtp.proxies"
+        ]
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mairust_core::{ByteSize, Domain, SenderPattern, parse_duration, render_duration};
+use mairust_core::{ByteSize, Domain, IpNetwork, NetworkError, Rate, SenderPattern, parse_duration, render_duration};
 use mairust_hooks::scan::rspamd::RspamdEndpoint;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -40,6 +40,9 @@ pub(super) type SizeText = Text<ByteSize>;
 pub(super) type DurationText = Text<Duration>;
 pub(super) type AddressText = Text<SocketAddr>;
 pub(super) type HostText = Text<Domain>;
+pub(super) type NetworkText = Text<IpNetwork>;
+/// A rate, or none.
+pub(super) type RateText = Text<Option<Rate>>;
 pub(super) type RelayText = Text<Relay>;
 pub(super) type SecretText = Text<SecretRef>;
 pub(super) type SenderText = Text<SenderPattern>;
@@ -54,6 +57,8 @@ pub(super) fn check_form(format: &str, text: &str) -> Result<(), String> {
         ByteSize::FORMAT => ByteSize::read(text).map(drop),
         Domain::FORMAT => Domain::read(text).map(drop),
         Duration::FORMAT => Duration::read(text).map(drop),
+        IpNetwork::FORMAT => IpNetwork::read(text).map(drop),
+        Option::<Rate>::FORMAT => Option::<Rate>::read(text).map(drop),
         Relay::FORMAT => Relay::read(text).map(drop),
         SecretRef::FORMAT => SecretRef::read(text).map(drop),
         RspamdEndpoint::FORMAT => RspamdEndpoint::read(text).map(drop),
@@ -144,6 +149,41 @@ impl TextForm for Domain {
 
     fn write(&self) -> String {
         self.to_string()
+    }
+}
+
+impl TextForm for IpNetwork {
+    const FORMAT: &'static str = "mairust-network";
+    const PATTERN: &'static str = "^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$";
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| match error {
+            NetworkError::HostBits(network) => format!("the network of this address is {network}"),
+            _ => "write a network or an address, for example 192.0.2.0/24 or 2001:db8::/32".to_owned(),
+        })
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl TextForm for Option<Rate> {
+    const FORMAT: &'static str = "mairust-rate";
+    const PATTERN: &'static str = "^(unlimited|[0-9]+ ?/ ?[0-9]+ ?(ms|s|m|h|d))$";
+
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "unlimited" => Ok(None),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| "write a number and a time, for example 60/1m, or unlimited".to_owned()),
+        }
+    }
+
+    fn write(&self) -> String {
+        self.map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string())
     }
 }
 
@@ -311,6 +351,9 @@ mod tests {
             (ByteSize::FORMAT, "25MiB", "25MB"),
             (Domain::FORMAT, "mx.example.com", "[127.0.0.1]"),
             (Duration::FORMAT, "5m", "5"),
+            (IpNetwork::FORMAT, "10.0.0.0/8", "10.0.0.1/8"),
+            (Option::<Rate>::FORMAT, "60/1m", "60"),
+            (Option::<Rate>::FORMAT, "unlimited", "none"),
             (Relay::FORMAT, "a:25", "a"),
             (SecretRef::FORMAT, "env:KEY", "short"),
             (RspamdEndpoint::FORMAT, "http://127.0.0.1:11333", "https://rspamd"),

@@ -23,6 +23,11 @@ impl Session {
         let Some(line) = self.lines.next(&mut self.input, limit) else {
             return (resting, Step::Blocked);
         };
+        self.commands += 1;
+        if self.commands > self.config.max_commands {
+            self.close(&Reply::new(421, EnhancedCode(4, 7, 0), "Too many commands without a message"));
+            return (Phase::Ready, Step::Again);
+        }
         let command = match line {
             Line::Complete(line) => Command::parse(&line),
             Line::Malformed => return self.not_a_command("Lines end in CRLF", resting),
@@ -62,7 +67,7 @@ impl Session {
             Outcome::Proved(user) => (Phase::Asking(Question::Login), Step::Tell(Event::ScramLogin(user))),
             Outcome::Refused(reply) => self.say(&reply, Phase::Ready),
             Outcome::Unproved(user) => {
-                self.reply(&wrong_credentials());
+                self.fail_login(&wrong_credentials());
                 (Phase::Ready, Step::Tell(Event::ScramFailed(user)))
             }
             Outcome::Verifier(first) => {
@@ -140,6 +145,8 @@ impl Session {
         let dsn_given = options.dsn != mairust_core::MessageDsn::default();
         let refusal = if self.hello.is_none() {
             return self.out_of_order("Say EHLO first", resting);
+        } else if self.messages >= self.config.max_messages {
+            Reply::new(421, EnhancedCode(4, 7, 0), "Too many messages in this session, please connect again")
         } else if self.config.login == LoginPolicy::Required && !self.authenticated {
             Reply::new(530, EnhancedCode(5, 7, 0), "Authentication required")
         } else if (auth_parameter && self.config.login == LoginPolicy::Never)

@@ -49,8 +49,14 @@ pub struct SessionConfig {
     pub max_message_size: u64,
     /// Recipients per message.
     pub max_recipients: usize,
+    /// MAIL commands that are accepted; the next one ends the session.
+    pub max_messages: u32,
+    /// Commands since the last MAIL that was accepted; one more ends the session.
+    pub max_commands: u32,
     /// Negative replies before the session is ended. 452 for too many recipients does not count.
     pub max_errors: u32,
+    /// Logins that were refused before the session is ended.
+    pub max_failed_logins: u32,
     /// Whether clients log in.
     pub login: LoginPolicy,
     /// What there is of TLS.
