@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mairust_core::{EmailAddress, MessageId, RecipientId, TenantId, Timestamp};
+use mairust_core::{EmailAddress, MessageId, RecipientDsn, RecipientId, TenantId, Timestamp};
 
 use crate::error::StoreError;
 
@@ -19,6 +19,8 @@ pub struct NewRecipient {
     pub address: EmailAddress,
     /// `Pending`, or `Captured` where nothing is sent.
     pub state: DeliveryState,
+    /// What the sender asks about notices.
+    pub dsn: RecipientDsn,
 }
 
 /// The state of one recipient.
@@ -55,6 +57,8 @@ pub struct DeliveryRow {
     pub last_result: Option<String>,
     /// When the state was entered.
     pub updated_at: Timestamp,
+    /// What the sender asks about notices.
+    pub dsn: RecipientDsn,
 }
 
 /// The result of one attempt for one recipient.

@@ -27,14 +27,16 @@ pub use backend::StorageBackend;
 pub use body::{BodyStore, FsBodies, MemoryBodies};
 pub use delivery::{Attempt, AttemptOutcome, Deliveries, DeliveryRow, DeliveryState, NewRecipient};
 pub use directory::{
-    ApiKey, Directory, DirectoryExt, DomainRow, Login, NewApiKey, NewTenant, NewUser, Resolution, Tenant, User,
+    Alias, AliasChange, AliasRoute, ApiKey, Directory, DirectoryExt, DomainChange, DomainRow, Login, MailboxRoute,
+    NewAlias, NewApiKey, NewTenant, NewUser, Quota, QuotaLimit, Resolution, SenderAction, SenderRule, Tenant,
+    TenantChange, User, UserChange,
 };
 pub use error::{StoreError, StoreErrorKind};
 pub use group_commit::GroupCommit;
 pub use memory::MemoryStorage;
 pub use message::{
     Acceptance, Direction, Folder, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus,
-    MessageStore, NewMessage, Page, Placement,
+    MessageStore, NewMessage, Page, Placement, Spam, SpamVerdict,
 };
 pub use queue::{Lease, NewJob, QueueBackend, QueueStats};
 pub use sqlite::SqlStorage;

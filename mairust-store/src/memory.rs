@@ -12,7 +12,7 @@ use crate::backend::StorageBackend;
 use crate::body::{BodyStore, MemoryBodies};
 use crate::change::{ChangeCounter, TenantCounters};
 use crate::delivery::{Attempt, Deliveries, DeliveryRow};
-use crate::directory::{ApiKey, Directory, DomainRow, Tenant};
+use crate::directory::{Alias, ApiKey, Directory, DomainRow, Quota, SenderRule, Tenant};
 use crate::error::StoreError;
 use crate::message::{Folder, MessageRow, MessageStore};
 use crate::queue::QueueBackend;
@@ -40,9 +40,14 @@ struct State {
     /// By login name in lower case.
     logins: HashMap<String, UserId>,
     /// By lookup key.
-    addresses: HashMap<String, directory::AddressRecord>,
+    addresses: HashMap<String, UserId>,
+    /// By lookup key.
+    aliases: HashMap<String, Alias>,
+    /// By tenant and pattern.
+    sender_rules: BTreeMap<(TenantId, String), SenderRule>,
     /// By public part.
     api_keys: HashMap<String, ApiKey>,
+    quotas: HashMap<(TenantId, MailboxId), Quota>,
     folders: HashMap<(TenantId, MailboxId, Folder), FolderRecord>,
     messages: HashMap<(TenantId, MessageId), MessageRow>,
     recipients: BTreeMap<(TenantId, RecipientId), DeliveryRow>,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use mairust_core::{
-    Body, Content, EmailAddress, FolderId, MailboxId, MessageId, NamedAddress, ReversePath, TenantId, Timestamp,
+    Body, Content, EmailAddress, FolderId, MailboxId, MessageDsn, MessageId, NamedAddress, ReversePath, TenantId,
+    Timestamp,
 };
 
 use crate::delivery::{Attempt, NewRecipient};
@@ -42,8 +43,34 @@ pub struct NewMessage {
     pub sender: ReversePath,
     /// When it came in.
     pub received_at: Timestamp,
+    /// What its sender asks about notices.
+    pub dsn: MessageDsn,
+    /// What was found out about its sender, as JSON; opaque to the store.
+    pub auth_results: Option<String>,
+    /// Whether it is spam, if it was looked at.
+    pub spam: Option<Spam>,
     /// One row each; at least one.
     pub placements: Vec<Placement>,
+}
+
+/// Whether a message is spam.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Spam {
+    /// The higher, the more likely; always a finite number.
+    pub score: f64,
+    /// What was concluded from it.
+    pub verdict: SpamVerdict,
+}
+
+/// What was concluded from a score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SpamVerdict {
+    /// Mail that is wanted.
+    Ham,
+    /// Mail that is not.
+    Spam,
 }
 
 /// A message's place in one mailbox.
@@ -55,7 +82,8 @@ pub struct Placement {
     pub mailbox: MailboxId,
     /// The folder; it is created with the mailbox.
     pub folder: Folder,
-    /// Inbound: the envelope recipient. Outbound: the sender.
+    /// Inbound: the envelope recipient. Outbound: the sender; for a message that is sent on, the
+    /// envelope recipient on whose behalf it is.
     pub address: EmailAddress,
     /// Which way the message went.
     pub direction: Direction,
@@ -130,7 +158,7 @@ pub struct MessageRow {
     pub status: MessageStatus,
     /// MAIL FROM.
     pub sender: ReversePath,
-    /// Inbound: the envelope recipient. Outbound: the sender.
+    /// As in [`Placement::address`].
     pub address: EmailAddress,
     /// Where the body is kept.
     pub object_key: String,
@@ -162,6 +190,12 @@ pub struct MessageRow {
     pub flags: Vec<String>,
     /// Tags, sorted.
     pub tags: Vec<String>,
+    /// What its sender asks about notices.
+    pub dsn: MessageDsn,
+    /// What was found out about its sender, as JSON.
+    pub auth_results: Option<String>,
+    /// Whether it is spam, if it was looked at.
+    pub spam: Option<Spam>,
 }
 
 /// Which messages to list. All conditions must hold; texts match anywhere, whatever the case.
@@ -226,6 +260,9 @@ pub trait MessageStore: fmt::Debug + Send + Sync + 'static {
     /// durability level; on `Err`, nothing of it is visible. A bad entry fails alone. Not
     /// idempotent: an entry with a known [`Placement::id`] is refused with `AlreadyExists`.
     /// If the future is dropped, each entry is accepted whole or not at all.
+    ///
+    /// The use of each mailbox grows with its messages in the same step. Its limit is not looked at:
+    /// what is accepted is kept.
     ///
     /// An attempt moves its recipient to the attempt's state and, when all recipients of the
     /// message are settled, the message to [`MessageStatus::Sent`] or [`MessageStatus::Failed`].
@@ -293,6 +330,31 @@ impl Direction {
     /// The direction of this name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|direction| direction.as_str() == name)
+    }
+}
+
+impl Spam {
+    /// A verdict and its score; a score that is no finite number becomes 0.
+    pub fn new(score: f64, verdict: SpamVerdict) -> Self {
+        Self { score: if score.is_finite() { score } else { 0.0 }, verdict }
+    }
+}
+
+impl SpamVerdict {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Ham, Self::Spam];
+
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ham => "ham",
+            Self::Spam => "spam",
+        }
+    }
+
+    /// The verdict of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verdict| verdict.as_str() == name)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use mairust_core::{Content, Domain, EmailAddress, MessageId, ReversePath, Timestamp};
+use mairust_core::{Content, Domain, EmailAddress, MessageDsn, MessageId, ReversePath, Timestamp};
 use mairust_store::{
     Acceptance, Direction, Folder, MessageStatus, NewMessage, NewTenant, NewUser, Placement, SqlStorage,
     StorageBackend, User,
@@ -41,6 +41,9 @@ pub(crate) fn entry(to: &User, raw: &str) -> Acceptance {
         content: Content::parse(raw.as_bytes()),
         sender: ReversePath::Null,
         received_at: NOW,
+        dsn: MessageDsn::default(),
+        auth_results: None,
+        spam: None,
         placements: vec![place],
     };
     let (messages, recipients, jobs, attempts) = (vec![message], Vec::new(), Vec::new(), Vec::new());

@@ -5,10 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mairust_core::{Clock, Domain, IpNetwork, Mail, SystemClock};
-use mairust_hooks::{
-    Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PostReceive, PreReceive, Scanner,
-};
+use mairust_core::{Clock, Domain, EmailAddress, IpNetwork, Mail, SystemClock};
+use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PostReceive, PreReceive, Scanner};
 use mairust_http::MasterKey;
 use mairust_smtp::client::{Client, ClientConfig, DnsResolver, Resolver};
 use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, ServerConfig, Service};
@@ -18,10 +16,12 @@ use mairust_store::StorageBackend;
 use crate::error::{Error, Result};
 use crate::http::HttpLimits;
 use crate::listen::Bind;
-use crate::receive::recipient::CatchAll;
+use crate::outbound::Outbound;
+use crate::receive::recipient::{CatchAll, Recipients};
 use crate::server::{Parts, Server};
 use crate::submit::Outbound;
 use crate::throttle::LoginLimits;
+use crate::tls::CertificatePair;
 use crate::work::DeliverySettings;
 
 /// Collects the parts of a [`Server`]. What is not said has a default; what is wrong is reported
@@ -40,6 +40,8 @@ pub struct ServerBuilder {
     delivery: DeliverySettings,
     outbound: Outbound,
     catch_all: Option<CatchAll>,
+    postmaster: Option<EmailAddress>,
+    mailbox_quota: Option<u64>,
     master_key: Option<MasterKey>,
     limits: Limits,
     login_limits: LoginLimits,
@@ -120,6 +122,8 @@ impl ServerBuilder {
             delivery: DeliverySettings::default(),
             outbound: Outbound::Deliver,
             catch_all: None,
+            postmaster: None,
+            mailbox_quota: None,
             master_key: None,
             limits: Limits::default(),
             login_limits: LoginLimits::default(),
@@ -271,6 +275,22 @@ impl ServerBuilder {
         self
     }
 
+    /// An address of this server whose owner gets mail for its postmaster, and for those of domains
+    /// where nobody has that address (RFC 5321 §4.5.1).
+    /// Default: the oldest user of the domain's tenant, or of the default tenant.
+    pub fn postmaster(mut self, address: EmailAddress) -> Self {
+        self.postmaster = Some(address);
+        self
+    }
+
+    /// How many bytes a mailbox may hold that has no limit of its own. Looked at when a recipient is
+    /// named, so a mailbox may end up fuller by the messages that are on their way just then.
+    /// Default: no limit.
+    pub fn mailbox_quota(mut self, bytes: u64) -> Self {
+        self.mailbox_quota = Some(bytes);
+        self
+    }
+
     /// Limits of SMTP sessions.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -349,6 +369,13 @@ impl ServerBuilder {
         Ok(Server::new(Parts {
             smtp,
             client: client(&hostname, &self.delivery, resolver),
+            recipients: Arc::new(Recipients {
+                storage: self.storage.clone(),
+                hostname: hostname.clone(),
+                catch_all: self.catch_all,
+                postmaster: self.postmaster,
+                quota: self.mailbox_quota,
+            }),
             hostname,
             storage: self.storage,
             listeners: self.listeners,
@@ -359,7 +386,6 @@ impl ServerBuilder {
             scanner: self.scanner,
             delivery: self.delivery,
             outbound: self.outbound,
-            catch_all: self.catch_all,
             master_key: self.master_key,
             drain: self.drain,
             clock: self.clock,

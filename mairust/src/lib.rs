@@ -31,11 +31,14 @@
 //!   [`mairust_http`].
 
 mod builder;
+mod distribution;
 mod error;
 mod http;
+mod expansion;
 mod listen;
 pub mod logging;
 pub mod metrics;
+mod outbound;
 mod receive;
 mod server;
 mod session;
@@ -55,7 +58,8 @@ pub use receive::recipient::CatchAll;
 pub use server::{Addresses, RunningServer, Server, shutdown_signal};
 pub use submit::Outbound;
 pub use throttle::LoginLimits;
-pub use tls::self_signed;
+pub use tls::{CertificatePair, self_signed};
+pub use outbound::Outbound;
 pub use work::DeliverySettings;
 pub use work::retry::RetryPolicy;
 

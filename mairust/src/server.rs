@@ -18,11 +18,12 @@ use crate::error::{Error, Result};
 use crate::http::{self, HttpLimits};
 use crate::listen::{Bind, bind_all};
 use crate::metrics::Metrics;
+use crate::outbound::Outbound;
 use crate::receive::login::Accounts;
-use crate::receive::recipient::{CatchAll, Recipients};
+use crate::receive::recipient::Recipients;
 use crate::receive::{Memory, Receiver};
 use crate::session::Sessions;
-use crate::submit::{ApiSubmitter, Outbound, Submissions};
+use crate::submit::{ApiSubmitter, Submissions};
 use crate::throttle::{LoginLimits, Throttle};
 use crate::work::{DeliverySettings, Workers};
 
@@ -55,7 +56,7 @@ pub(crate) struct Parts {
     pub(crate) scanner: Option<Arc<dyn Scanner>>,
     pub(crate) delivery: DeliverySettings,
     pub(crate) outbound: Outbound,
-    pub(crate) catch_all: Option<CatchAll>,
+    pub(crate) recipients: Arc<Recipients>,
     pub(crate) master_key: Option<MasterKey>,
     pub(crate) drain: Duration,
     pub(crate) clock: Arc<dyn Clock>,
@@ -108,18 +109,19 @@ impl Server {
             hostname: parts.hostname.clone(),
             storage: parts.storage.clone(),
             hooks: parts.hooks.clone(),
+            recipients: parts.recipients.clone(),
             outbound: parts.outbound,
-            catch_all: parts.catch_all,
             memory: memory.clone(),
             clock: parts.clock.clone(),
         });
         let sessions = Sessions {
             accounts: Accounts::new(parts.storage.clone(), throttle.clone(), metrics.clone()),
-            recipients: Recipients::new(parts.storage.clone(), parts.hostname.clone(), parts.catch_all),
+            recipients: parts.recipients.clone(),
             receiver: Receiver {
                 hostname: parts.hostname.clone(),
                 storage: parts.storage.clone(),
                 hooks: parts.hooks.clone(),
+                outbound: parts.outbound,
                 memory: memory.clone(),
                 scanner: parts.scanner,
                 metrics: metrics.clone(),
@@ -145,6 +147,9 @@ impl Server {
             tasks: JoinSet::new(),
             drain: parts.drain,
         };
+        if sockets.iter().any(|(listener, _)| listener.service == Service::Mx) {
+            parts.recipients.check_postmaster().await;
+        }
         for (listener, socket) in sockets {
             running.serve_smtp(&smtp, listener, socket)?;
         }

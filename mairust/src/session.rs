@@ -12,8 +12,9 @@ use mairust_smtp::server::{
     Credentials, Grant, Identity, MailOptions, Peer, RcptOptions, Received, SessionHandler, SessionInfo,
 };
 
+use crate::distribution::Destination;
 use crate::receive::login::{Account, Accounts};
-use crate::receive::recipient::{Destination, Recipients, destinations};
+use crate::receive::recipient::{Recipients, destinations};
 use crate::receive::{Receiver, refuse_for_store, trace};
 use crate::submit::{Author, Submission, SubmissionError, Submissions};
 
@@ -21,7 +22,7 @@ use crate::submit::{Author, Submission, SubmissionError, Submissions};
 #[derive(Debug)]
 pub(crate) struct Sessions {
     pub(crate) accounts: Accounts,
-    pub(crate) recipients: Recipients,
+    pub(crate) recipients: Arc<Recipients>,
     pub(crate) receiver: Receiver,
     pub(crate) submissions: Arc<Submissions>,
 }
@@ -49,10 +50,11 @@ impl SessionHandler for Sessions {
         to: &ForwardPath,
         _options: &RcptOptions,
     ) -> Result<Grant, Rejection> {
+        let size = session.options.size;
         match account(session) {
-            Some(_) => Ok(Grant::new(self.recipients.for_user(to).await?)),
+            Some(_) => Ok(Grant::new(self.recipients.for_author(to, size).await?)),
             None => {
-                let destination = self.recipients.for_stranger(to).await?;
+                let destination = self.recipients.for_stranger(to, size).await?;
                 pin_tenant(session, &destination)?;
                 Ok(Grant::new(destination))
             }
@@ -107,9 +109,8 @@ fn author(account: &Account) -> Author {
 /// The first accepted recipient decides whose transaction this is: a recipient of another tenant
 /// has to come in one of its own, so that one tenant's hooks never answer for another.
 fn pin_tenant(session: &SessionInfo, destination: &Destination) -> Result<(), Rejection> {
-    let tenant = |destination: &Destination| destination.local().map(|(tenant, _)| tenant);
-    let pinned = session.granted.iter().find_map(|grant| grant.get().and_then(tenant));
-    match (pinned, tenant(destination)) {
+    let pinned = session.granted.iter().find_map(|grant| grant.get().and_then(Destination::tenant));
+    match (pinned, destination.tenant()) {
         (Some(pinned), Some(other)) if pinned != other => Err(Rejection::new(
             452,
             EnhancedCode(4, 5, 3),

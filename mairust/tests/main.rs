@@ -3,6 +3,7 @@
 
 mod builder;
 mod receive;
+mod recipients;
 mod scan;
 mod work;
 
@@ -60,10 +61,14 @@ impl TestServer {
 }
 
 async fn send(server: SocketAddr, to: &[&str], message: &str) -> Vec<RecipientReport> {
+    send_from("bob@sender.example", server, to, message).await
+}
+
+async fn send_from(sender: &str, server: SocketAddr, to: &[&str], message: &str) -> Vec<RecipientReport> {
     let client =
         Client::new(ClientConfig::new(Domain::parse("sender.example").unwrap()), Arc::new(FakeResolver::new()));
     let route = Route::Relay { host: server.ip().to_string(), port: server.port() };
-    let sender = ReversePath::Address(EmailAddress::parse("bob@sender.example").unwrap());
+    let sender = ReversePath::Address(EmailAddress::parse(sender).unwrap());
     let recipients = to.iter().map(|address| EmailAddress::parse(address).unwrap());
     let outgoing = Outgoing::new(sender, recipients, Body::from(message.as_bytes().to_vec()));
     within(client.deliver(&route, &outgoing)).await

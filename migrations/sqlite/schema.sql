@@ -12,6 +12,20 @@ CREATE TABLE addresses (
     FOREIGN KEY (tenant_id, user_id) REFERENCES users (tenant_id, id)
 ) STRICT;
 
+CREATE TABLE aliases (
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    domain_id BLOB NOT NULL,
+    lookup_key TEXT NOT NULL UNIQUE,
+    address TEXT NOT NULL,
+    -- A JSON array of addresses.
+    targets TEXT NOT NULL,
+    enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, id),
+    FOREIGN KEY (tenant_id, domain_id) REFERENCES domains (tenant_id, id)
+) STRICT;
+
 CREATE TABLE api_keys (
     tenant_id BLOB NOT NULL REFERENCES tenants (id),
     id BLOB NOT NULL CHECK (length(id) = 16),
@@ -46,18 +60,27 @@ CREATE TABLE delivery_recipients (
     state TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     last_result TEXT,
-    updated_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL, dsn_notify TEXT, dsn_orcpt TEXT,
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, message_id) REFERENCES messages (tenant_id, id)
 ) STRICT;
 
 CREATE INDEX delivery_recipients_by_message ON delivery_recipients (tenant_id, message_id, id);
 
+CREATE TABLE domain_aliases (
+    tenant_id BLOB NOT NULL,
+    domain_id BLOB NOT NULL,
+    target_id BLOB NOT NULL,
+    PRIMARY KEY (tenant_id, domain_id),
+    FOREIGN KEY (tenant_id, domain_id) REFERENCES domains (tenant_id, id),
+    FOREIGN KEY (tenant_id, target_id) REFERENCES domains (tenant_id, id)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE domains (
     tenant_id BLOB NOT NULL REFERENCES tenants (id),
     id BLOB NOT NULL CHECK (length(id) = 16),
     name TEXT NOT NULL UNIQUE,
-    created_at INTEGER NOT NULL,
+    created_at INTEGER NOT NULL, enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)), catch_all TEXT,
     PRIMARY KEY (tenant_id, id)
 ) STRICT;
 
@@ -73,6 +96,12 @@ CREATE TABLE folders (
     UNIQUE (tenant_id, mailbox_id, name),
     FOREIGN KEY (tenant_id, mailbox_id) REFERENCES mailboxes (tenant_id, id)
 ) STRICT;
+
+CREATE TABLE forwards (
+    tenant_id BLOB NOT NULL PRIMARY KEY REFERENCES tenants (id),
+    mailbox_id BLOB NOT NULL,
+    FOREIGN KEY (tenant_id, mailbox_id) REFERENCES mailboxes (tenant_id, id)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE jobs (
     id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
@@ -96,7 +125,7 @@ CREATE TABLE mailboxes (
     tenant_id BLOB NOT NULL REFERENCES tenants (id),
     id BLOB NOT NULL CHECK (length(id) = 16),
     name TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
+    created_at INTEGER NOT NULL, quota INTEGER CHECK (quota >= -1), used INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, id)
 ) STRICT;
 
@@ -138,7 +167,7 @@ CREATE TABLE messages (
     from_text TEXT NOT NULL,
     to_text TEXT NOT NULL,
     subject_text TEXT NOT NULL,
-    preview TEXT NOT NULL,
+    preview TEXT NOT NULL, dsn_ret TEXT, dsn_envid TEXT, auth_results TEXT, spam_score REAL, spam_verdict TEXT,
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, folder_id, uid),
     FOREIGN KEY (tenant_id, mailbox_id) REFERENCES mailboxes (tenant_id, id),
@@ -154,12 +183,20 @@ CREATE INDEX messages_by_mailbox ON messages (tenant_id, mailbox_id, received_at
 
 CREATE INDEX messages_by_time ON messages (tenant_id, received_at, id);
 
+CREATE TABLE sender_rules (
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    pattern TEXT NOT NULL,
+    action TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, pattern)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE tenants (
     id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
     name TEXT NOT NULL UNIQUE,
     any_sender INTEGER NOT NULL CHECK (any_sender IN (0, 1)),
     created_at INTEGER NOT NULL
-) STRICT;
+, enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1))) STRICT;
 
 CREATE TABLE users (
     tenant_id BLOB NOT NULL REFERENCES tenants (id),
@@ -167,7 +204,7 @@ CREATE TABLE users (
     login TEXT UNIQUE,
     password_hash TEXT NOT NULL,
     address_id BLOB NOT NULL,
-    created_at INTEGER NOT NULL,
+    created_at INTEGER NOT NULL, enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
     PRIMARY KEY (tenant_id, id),
     -- A user and its address name each other; both are made in one transaction.
     FOREIGN KEY (tenant_id, address_id) REFERENCES addresses (tenant_id, id) DEFERRABLE INITIALLY DEFERRED

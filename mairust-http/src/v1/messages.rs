@@ -5,7 +5,7 @@ use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use mairust_core::content::map_attachments;
 use mairust_core::{Attachment, Content, MailboxId, NamedAddress, Timestamp};
-use mairust_store::{DeliveryRow, Direction, Folder, MessagePosition, MessageQuery, MessageRow, MessageStatus};
+use mairust_store::{DeliveryRow, Direction, Folder, MessagePosition, MessageQuery, MessageRow, MessageStatus, Spam};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -67,7 +67,8 @@ pub(crate) struct MessageList {
 pub(crate) struct MessageSummary {
     id: String,
     mailbox_id: String,
-    /// Inbound: the envelope recipient. Outbound: the sender.
+    /// Inbound: the envelope recipient. Outbound: the sender; for mail that is sent on for an alias,
+    /// the alias.
     address: String,
     folder: &'static str,
     direction: &'static str,
@@ -91,6 +92,17 @@ pub(crate) struct MessageSummary {
     has_attachments: bool,
     flags: Vec<String>,
     tags: Vec<String>,
+    /// Null if it was not looked at.
+    spam: Option<SpamInfo>,
+}
+
+/// Whether a message is spam.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SpamInfo {
+    /// The higher, the more likely.
+    score: f64,
+    /// `ham` or `spam`.
+    verdict: &'static str,
 }
 
 /// A name and an address as they stand in the message.
@@ -108,6 +120,10 @@ pub(crate) struct MessageDetail {
     /// All header fields in order, decoded.
     headers: Vec<HeaderField>,
     envelope: EnvelopeInfo,
+    /// What was found out about the sender: SPF, DKIM, DMARC and others by name. Null if it was not
+    /// looked at.
+    #[schema(value_type = Option<Object>)]
+    auth_results: Option<serde_json::Value>,
     attachments: Vec<AttachmentInfo>,
     links: Links,
 }
@@ -218,10 +234,12 @@ pub(crate) async fn message(
     };
     let sender = row.sender.address().map(ToString::to_string).unwrap_or_default();
     let at = format!("/api/v1/messages/{}", row.id);
+    let auth_results = row.auth_results.as_deref().and_then(|text| serde_json::from_str(text).ok());
     Ok(Json(MessageDetail {
         summary: row.into(),
         headers: content.headers.into_iter().map(|(name, value)| HeaderField { name, value }).collect(),
         envelope: EnvelopeInfo { sender, recipients },
+        auth_results,
         attachments: attachment_infos(content.attachments, hashes),
         links: Links { raw: format!("{at}/raw"), text: format!("{at}/text"), attachments: format!("{at}/attachments") },
     }))
@@ -283,7 +301,14 @@ impl From<MessageRow> for MessageSummary {
             has_attachments: row.attachments > 0,
             flags: row.flags,
             tags: row.tags,
+            spam: row.spam.map(SpamInfo::from),
         }
+    }
+}
+
+impl From<Spam> for SpamInfo {
+    fn from(spam: Spam) -> Self {
+        Self { score: spam.score, verdict: spam.verdict.as_str() }
     }
 }
 

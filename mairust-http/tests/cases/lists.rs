@@ -23,7 +23,7 @@ async fn a_message_is_shown_as_documented() {
         "date": "2025-11-22T03:04:05.000Z", "received_at": "2025-11-22T03:04:06.123Z",
         "size": raw.len() + "Return-Path: <s@sender.example>\r\n".len(),
         "message_id": "<x@sender.example>", "thread_id": id, "preview": "The text",
-        "has_attachments": false, "flags": [], "tags": [],
+        "has_attachments": false, "flags": [], "tags": [], "spam": {"score": 0.5, "verdict": "ham"},
     });
     assert_eq!(list, json!({"items": [expected], "next_cursor": null, "prev_cursor": null, "has_more": false}));
 
@@ -34,6 +34,7 @@ async fn a_message_is_shown_as_documented() {
     assert_eq!(headers[4], json!({"name": "Subject", "value": "Hello"}));
     let envelope = json!({"sender": "s@sender.example", "recipients": ["alice@a.example"]});
     assert_eq!(fields.remove("envelope"), Some(envelope));
+    assert_eq!(fields.remove("auth_results"), Some(json!({"spf": {"result": "pass"}})));
     assert_eq!(fields.remove("attachments"), Some(json!([])));
     let at = format!("/api/v1/messages/{id}");
     let links =

@@ -10,7 +10,8 @@ use axum::body::{Body as HttpBody, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use mairust_core::{
-    Body, Content, Domain, EmailAddress, ManualClock, MessageId, RecipientId, ReversePath, TenantId, Timestamp,
+    Body, Content, Domain, EmailAddress, ManualClock, MessageDsn, MessageId, RecipientDsn, RecipientId, ReversePath,
+    TenantId, Timestamp,
 };
 use mairust_http::{
     ApiKeyToken, ApiState, Draft, KeyGuard, MasterKey, MetricsSource, Principal, Scope, SubmitError, Submitted,
@@ -19,7 +20,7 @@ use mairust_http::{
 use mairust_store::{
     Acceptance, Attempt, AttemptOutcome, Deliveries, DeliveryState, Direction, Directory, Folder, MemoryStorage,
     MessageChange, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage, NewRecipient, NewTenant, NewUser,
-    Page, Placement, QueueBackend, StorageBackend, StoreError, StoreErrorKind, User,
+    Page, Placement, QueueBackend, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, User,
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -214,6 +215,9 @@ async fn accept(
         body: Body::from(raw),
         sender: ReversePath::Address(EmailAddress::parse("s@sender.example").unwrap()),
         received_at: at,
+        dsn: MessageDsn::default(),
+        auth_results: Some(r#"{"spf": {"result": "pass"}}"#.to_owned()),
+        spam: Some(Spam::new(0.5, SpamVerdict::Ham)),
         placements: vec![placement],
     };
     // Ids sort by the time they were made: the recipients keep their order.
@@ -222,6 +226,7 @@ async fn accept(
         message: id,
         address,
         state: DeliveryState::Pending,
+        dsn: RecipientDsn::default(),
     };
     let recipients = to.into_iter().zip(0..).map(recipient).collect();
     commit(storage, Acceptance { messages: vec![message], recipients, ..empty(account.user.tenant) }).await;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use mairust_core::{MailboxId, MessageId};
+use mairust_core::{MailboxId, MessageId, Notify, OriginalRecipient, RecipientDsn};
 
 use super::sample::{NOW, Person, Storage, accept, alice, attempt, entry, id, kind, nothing, outgoing};
 use crate::delivery::{Attempt, AttemptOutcome, DeliveryState, NewRecipient};
@@ -82,6 +82,21 @@ pub async fn a_recipient_needs_a_message(storage: Storage) {
         StoreErrorKind::NotFound
     );
     assert_eq!(storage.deliveries().recipients(alice.tenant, message).await.unwrap().len(), 1);
+}
+
+/// NOTIFY and ORCPT, each as it was given.
+pub async fn keeps_what_is_asked_about_notices(storage: Storage) {
+    let alice = alice(&storage, "a.example").await;
+    let mut entry = outgoing(&alice, 2);
+    let notify = Notify { delay: true, ..Notify::default() };
+    let original = OriginalRecipient::parse("rfc822;Bob+2Bx@remote.example");
+    entry.recipients[0].dsn = RecipientDsn { notify: Some(notify), original };
+    let (message, mut expected) = (id(&entry), entry.recipients.clone());
+    accept(&storage, entry).await.unwrap();
+    let rows = storage.deliveries().recipients(alice.tenant, message).await.unwrap();
+    expected.sort_by_key(|recipient| recipient.id);
+    let asked: Vec<_> = rows.iter().map(|row| &row.dsn).collect();
+    assert_eq!(asked, expected.iter().map(|recipient| &recipient.dsn).collect::<Vec<_>>());
 }
 
 /// The notice about a failure can't be kept: then the failure is not recorded either.

@@ -2,10 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a case that fails panics")]
 
-use mairust_core::{Domain, Secret, TenantId, UserId};
+use std::collections::BTreeSet;
+
+use mairust_core::{Domain, EmailAddress, Secret, TenantId, UserId};
 
 use super::sample::{NOW, Storage, accept, address, alice, entry, kind, person};
-use crate::directory::{DEFAULT_TENANT, DirectoryExt, NewApiKey, NewTenant, NewUser, Resolution};
+use crate::directory::{
+    AliasChange, DEFAULT_TENANT, DirectoryExt, DomainChange, NewAlias, NewApiKey, NewTenant, NewUser, QuotaLimit,
+    Resolution, SenderAction, SenderRule, TenantChange, UserChange,
+};
 use crate::error::StoreErrorKind;
 use crate::message::Folder;
 use crate::password::PasswordHasher;
@@ -70,7 +75,8 @@ pub async fn refuses_names_that_are_taken(storage: Storage) {
     }
     make("dave@a.example", Some("erin@a.example")).await.unwrap();
     assert_eq!(kind(make("erin@a.example", None).await), StoreErrorKind::AlreadyExists);
-    assert_eq!(directory.resolve(&address("carol@a.example")).await.unwrap(), Resolution::UnknownAddress);
+    let unknown = Resolution::UnknownAddress { tenant: alice.tenant };
+    assert_eq!(directory.resolve(&address("carol@a.example")).await.unwrap(), unknown);
     make("carol@a.example", Some("carol")).await.unwrap();
 }
 
@@ -92,34 +98,19 @@ pub async fn logs_in_by_address_or_name(storage: Storage) {
     }
 }
 
-/// Into a mailbox, unknown here, or not here at all.
-pub async fn resolves_addresses(storage: Storage) {
+/// Where the tenant allows it, and only to its own users.
+pub async fn tenants_may_let_users_send_as_anybody(storage: Storage) {
     let alice = alice(&storage, "a.example").await;
-    let resolve = |text: &str| {
-        let address = address(text);
-        let storage = storage.clone();
-        async move { storage.directory().resolve(&address).await.unwrap() }
-    };
-    let mailbox = Resolution::Mailbox { tenant: alice.tenant, mailbox: alice.mailbox };
-    assert_eq!(resolve("ALICE@A.example").await, mailbox);
-    assert_eq!(resolve("bob@a.example").await, Resolution::UnknownAddress);
-    assert_eq!(resolve("alice@b.example").await, Resolution::ForeignDomain);
-}
-
-/// One's own address, or any where the tenant allows it.
-pub async fn knows_who_may_send_as_whom(storage: Storage) {
-    let alice = alice(&storage, "a.example").await;
-    let bob = person(&storage, alice.tenant, "bob@a.example").await;
     let directory = storage.directory();
-    assert!(directory.may_send_as(alice.tenant, alice.user, &address("Alice@a.example")).await.unwrap());
-    assert!(!directory.may_send_as(alice.tenant, alice.user, &bob.address).await.unwrap());
-    assert!(!directory.may_send_as(alice.tenant, UserId::new(NOW), &alice.address).await.unwrap());
     let free = NewTenant { name: "free".to_owned(), any_sender: true };
     let free = directory.create_tenant(free).await.unwrap().id;
     directory.create_domain(free, &Domain::parse("free.example").unwrap()).await.unwrap();
     let carol = person(&storage, free, "carol@free.example").await;
     assert!(directory.may_send_as(free, carol.user, &address("any@remote.example")).await.unwrap());
     assert!(!directory.may_send_as(free, alice.user, &alice.address).await.unwrap());
+    assert!(!directory.may_send_as(alice.tenant, UserId::new(NOW), &alice.address).await.unwrap());
+    directory.change_tenant(free, &TenantChange { enabled: Some(false) }).await.unwrap();
+    assert!(!directory.may_send_as(free, carol.user, &carol.address).await.unwrap());
 }
 
 /// A new hash replaces the old one.
@@ -129,6 +120,80 @@ pub async fn sets_passwords(storage: Storage) {
     directory.set_password(alice.tenant, alice.user, "new hash".to_owned()).await.unwrap();
     assert_eq!(directory.login("alice@a.example").await.unwrap().unwrap().password_hash, "new hash");
     let nobody = directory.set_password(alice.tenant, UserId::new(NOW), String::new()).await;
+    assert_eq!(kind(nobody), StoreErrorKind::NotFound);
+}
+
+/// Lists hold what is the tenant's, and nothing else.
+pub async fn lists_what_a_tenant_has(storage: Storage) {
+    let (alice, other) = (alice(&storage, "a.example").await, self::alice(&storage, "b.example").await);
+    let bob = person(&storage, alice.tenant, "bob@a.example").await;
+    let directory = storage.directory();
+    let tenants: BTreeSet<_> = directory.tenants().await.unwrap().into_iter().map(|tenant| tenant.id).collect();
+    assert_eq!(tenants, BTreeSet::from([alice.tenant, other.tenant]));
+    let domains = directory.domains(alice.tenant).await.unwrap();
+    assert_eq!(domains.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a.example"]);
+    let users = directory.users(alice.tenant).await.unwrap();
+    assert_eq!(users.iter().map(|user| user.id).collect::<BTreeSet<_>>(), BTreeSet::from([alice.user, bob.user]));
+    for user in &users {
+        assert_eq!(directory.user(alice.tenant, user.id).await.unwrap().as_ref(), Some(user));
+    }
+    let mut in_order = users.clone();
+    in_order.sort_by_key(|user| user.id);
+    assert_eq!(users, in_order);
+    assert_eq!(directory.oldest_user(alice.tenant).await.unwrap().as_ref(), users.first());
+    let change = UserChange { enabled: Some(false), ..UserChange::default() };
+    directory.change_user(alice.tenant, users[0].id, &change).await.unwrap();
+    assert_eq!(directory.oldest_user(alice.tenant).await.unwrap().as_ref(), users.get(1));
+    let nobody = TenantId::new(NOW);
+    assert_eq!(directory.oldest_user(nobody).await.unwrap(), None);
+    assert!(directory.domains(nobody).await.unwrap().is_empty() && directory.users(nobody).await.unwrap().is_empty());
+}
+
+/// Neither a user who is disabled, nor those of a disabled tenant; its API keys don't work.
+pub async fn who_is_disabled_can_not_log_in(storage: Storage) {
+    let alice = alice(&storage, "a.example").await;
+    let directory = storage.directory();
+    let key = NewApiKey { key_id: "k1".to_owned(), name: String::new(), secret_hash: [0; 32], scopes: Vec::new() };
+    directory.create_api_key(alice.tenant, key).await.unwrap();
+    let enabled = || async { directory.login("alice@a.example").await.unwrap().unwrap().enabled };
+    assert!(enabled().await);
+    for state in [false, true] {
+        let change = UserChange { enabled: Some(state), ..UserChange::default() };
+        directory.change_user(alice.tenant, alice.user, &change).await.unwrap();
+        assert_eq!(enabled().await, state);
+        assert_eq!(directory.user(alice.tenant, alice.user).await.unwrap().unwrap().enabled, state);
+    }
+    for state in [false, true] {
+        directory.change_tenant(alice.tenant, &TenantChange { enabled: Some(state) }).await.unwrap();
+        assert_eq!(enabled().await, state);
+        assert_eq!(directory.api_key("k1").await.unwrap().is_some(), state);
+        assert_eq!(directory.tenant(alice.tenant).await.unwrap().unwrap().enabled, state);
+    }
+    let nobody = directory.change_tenant(TenantId::new(NOW), &TenantChange::default()).await;
+    assert_eq!(kind(nobody), StoreErrorKind::NotFound);
+    let nobody = directory.change_user(alice.tenant, UserId::new(NOW), &UserChange::default()).await;
+    assert_eq!(kind(nobody), StoreErrorKind::NotFound);
+}
+
+/// One rule for each pattern, whatever its case.
+pub async fn keeps_sender_rules(storage: Storage) {
+    let alice = alice(&storage, "a.example").await;
+    let directory = storage.directory();
+    let rule = |pattern: &str, action| SenderRule::new(pattern, action).unwrap();
+    for rule in [
+        rule("*.spam.example", SenderAction::Block),
+        rule("192.0.2.0/24", SenderAction::Block),
+        rule("*.SPAM.example", SenderAction::Allow),
+    ] {
+        directory.set_sender_rule(alice.tenant, rule).await.unwrap();
+    }
+    let expected = [rule("*.spam.example", SenderAction::Allow), rule("192.0.2.0/24", SenderAction::Block)];
+    assert_eq!(directory.sender_rules(alice.tenant).await.unwrap(), expected);
+    directory.delete_sender_rule(alice.tenant, "*.Spam.example").await.unwrap();
+    assert_eq!(directory.sender_rules(alice.tenant).await.unwrap(), expected[1..]);
+    let again = directory.delete_sender_rule(alice.tenant, "*.spam.example").await;
+    assert_eq!(kind(again), StoreErrorKind::NotFound);
+    let nobody = directory.set_sender_rule(TenantId::new(NOW), rule("x", SenderAction::Allow)).await;
     assert_eq!(kind(nobody), StoreErrorKind::NotFound);
 }
 
@@ -179,4 +244,48 @@ pub async fn keeps_tenants_apart(storage: Storage) {
     assert!(!directory.may_send_as(alice.tenant, other.user, &other.address).await.unwrap());
     let taken = directory.create_domain(other.tenant, alice.address.domain()).await;
     assert_eq!(kind(taken), StoreErrorKind::AlreadyExists);
+    let before = directory.user(alice.tenant, alice.user).await.unwrap();
+    let lock = UserChange { enabled: Some(false), quota: Some(QuotaLimit::Bytes(1)) };
+    assert_eq!(kind(directory.change_user(other.tenant, alice.user, &lock).await), StoreErrorKind::NotFound);
+    assert_eq!(directory.user(alice.tenant, alice.user).await.unwrap(), before);
+    assert_eq!(directory.user(other.tenant, alice.user).await.unwrap(), None);
+    assert!(directory.users(other.tenant).await.unwrap().iter().all(|user| user.id == other.user));
+    assert_eq!(directory.oldest_user(other.tenant).await.unwrap().unwrap().id, other.user);
+}
+
+/// Domains, aliases, catch-alls and rules of one tenant, tried by another.
+pub async fn keeps_the_addresses_of_tenants_apart(storage: Storage) {
+    let (alice, other) = (alice(&storage, "a.example").await, self::alice(&storage, "b.example").await);
+    let (directory, own) = (storage.directory(), address("info@a.example"));
+    let alias = |from: &EmailAddress, to: &EmailAddress| NewAlias { address: from.clone(), targets: vec![to.clone()] };
+    let made = directory.create_alias(alice.tenant, alias(&own, &alice.address)).await.unwrap();
+    let missing = StoreErrorKind::NotFound;
+    assert_eq!(kind(directory.create_alias(other.tenant, alias(&address("x@a.example"), &own)).await), missing);
+    let shut = AliasChange { enabled: Some(false), targets: Some(vec![other.address.clone()]) };
+    assert_eq!(kind(directory.change_alias(other.tenant, &own, &shut).await), missing);
+    assert_eq!(kind(directory.delete_alias(other.tenant, &own).await), missing);
+    assert_eq!(directory.aliases(alice.tenant).await.unwrap(), [made]);
+    assert!(directory.aliases(other.tenant).await.unwrap().is_empty());
+    let domain = alice.address.domain();
+    let shut = DomainChange { enabled: Some(false), ..DomainChange::default() };
+    assert_eq!(kind(directory.change_domain(other.tenant, domain, &shut).await), missing);
+    let caught = DomainChange { catch_all: Some(Some(other.address.clone())), ..DomainChange::default() };
+    assert_eq!(kind(directory.change_domain(other.tenant, domain, &caught).await), missing);
+    let name = Domain::parse("c.example").unwrap();
+    assert_eq!(kind(directory.create_domain_alias(other.tenant, &name, domain).await), missing);
+    // Nothing leads into another tenant's mailboxes.
+    let invalid = StoreErrorKind::Invalid;
+    assert_eq!(kind(directory.change_domain(alice.tenant, domain, &caught).await), invalid);
+    let across = alias(&address("x@a.example"), &other.address);
+    assert_eq!(kind(directory.create_alias(alice.tenant, across).await), invalid);
+    let across = AliasChange { targets: Some(vec![other.address.clone()]), ..AliasChange::default() };
+    assert_eq!(kind(directory.change_alias(alice.tenant, &own, &across).await), invalid);
+    assert!(!directory.may_send_as(other.tenant, other.user, &own).await.unwrap());
+    let row = directory.domain(domain).await.unwrap().unwrap();
+    assert_eq!((row.tenant, row.enabled, row.catch_all), (alice.tenant, true, None));
+    let rule = SenderRule::new("spam.example", SenderAction::Block).unwrap();
+    directory.set_sender_rule(alice.tenant, rule.clone()).await.unwrap();
+    assert!(directory.sender_rules(other.tenant).await.unwrap().is_empty());
+    assert_eq!(kind(directory.delete_sender_rule(other.tenant, &rule.pattern).await), missing);
+    assert_eq!(directory.sender_rules(alice.tenant).await.unwrap(), [rule]);
 }

@@ -6,14 +6,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::{join_all, select};
-use mairust_core::{MailboxId, MessageId, ReversePath, Timestamp};
+use mairust_core::{EnvelopeId, MailboxId, MessageDsn, MessageId, Return, ReversePath, Timestamp};
 
 use super::sample::{
     NOW, PREFIX, Person, Storage, accept, alice, entry, id, job, kind, message, nothing, outgoing, person, place,
     stored,
 };
 use crate::error::StoreErrorKind;
-use crate::message::{Direction, Folder, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus};
+use crate::message::{
+    Direction, Folder, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus, Spam, SpamVerdict,
+};
 
 const RAW: &str = "From: Bob <bob@remote.example>\r\nTo: alice@a.example\r\nSubject: Hello\r\n\
     Message-ID: <one@remote.example>\r\nDate: Sat, 22 Nov 2025 03:04:06 +0000\r\n\r\nHow are you?\r\n";
@@ -58,6 +60,31 @@ pub async fn keeps_one_object_for_two_mailboxes(storage: Storage) {
     }
     assert_eq!(keys.len(), 1);
     assert_eq!(list(&storage, &bob, &MessageQuery { mailbox: Some(bob.mailbox), ..all() }).await.len(), 1);
+}
+
+/// What the server knows about a message besides the message itself.
+pub async fn keeps_what_was_found_out(storage: Storage) {
+    let alice = alice(&storage, "a.example").await;
+    let (mut known, plain) = (entry(&alice, RAW), entry(&alice, RAW));
+    let message = &mut known.messages[0];
+    message.dsn = MessageDsn { ret: Some(Return::Headers), envelope_id: EnvelopeId::parse("QQ+2B314159") };
+    message.auth_results = Some("{\"spf\":{\"result\":\"pass\"}}".to_owned());
+    message.spam = Some(Spam::new(-1.5, SpamVerdict::Ham));
+    let mut odd = entry(&alice, RAW);
+    odd.messages[0].spam = Some(Spam::new(f64::NAN, SpamVerdict::Spam));
+    let (expected, ids) = (known.messages[0].clone(), [id(&known), id(&plain), id(&odd)]);
+    for answer in storage.messages().accept(vec![known, plain, odd]).await {
+        answer.unwrap();
+    }
+    let mut rows = Vec::new();
+    for id in ids {
+        rows.push(storage.messages().get(alice.tenant, id).await.unwrap().unwrap());
+    }
+    assert_eq!(rows[0].dsn, expected.dsn);
+    assert_eq!((&rows[0].auth_results, rows[0].spam), (&expected.auth_results, expected.spam));
+    assert_eq!((&rows[1].dsn, rows[1].auth_results.as_deref(), rows[1].spam), (&MessageDsn::default(), None, None));
+    assert_eq!(rows[2].spam, Some(Spam::new(0.0, SpamVerdict::Spam)));
+    assert!(list(&storage, &alice, &all()).await.contains(&rows[0]));
 }
 
 /// The null reverse-path, NUL characters, quotes, bytes that are no UTF-8, an empty body.

@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod directory;
 pub mod message;
 pub mod queue;
+pub mod routing;
 pub(crate) mod sample;
 
 /// Makes one `#[tokio::test]` of each case for a storage backend.
@@ -25,18 +26,25 @@ macro_rules! conformance_tests {
             fails_a_bad_entry_alone shows_nothing_of_a_failed_entry refuses_a_known_id
             accepts_whole_or_not_at_all_when_dropped accepts_many_at_once counts_uids_within_a_folder
             joins_threads_within_a_mailbox pages_are_stable filters finds_text_as_it_is
-            adds_tags_once wakes_who_waits_for_messages hides_messages_from_other_tenants
+            adds_tags_once keeps_what_was_found_out wakes_who_waits_for_messages hides_messages_from_other_tenants
         );
         $crate::conformance_tests!(@suite $make, delivery:
             all_delivered_means_sent one_bounced_means_failed deferred_stays_queued settled_stays_settled
-            a_recipient_needs_a_message a_failure_and_its_notice_are_one_step
+            a_recipient_needs_a_message keeps_what_is_asked_about_notices a_failure_and_its_notice_are_one_step
             hides_recipients_from_other_tenants
         );
         $crate::conformance_tests!(@suite $make, directory:
             tenants_have_unique_names a_domain_has_one_tenant makes_users_with_folders
-            refuses_names_that_are_taken logs_in_by_address_or_name resolves_addresses
-            knows_who_may_send_as_whom sets_passwords keeps_api_keys ensures_users_once
-            keeps_tenants_apart
+            refuses_names_that_are_taken logs_in_by_address_or_name lists_what_a_tenant_has
+            sets_passwords keeps_api_keys who_is_disabled_can_not_log_in keeps_sender_rules
+            ensures_users_once tenants_may_let_users_send_as_anybody keeps_tenants_apart
+            keeps_the_addresses_of_tenants_apart
+        );
+        $crate::conformance_tests!(@suite $make, routing:
+            resolves_addresses an_alias_leads_to_its_targets refuses_aliases_that_make_no_sense
+            tags_come_before_the_catch_all a_domain_alias_has_the_addresses_of_its_target
+            what_is_disabled_takes_no_mail counts_the_use_of_mailboxes knows_who_may_send_as_whom
+            international_addresses_are_one
         );
         $crate::conformance_tests!(@suite $make, queue:
             leases_the_longest_due_first leases_each_job_once an_ended_lease_is_taken_again

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mairust_core::MailboxId;
 use mairust_core::{
-    Body, Content, Domain, EmailAddress, JobId, MessageId, RecipientId, ReversePath, TenantId, Timestamp, UserId,
+    Body, Content, Domain, EmailAddress, JobId, MessageDsn, MessageId, RecipientDsn, RecipientId, ReversePath,
+    TenantId, Timestamp, UserId,
 };
 
 use crate::backend::StorageBackend;
@@ -80,6 +81,9 @@ pub(crate) fn message(to: &Person, raw: &str) -> NewMessage {
         content: Content::parse(raw.as_bytes()),
         sender: ReversePath::Address(address("sender@remote.example")),
         received_at: NOW,
+        dsn: MessageDsn::default(),
+        auth_results: None,
+        spam: None,
         placements: vec![place(to)],
     }
 }
@@ -107,6 +111,7 @@ pub(crate) fn outgoing(from: &Person, recipients: usize) -> Acceptance {
         message,
         address: address(&format!("r{number}@remote.example")),
         state: DeliveryState::Pending,
+        dsn: RecipientDsn::default(),
     };
     entry.recipients = (0..recipients).map(new).collect();
     entry

@@ -160,6 +160,7 @@ impl State {
                 attempts: 0,
                 last_result: None,
                 updated_at: now,
+                dsn: new.dsn,
             };
             self.recipients.insert((tenant, new.id), row);
         }
@@ -175,6 +176,7 @@ impl State {
         let uid = folder.next_uid;
         folder.next_uid += 1;
         folder.modseq += 1;
+        self.quotas.entry((tenant, place.mailbox)).or_default().used += kept.1.size;
         let content = &message.content;
         let row = MessageRow {
             id: place.id,
@@ -203,6 +205,9 @@ impl State {
             attachments: u32::try_from(content.attachments.len()).unwrap_or(u32::MAX),
             flags: Vec::new(),
             tags: Vec::new(),
+            dsn: message.dsn.clone(),
+            auth_results: message.auth_results.clone(),
+            spam: message.spam,
         };
         self.messages.insert((tenant, place.id), row);
     }

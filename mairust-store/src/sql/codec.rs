@@ -24,6 +24,16 @@ pub(crate) fn texts_from_json(text: &str) -> Option<Vec<String>> {
     serde_json::from_str(text).ok()
 }
 
+/// Addresses as a JSON array.
+pub(crate) fn targets_to_json(targets: &[EmailAddress]) -> String {
+    serde_json::Value::from_iter(targets.iter().map(ToString::to_string)).to_string()
+}
+
+/// What [`targets_to_json`] wrote; `None` if it did not.
+pub(crate) fn targets_from_json(text: &str) -> Option<Vec<EmailAddress>> {
+    texts_from_json(text)?.iter().map(|text| EmailAddress::parse(text).ok()).collect()
+}
+
 /// A reverse-path; `None` is the null one.
 pub(crate) fn sender_to_text(sender: &ReversePath) -> Option<String> {
     sender.address().map(ToString::to_string)
@@ -50,6 +60,8 @@ mod tests {
         let addresses = vec![named(Some("佐藤 \"S\""), "s@example.com"), named(None, "not an address")];
         assert_eq!(addresses_from_json(&addresses_to_json(&addresses)), Some(addresses));
         assert_eq!(texts_from_json(&texts_to_json(["a\"b", ""])), Some(vec!["a\"b".to_owned(), String::new()]));
+        let targets = vec![EmailAddress::parse("\"a b\"@x.org").unwrap(), EmailAddress::parse("佐藤@例え.jp").unwrap()];
+        assert_eq!(targets_from_json(&targets_to_json(&targets)), Some(targets));
         for path in [ReversePath::Null, ReversePath::Address(EmailAddress::parse("\"a b\"@x.org").unwrap())] {
             assert_eq!(sender_from_text(sender_to_text(&path).as_deref()), Some(path));
         }

@@ -9,9 +9,13 @@ pub(crate) const NEXT_UID: &str = "\
 pub(crate) const INSERT_MESSAGE: &str = "\
     INSERT INTO messages (tenant_id, id, mailbox_id, folder_id, uid, modseq, direction, status, sender, address, \
         object_key, size, sha256, subject, from_list, to_list, cc_list, date, received_at, internet_message_id, \
-        refs, thread_id, attachments, from_text, to_text, subject_text, preview) \
+        refs, thread_id, attachments, from_text, to_text, subject_text, preview, dsn_ret, dsn_envid, auth_results, \
+        spam_score, spam_verdict) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
-        $23, $24, $25, $26, $27)";
+        $23, $24, $25, $26, $27, $28, $29, $30, $31, $32)";
+
+/// Counts the size of a message that came into a mailbox.
+pub(crate) const ADD_TO_USE: &str = "UPDATE mailboxes SET used = used + $3 WHERE tenant_id = $1 AND id = $2";
 
 /// Takes the ids as a JSON array.
 pub(crate) const THREAD: &str = "\
@@ -20,8 +24,8 @@ pub(crate) const THREAD: &str = "\
     ORDER BY received_at, id LIMIT 1";
 
 pub(crate) const INSERT_RECIPIENT: &str = "\
-    INSERT INTO delivery_recipients (tenant_id, id, message_id, address, state, updated_at) \
-    VALUES ($1, $2, $3, $4, $5, $6)";
+    INSERT INTO delivery_recipients (tenant_id, id, message_id, address, state, updated_at, dsn_notify, dsn_orcpt) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// Moves a recipient on; no row if it is settled or not there.
 pub(crate) const MOVE_RECIPIENT: &str = "\
@@ -61,7 +65,8 @@ pub(crate) const INSERT_TAG: &str =
 pub(crate) const SELECT_MESSAGES: &str = "\
     SELECT m.tenant_id, m.id, m.mailbox_id, m.folder_id, m.uid, m.modseq, m.direction, m.status, m.sender, \
         m.address, m.object_key, m.size, m.sha256, m.subject, m.from_list, m.to_list, m.cc_list, m.date, \
-        m.received_at, m.internet_message_id, m.thread_id, m.preview, m.attachments, m.flags, \
+        m.received_at, m.internet_message_id, m.thread_id, m.preview, m.attachments, m.flags, m.dsn_ret, \
+        m.dsn_envid, m.auth_results, m.spam_score, m.spam_verdict, \
         (SELECT f.name FROM folders f WHERE f.tenant_id = m.tenant_id AND f.id = m.folder_id) AS folder, \
         (SELECT json_group_array(t.tag) FROM message_tags t \
             WHERE t.tenant_id = m.tenant_id AND t.message_id = m.id) AS tags \
@@ -70,7 +75,8 @@ pub(crate) const SELECT_MESSAGES: &str = "\
 pub(crate) const OBJECT_OF_MESSAGE: &str = "SELECT object_key, sha256 FROM messages WHERE tenant_id = $1 AND id = $2";
 
 pub(crate) const RECIPIENTS: &str = "\
-    SELECT id, message_id, address, state, attempts, last_result, updated_at FROM delivery_recipients \
+    SELECT id, message_id, address, state, attempts, last_result, updated_at, dsn_notify, dsn_orcpt \
+    FROM delivery_recipients \
     WHERE tenant_id = $1 AND message_id = $2 ORDER BY id";
 
 pub(crate) const ATTEMPTS: &str = "\

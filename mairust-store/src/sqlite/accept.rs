@@ -230,9 +230,21 @@ async fn insert_message(
         .bind(matching::recipients_text(&content.to, &content.cc, &place.address))
         .bind(matching::needle(content.subject.as_deref().unwrap_or_default()))
         .bind(content.preview.as_str())
+        .bind(message.dsn.ret.map(mairust_core::Return::as_str))
+        .bind(message.dsn.envelope_id.as_ref().map(ToString::to_string))
+        .bind(message.auth_results.as_deref())
+        .bind(message.spam.map(|spam| spam.score))
+        .bind(message.spam.map(|spam| spam.verdict.as_str()))
         .execute(&mut *connection)
         .await
         .map_err(failed("accept", place.id))?;
+    sqlx::query(sql::message::ADD_TO_USE)
+        .bind(&tenant.as_bytes()[..])
+        .bind(&place.mailbox.as_bytes()[..])
+        .bind(i64::try_from(kept.object.size).unwrap_or(i64::MAX))
+        .execute(connection)
+        .await
+        .map_err(failed("accept", place.mailbox))?;
     Ok(())
 }
 

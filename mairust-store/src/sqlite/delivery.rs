@@ -1,7 +1,7 @@
 //! Recipients of outgoing mail, in SQLite.
 
 use async_trait::async_trait;
-use mairust_core::{EmailAddress, MessageId, RecipientId, TenantId};
+use mairust_core::{EmailAddress, MessageId, Notify, OriginalRecipient, RecipientDsn, RecipientId, TenantId};
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
@@ -50,6 +50,8 @@ pub(super) async fn insert_recipient(
         .bind(recipient.address.to_string())
         .bind(recipient.state.as_str())
         .bind(now)
+        .bind(recipient.dsn.notify.map(|notify| notify.to_string()))
+        .bind(recipient.dsn.original.as_ref().map(ToString::to_string))
         .execute(connection)
         .await
         .map_err(failed("accept", recipient.id))?;
@@ -146,6 +148,10 @@ fn recipient(columns: &Columns<'_>) -> Result<DeliveryRow, StoreError> {
         attempts: columns.number("attempts")?,
         last_result: columns.value("last_result")?,
         updated_at: columns.time("updated_at")?,
+        dsn: RecipientDsn {
+            notify: columns.optional("dsn_notify", Notify::parse)?,
+            original: columns.optional("dsn_orcpt", OriginalRecipient::parse)?,
+        },
     })
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mairust_core::{Body, EmailAddress, FolderId, MailboxId, MessageId, TenantId, Timestamp};
+use mairust_core::{
+    Body, EmailAddress, EnvelopeId, FolderId, MailboxId, MessageDsn, MessageId, Return, TenantId, Timestamp,
+};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::Parts;
@@ -12,7 +14,8 @@ use crate::body::{BodyStore, verify};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::matching;
 use crate::message::{
-    Acceptance, Direction, Folder, MessageChange, MessageQuery, MessageRow, MessageStatus, MessageStore, Page,
+    Acceptance, Direction, Folder, MessageChange, MessageQuery, MessageRow, MessageStatus, MessageStore, Page, Spam,
+    SpamVerdict,
 };
 use crate::sql;
 
@@ -189,5 +192,16 @@ fn message(columns: &Columns<'_>) -> Result<MessageRow, StoreError> {
         attachments: columns.number("attachments")?,
         flags: columns.parsed("flags", sql::codec::texts_from_json)?,
         tags,
+        dsn: MessageDsn {
+            ret: columns.optional("dsn_ret", Return::parse)?,
+            envelope_id: columns.optional("dsn_envid", EnvelopeId::parse)?,
+        },
+        auth_results: columns.value("auth_results")?,
+        spam: spam(columns)?,
     })
+}
+
+fn spam(columns: &Columns<'_>) -> Result<Option<Spam>, StoreError> {
+    let verdict = columns.optional("spam_verdict", SpamVerdict::parse)?;
+    verdict.map(|verdict| Ok(Spam::new(columns.value("spam_score")?, verdict))).transpose()
 }

@@ -70,16 +70,55 @@ pub(super) fn untouched() -> MigrationStatus {
 }
 
 fn migrator() -> Migrator {
-    let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
+    migrator_of(MIGRATIONS)
+}
+
+fn migrator_of(list: &'static [(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = list.iter().map(|(version, name, sql)| {
         Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
     Migrator::with_migrations(migrations.collect())
 }
 
 /// Forward only; what was released is never changed.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "first", include_str!("../../migrations/sqlite/0001_first.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first", include_str!("../../migrations/sqlite/0001_first.sql")),
+    (2, "recipients", include_str!("../../migrations/sqlite/0002_recipients.sql")),
+];
 
 const TABLE_EXISTS: &str =
     "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations')";
 
 const APPLIED: &str = "SELECT version FROM _sqlx_migrations ORDER BY version";
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row;
+    use sqlx::sqlite::SqlitePoolOptions;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_of_the_first_version_keeps_its_mail() {
+        let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
+        migrator_of(&MIGRATIONS[..1]).run(&pool).await.unwrap();
+        let rows = "INSERT INTO tenants VALUES (zeroblob(16), 'default', 0, 1763780646000000);
+            INSERT INTO mailboxes VALUES (zeroblob(16), zeroblob(16), 'alice@a.example', 0);
+            INSERT INTO folders (tenant_id, id, mailbox_id, name, uidvalidity)
+                VALUES (zeroblob(16), zeroblob(16), zeroblob(16), 'INBOX', 1);
+            INSERT INTO messages (tenant_id, id, mailbox_id, folder_id, uid, modseq, direction, status, address,
+                object_key, size, sha256, from_list, to_list, cc_list, received_at, refs, thread_id, attachments,
+                from_text, to_text, subject_text, preview)
+            SELECT zeroblob(16), randomblob(16), zeroblob(16), zeroblob(16), value, 1, 'inbound', 'stored', 'a@a.example',
+                'key', value * 100, zeroblob(32), '[]', '[]', '[]', 0, '[]', zeroblob(16), 0, '', '', '', ''
+            FROM json_each('[1, 2]')";
+        sqlx::raw_sql(rows).execute(&pool).await.unwrap();
+        run(&pool).await.unwrap();
+        let made =
+            "SELECT m.used, (SELECT group_concat(f.name) FROM folders f WHERE f.mailbox_id = w.mailbox_id) AS folders
+            FROM mailboxes m, forwards w WHERE m.name = 'alice@a.example' AND w.mailbox_id <> m.id";
+        let row = sqlx::query(made).fetch_one(&pool).await.unwrap();
+        assert_eq!(row.get::<i64, _>("used"), 300);
+        assert_eq!(row.get::<&str, _>("folders"), "INBOX,Junk,Quarantine,Sent,Trash");
+    }
+}

@@ -54,6 +54,16 @@ impl<'r> Columns<'r> {
         parse(self.value(column)?).ok_or_else(|| self.corrupt(column))
     }
 
+    /// A column that holds text of some form, or NULL.
+    pub(super) fn optional<T>(
+        &self,
+        column: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let text: Option<&str> = self.value(column)?;
+        text.map(|text| parse(text).ok_or_else(|| self.corrupt(column))).transpose()
+    }
+
     pub(super) fn corrupt(&self, column: &str) -> StoreError {
         StoreError::new(
             StoreErrorKind::Corrupt,

@@ -58,6 +58,17 @@ async fn lists_and_leases_read_an_index_in_order() {
     }
 }
 
+#[tokio::test]
+async fn addresses_are_looked_up_by_indexes() {
+    let directory = TempDir::new().unwrap();
+    let (sqlite, bodies) = (directory.path().join("mail.db"), directory.path().join("mail"));
+    let storage = SqlStorage::sqlite(sqlite).fs_bodies(bodies).open().await.unwrap();
+    for statement in [sql::directory::RESOLVE_DOMAIN, sql::directory::RESOLVE_ADDRESS, sql::message::ADD_TO_USE] {
+        let plan = plan(&storage, statement).await;
+        assert!(plan.contains("SEARCH") && !plan.contains("SCAN"), "{statement}: {plan}");
+    }
+}
+
 async fn plan(storage: &SqlStorage, statement: &str) -> String {
     let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
     let rows = sqlx::query(explain).fetch_all(&storage.parts.writer).await.unwrap();

@@ -69,6 +69,8 @@ ids! {
     RecipientId
     /// A unit of queued work.
     JobId
+    /// An address that leads to others.
+    AliasId
     /// An API key.
     ApiKeyId
     /// One SMTP session.

@@ -38,7 +38,9 @@ pub use content::{Attachment, Content, NamedAddress};
 pub use domain::{Domain, DomainError};
 pub use dsn::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Return};
 pub use envelope::Envelope;
-pub use id::{ApiKeyId, DomainId, FolderId, JobId, MailboxId, MessageId, RecipientId, SessionId, TenantId, UserId};
+pub use id::{
+    AliasId, ApiKeyId, DomainId, FolderId, JobId, MailboxId, MessageId, RecipientId, SessionId, TenantId, UserId,
+};
 pub use mail::{Mail, Origin, TlsFacts};
 pub use network::{IpNetwork, NetworkError};
 pub use rate::{Rate, TokenBucket};

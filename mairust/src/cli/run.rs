@@ -120,6 +120,12 @@ pub(super) fn builder(
     if let Some(scanner) = spam::scanner(&config.spam)? {
         builder = builder.scanner(scanner);
     }
+    if let Some(address) = &config.server.postmaster {
+        builder = builder.postmaster(address.clone());
+    }
+    if let Some(quota) = config.mailboxes.quota {
+        builder = builder.mailbox_quota(quota.0);
+    }
     for listener in &config.smtp.listeners {
         let service = match listener.kind {
             ListenerKind::Lmtp => Service::Lmtp,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mairust_core::{ByteSize, Domain, IpNetwork, Rate, ScanAction, Secret, SenderLists};
+use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, Rate, ScanAction, Secret, SenderLists};
 use mairust_hooks::scan::RuleSettings;
 use mairust_hooks::scan::rspamd::RspamdSettings;
 use mairust_smtp::tls::CertificatePair;
@@ -37,6 +37,8 @@ pub struct Config {
     pub database: DatabaseSettings,
     /// The bytes of messages.
     pub storage: StorageSettings,
+    /// Mailboxes of users.
+    pub mailboxes: MailboxSettings,
     /// Where the master key is.
     pub master_key: MasterKey,
     /// Sending mail to other servers.
@@ -57,6 +59,8 @@ pub struct ServerSettings {
     pub hostname: Domain,
     /// The folder for everything that is kept.
     pub data_dir: PathBuf,
+    /// Who gets mail to `postmaster` where nobody has that address; `None`: the oldest user.
+    pub postmaster: Option<EmailAddress>,
 }
 
 /// Receiving mail.
@@ -284,6 +288,14 @@ pub enum StorageSettings {
         /// The folder; made at first start.
         base_path: PathBuf,
     },
+}
+
+/// Mailboxes of users.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct MailboxSettings {
+    /// How much a mailbox may hold that has no limit of its own; `None`: no limit.
+    pub quota: Option<ByteSize>,
 }
 
 /// The key under which API keys are made.

@@ -8,14 +8,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mairust_core::{ByteSize, Domain, IpNetwork, Rate};
+use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, Rate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::{EarlyTalkers, ListenerKind, LogFormat, LogLevel, ProxyProtocol, Relay};
 use super::secret::SecretRef;
 use super::spam::{RawRule, RawSpam, example_password};
-use super::text::{AddressText, DurationText, HostText, NetworkText, RateText, RelayText, SecretText, SizeText, Text};
+use super::text::{AddressText, DurationText, EmailText, HostText, NetworkText, RateText, RelayText, SecretText, SizeText, Text};
 
 /// Configuration of the MaiRust mail server.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +39,8 @@ pub(super) struct RawConfig {
     pub(super) database: RawDatabase,
     /// The bytes of messages.
     pub(super) storage: RawStorage,
+    /// Mailboxes of users.
+    pub(super) mailboxes: RawMailboxes,
     /// Secrets. Each may be `env:NAME`, `file:/path`, or the secret itself with at least 32
     /// characters.
     pub(super) secrets: RawSecrets,
@@ -60,6 +62,11 @@ pub(super) struct RawServer {
     /// The folder for everything that is kept. Default: the place of the Linux file hierarchy.
     #[schemars(length(min = 1))]
     pub(super) data_dir: PathBuf,
+    /// An address of this server whose owner gets mail to `postmaster`, which every server has to
+    /// take, where nobody has that address. Without it: the user of the domain's tenant who was added first, or the one of the tenant
+    /// `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) postmaster: Option<EmailText>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -265,6 +272,16 @@ pub(super) struct RawStorageOptions {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+pub(super) struct RawMailboxes {
+    /// How much a mailbox may hold; `mairust user set-quota` gives one a limit of its own. A full
+    /// mailbox is said at RCPT TO, so messages that are on their way just then still come in.
+    /// Without it: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) quota: Option<SizeText>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct RawSecrets {
     /// The key under which API keys are made: base64 of 32 bytes, from
     /// `openssl rand -base64 32`. Without it, one is made at first start and kept in `master.key`
@@ -328,6 +345,8 @@ impl RawConfig {
         raw.server.hostname = Domain::parse("mail.example.com").ok().map(Text);
         raw.spam.rules = Some(RawRule::examples());
         raw.spam.rspamd.password = Some(example_password());
+        raw.server.postmaster = EmailAddress::parse("admin@example.com").ok().map(Text);
+        raw.mailboxes.quota = Some(Text(ByteSize(5 << 30)));
         raw.tls.cert = Some("/etc/mairust/tls/fullchain.pem".into());
         raw.tls.key = Some("/etc/mairust/tls/privkey.pem".into());
         raw.database.path = Some(raw.server.data_dir.join("mairust.db"));
@@ -340,7 +359,7 @@ impl RawConfig {
 
 impl Default for RawServer {
     fn default() -> Self {
-        Self { hostname: None, data_dir: "/var/lib/mairust".into() }
+        Self { hostname: None, data_dir: "/var/lib/mairust".into(), postmaster: None }
     }
 }
 

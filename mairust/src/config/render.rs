@@ -205,6 +205,7 @@ fn form_words(format: Option<&str>) -> &'static str {
     match format {
         Some("mairust-address") => "IP address and port",
         Some("mairust-duration") => "duration",
+        Some("mairust-email") => "mail address",
         Some("mairust-host") => "host name",
         Some("mairust-host-port") => "host and port",
         Some("mairust-score") => "number",

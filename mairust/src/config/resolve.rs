@@ -9,8 +9,7 @@ use std::time::Duration;
 use mairust_core::{ByteSize, Domain, IpNetwork, Secret};
 
 use super::model::{
-    Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings, LoginSettings,
-    MasterKey, ProxyProtocol, ServerSettings, SmtpLimits, SmtpSettings, StorageSettings, TlsFiles,
+    Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings, LoginSettings, MailboxSettings, MasterKey, ProxyProtocol, ServerSettings, SmtpLimits, SmtpSettings, StorageSettings, TlsFiles,
 };
 use super::problem::{Place, Problem};
 use super::raw::{
@@ -81,12 +80,13 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
                 StorageSettings::Fs { base_path: in_data_dir(raw.storage.options.base_path, "mail") }
             }
         },
+        mailboxes: MailboxSettings { quota: raw.mailboxes.quota.map(|quota| quota.0) },
         master_key: key.map_or_else(|| MasterKey::KeptIn(data_dir.join("master.key")), MasterKey::Given),
         delivery: settle_delivery(raw.delivery),
         log: LogSettings { format: raw.log.format, level: raw.log.level },
         drain: raw.shutdown.drain.0,
         warnings: Vec::new(),
-        server: ServerSettings { hostname, data_dir },
+        server: ServerSettings { hostname, data_dir, postmaster: raw.server.postmaster.map(|address| address.0) },
     }
 }
 

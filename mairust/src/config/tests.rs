@@ -36,13 +36,13 @@ fn defaults_follow_the_data_folder() {
     assert_eq!(config.smtp.max_message_size, ByteSize(25 << 20));
     assert_eq!(config.smtp.listeners.len(), 3);
     assert_eq!(config.delivery.give_up_after, Duration::from_secs(5 * 86_400));
-    assert_eq!((config.tls, config.delivery.relay), (vec![], None));
+    assert_eq!((config.tls, config.delivery.relay, config.mailboxes.quota), (vec![], None, None));
 }
 
 #[test]
 fn every_key_arrives() {
     let text = r#"
-server: { hostname: mx.example.com, data_dir: /data }
+server: { hostname: mx.example.com, data_dir: /data, postmaster: admin@example.com }
 smtp:
   listeners: [{ bind: "[::]:2525", kind: submissions }, { bind: "[::]:25", kind: mx, proxy_protocol: required }]
   max_message_size: 1GiB
@@ -60,6 +60,7 @@ tls: { cert: /c, key: /k }
 http: { bind: "[::1]:81", max_connections: 82, header_timeout: 83s }
 database: { backend: sqlite, path: /db }
 storage: { backend: fs, options: { base_path: /mail } }
+mailboxes: { quota: 2GiB }
 delivery: { relay: "[::1]:26", mx_port: 2525, dns_servers: ["127.0.0.1:5353"], workers: 3, retry_first: 1m,
   retry_max: 2m, give_up_after: 3d, lease: 4s, connect_timeout: 5s }
 log: { format: text, level: debug }
@@ -101,6 +102,8 @@ shutdown: { drain: 0s }
     assert_eq!(config.http.bind, "[::1]:81".parse().unwrap());
     assert_eq!(config.database, DatabaseSettings::Sqlite { path: "/db".into() });
     assert_eq!(config.storage, StorageSettings::Fs { base_path: "/mail".into() });
+    assert_eq!(config.server.postmaster.unwrap().to_string(), "admin@example.com");
+    assert_eq!(config.mailboxes.quota, Some(ByteSize(2 << 30)));
     let delivery = &config.delivery;
     assert_eq!(delivery.relay, Some(Relay { host: "::1".to_owned(), port: 26 }));
     assert_eq!((delivery.mx_port, delivery.workers), (2525, 3));

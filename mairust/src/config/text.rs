@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mairust_core::{ByteSize, Domain, IpNetwork, NetworkError, Rate, SenderPattern, parse_duration, render_duration};
+use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, NetworkError, Rate, SenderPattern, parse_duration, render_duration};
 use mairust_hooks::scan::rspamd::RspamdEndpoint;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -39,6 +39,7 @@ pub(super) struct Text<T>(pub(super) T);
 pub(super) type SizeText = Text<ByteSize>;
 pub(super) type DurationText = Text<Duration>;
 pub(super) type AddressText = Text<SocketAddr>;
+pub(super) type EmailText = Text<EmailAddress>;
 pub(super) type HostText = Text<Domain>;
 pub(super) type NetworkText = Text<IpNetwork>;
 /// A rate, or none.
@@ -59,6 +60,7 @@ pub(super) fn check_form(format: &str, text: &str) -> Result<(), String> {
         Duration::FORMAT => Duration::read(text).map(drop),
         IpNetwork::FORMAT => IpNetwork::read(text).map(drop),
         Option::<Rate>::FORMAT => Option::<Rate>::read(text).map(drop),
+        EmailAddress::FORMAT => EmailAddress::read(text).map(drop),
         Relay::FORMAT => Relay::read(text).map(drop),
         SecretRef::FORMAT => SecretRef::read(text).map(drop),
         RspamdEndpoint::FORMAT => RspamdEndpoint::read(text).map(drop),
@@ -129,6 +131,19 @@ impl TextForm for SocketAddr {
 
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "write an IP address and a port, for example 0.0.0.0:25 or \"[::]:25\"".to_owned())
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl TextForm for EmailAddress {
+    const FORMAT: &'static str = "mairust-email";
+    const PATTERN: &'static str = "^.+@.+$";
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "write a mail address, for example admin@example.com".to_owned())
     }
 
     fn write(&self) -> String {
@@ -354,6 +369,7 @@ mod tests {
             (IpNetwork::FORMAT, "10.0.0.0/8", "10.0.0.1/8"),
             (Option::<Rate>::FORMAT, "60/1m", "60"),
             (Option::<Rate>::FORMAT, "unlimited", "none"),
+            (EmailAddress::FORMAT, "a@例え.jp", "a"),
             (Relay::FORMAT, "a:25", "a"),
             (SecretRef::FORMAT, "env:KEY", "short"),
             (RspamdEndpoint::FORMAT, "http://127.0.0.1:11333", "https://rspamd"),

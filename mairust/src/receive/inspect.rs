@@ -6,7 +6,8 @@ use mairust_core::{Body, Content, Envelope, Mail, Origin, Rejection};
 use mairust_smtp::server::{Received, SessionInfo};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::recipient::{Destination, destinations};
+use super::recipient::destinations;
+use crate::distribution::Destination;
 
 /// A message with its content parsed.
 #[derive(Debug)]

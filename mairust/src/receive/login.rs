@@ -79,13 +79,17 @@ impl Accounts {
             None => self.hasher.verify_nobody(password).await?,
         };
         match login {
-            Some(login) if genuine => {
+            Some(login) if genuine && login.enabled => {
                 self.throttle.succeeded(name, client);
                 Ok(Account { user: login.user })
             }
             login => {
                 self.throttle.failed(name, client);
-                Err(LoginError::Wrong(if login.is_some() { "the password is wrong" } else { "nobody has this name" }))
+                Err(LoginError::Wrong(match login {
+                    None => "nobody has this name",
+                    Some(login) if login.enabled => "the password is wrong",
+                    Some(_) => "the user or the tenant is disabled",
+                }))
             }
         }
     }

@@ -20,8 +20,8 @@ use mairust_smtp::server::{Received, SessionInfo};
 use mairust_store::{StorageBackend, StoreError, StoreErrorKind};
 
 use crate::metrics::Metrics;
+use crate::outbound::Outbound;
 
-pub(crate) use self::commit::hook_jobs;
 pub(crate) use self::inspect::{Memory, parse};
 
 /// More hops than this is a loop (RFC 5321 §6.3).
@@ -33,6 +33,7 @@ pub(crate) struct Receiver {
     pub(crate) hostname: Domain,
     pub(crate) storage: Arc<dyn StorageBackend>,
     pub(crate) hooks: Arc<HookRunner>,
+    pub(crate) outbound: Outbound,
     pub(crate) memory: Memory,
     pub(crate) scanner: Option<Arc<dyn Scanner>>,
     pub(crate) metrics: Arc<Metrics>,

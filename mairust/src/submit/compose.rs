@@ -9,7 +9,7 @@ use mail_builder::headers::address::Address;
 use mail_builder::headers::content_type::ContentType;
 use mail_builder::headers::text::Text;
 use mail_builder::mime::MimePart;
-use mairust_core::{EmailAddress, Envelope, MessageId, Origin, ReversePath, Timestamp};
+use mairust_core::{EmailAddress, Envelope, MessageId, Origin, Rejection, ReversePath, Timestamp};
 use mairust_http::{
     Draft, DraftAddress, DraftAttachment, Principal, SubmitError, Submitted as ApiSubmitted, SubmittedRecipient,
     Submitter,
@@ -26,14 +26,12 @@ impl Submitter for ApiSubmitter {
     async fn submit(&self, principal: &Principal, draft: Draft) -> Result<ApiSubmitted, SubmitError> {
         let author = Author { tenant: principal.tenant, user: None };
         let sender = draft.from.address.clone();
-        self.0
-            .check_sender(&author, &sender)
-            .await
-            .map_err(|rejection| refused(&SubmissionError::Refused(rejection)))?;
+        self.0.check_sender(&author, &sender).await.map_err(|rejection| refused(&rejection.into()))?;
         let recipients = recipients(&draft);
         let mut destinations = Vec::with_capacity(recipients.len());
         for address in &recipients {
-            destinations.push(self.0.destination(address.clone()).await.map_err(|error| refused(&error))?);
+            let found = self.0.destination(address.clone()).await;
+            destinations.push(found.map_err(|rejection| refused_recipient(address, rejection))?);
         }
         let now = self.0.clock.now();
         let message_id = format!("{}@{}", MessageId::new(now), self.0.hostname);
@@ -81,6 +79,14 @@ fn refused(error: &SubmissionError) -> SubmitError {
         SubmissionError::Store(error) => {
             SubmitError::Store(mairust_store::StoreError::new(error.kind(), "submit", crate::error::chain(error)))
         }
+    }
+}
+
+/// The refusal of one recipient; it says of which.
+fn refused_recipient(address: &EmailAddress, rejection: Rejection) -> SubmitError {
+    match refused(&rejection.into()) {
+        SubmitError::Unprocessable(text) => SubmitError::Unprocessable(format!("{text}: {address}")),
+        other => other,
     }
 }
 

@@ -8,36 +8,27 @@ mod authors;
 mod compose;
 mod fix_up;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mairust_core::{
-    Clock, Domain, EmailAddress, EnhancedCode, Envelope, MailboxId, MessageId, Origin, RecipientId, Rejection,
-    ReversePath, TenantId, Timestamp,
+    Clock, Domain, EmailAddress, EnhancedCode, Envelope, ForwardPath, MailboxId, MessageDsn, MessageId, Origin,
+    Rejection, ReversePath, TenantId, Timestamp,
 };
 use mairust_hooks::HookRunner;
 use mairust_store::{
-    Acceptance, DeliveryState, Direction, Folder, MessageStatus, NewJob, NewMessage, NewRecipient, Placement,
-    Resolution, StorageBackend, StoreError, User,
+    Acceptance, DeliveryState, Direction, DirectoryExt, Folder, MessageStatus, Placement, Resolution, StorageBackend,
+    StoreError, User,
 };
 
+use crate::distribution::{Destination, Distribution, Keeping, Original};
+use crate::expansion::{Expansion, expand};
+use crate::outbound::Outbound;
 use crate::receive::Memory;
-use crate::receive::recipient::{CatchAll, Destination};
-use crate::receive::trace::{Trace, return_path};
-use crate::work::job::Job;
+use crate::receive::recipient::Recipients;
+use crate::receive::trace::Trace;
 
 pub(crate) use self::compose::ApiSubmitter;
 use self::fix_up::{FixedUp, fix_up};
-
-/// What becomes of mail to other servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outbound {
-    /// It is kept and shown, and never leaves: for development.
-    Capture,
-    /// It is queued for delivery.
-    Deliver,
-}
 
 /// Takes mail from users and applications.
 #[derive(Debug)]
@@ -45,8 +36,8 @@ pub(crate) struct Submissions {
     pub(crate) hostname: Domain,
     pub(crate) storage: Arc<dyn StorageBackend>,
     pub(crate) hooks: Arc<HookRunner>,
+    pub(crate) recipients: Arc<Recipients>,
     pub(crate) outbound: Outbound,
-    pub(crate) catch_all: Option<CatchAll>,
     pub(crate) memory: Memory,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -117,12 +108,8 @@ impl Submissions {
     }
 
     /// Where mail for an address goes, for an author who may send anywhere.
-    pub(crate) async fn destination(&self, address: EmailAddress) -> Result<Destination, SubmissionError> {
-        match self.storage.directory().resolve(&address).await? {
-            Resolution::Mailbox { tenant, mailbox } => Ok(Destination::Mailbox { tenant, mailbox, address }),
-            Resolution::ForeignDomain => Ok(Destination::Remote(address)),
-            _ => Err(Rejection::new(550, EnhancedCode(5, 1, 1), format!("No such address here: {address}")).into()),
-        }
+    pub(crate) async fn destination(&self, address: EmailAddress) -> Result<Destination, Rejection> {
+        self.recipients.for_author(&ForwardPath::Address(address), None).await
     }
 
     /// Takes a message. On return it is durable, whole, with everything that follows from it.
@@ -153,8 +140,9 @@ impl Submissions {
         if let Some(user) = &author.user {
             return directory.may_send_as(author.tenant, user.id, sender).await;
         }
-        let own =
-            matches!(directory.resolve(sender).await?, Resolution::Mailbox { tenant, .. } if tenant == author.tenant);
+        let found = directory.resolve(sender).await?;
+        let known = matches!(found, Resolution::Alias(_) | Resolution::Mailbox(_));
+        let own = known && found.tenant() == Some(author.tenant);
         Ok(own || directory.tenant(author.tenant).await?.is_some_and(|tenant| tenant.any_sender))
     }
 
@@ -169,108 +157,59 @@ impl Submissions {
     }
 
     /// Where the sender's copy, and notices about it, are kept: the mailbox of the user, or of
-    /// the sender's address.
+    /// the sender's address. An alias that leads elsewhere only has the mailbox for forwards.
     async fn senders_mailbox(&self, submission: &Submission) -> Result<MailboxId, SubmissionError> {
-        if let Some(user) = &submission.author.user {
+        let Author { tenant, user } = &submission.author;
+        if let Some(user) = user {
             return Ok(user.mailbox);
         }
-        if let ReversePath::Address(sender) = &submission.envelope.sender {
-            match self.storage.directory().resolve(sender).await? {
-                Resolution::Mailbox { tenant, mailbox } if tenant == submission.author.tenant => return Ok(mailbox),
-                _ => {}
-            }
-            if let Some(catch_all) = self.catch_all.filter(|catch_all| catch_all.tenant == submission.author.tenant) {
-                return Ok(catch_all.mailbox);
-            }
-            return Err(sender_not_allowed(sender).into());
-        }
-        Err(Rejection::new(550, EnhancedCode(5, 7, 1), "A message needs a sender").into())
+        let ReversePath::Address(sender) = &submission.envelope.sender else {
+            return Err(Rejection::new(550, EnhancedCode(5, 7, 1), "A message needs a sender").into());
+        };
+        let places = match expand(self.storage.directory(), sender).await? {
+            Expansion::Places(places) if places.tenant == *tenant => Some(places),
+            _ => None,
+        };
+        let mailbox = places.and_then(|places| {
+            let own = places.mailboxes.first().map(|route| route.mailbox);
+            own.or(places.forwards.map(|(mailbox, _)| mailbox))
+        });
+        let catch_all = self.recipients.catch_all.filter(|catch_all| catch_all.tenant == *tenant);
+        let mailbox = mailbox.or(catch_all.map(|catch_all| catch_all.mailbox));
+        mailbox.ok_or_else(|| sender_not_allowed(sender).into())
     }
 
-    /// Everything that becomes durable together. Copies for mailboxes of other tenants are
-    /// acceptances of their own in the same batch.
+    /// Everything that becomes durable together. Copies for other tenants are acceptances of their
+    /// own in the same batch.
     fn plan(&self, plan: &Plan) -> (Vec<Acceptance>, Submitted) {
         let tenant = plan.submission.author.tenant;
-        let remote: Vec<EmailAddress> = plan.remote().cloned().collect();
-        let (status, state) = match (remote.is_empty(), self.outbound) {
-            (true, _) => (MessageStatus::Sent, DeliveryState::Delivered),
-            (false, Outbound::Capture) => (MessageStatus::Captured, DeliveryState::Captured),
-            (false, Outbound::Deliver) => (MessageStatus::Queued, DeliveryState::Pending),
-        };
+        let remote: Vec<&EmailAddress> = plan.remote().collect();
+        let status = if remote.is_empty() { MessageStatus::Sent } else { self.outbound.status() };
+        let original = self.original(plan);
         let mut own = Acceptance {
             tenant,
-            messages: vec![self.senders_copy(plan, status)],
-            jobs: Vec::new(),
-            recipients: Vec::new(),
+            recipients: self.outbound.recipients(plan.id, remote.iter().copied(), plan.now),
+            jobs: self.outbound.jobs(plan.id, remote, tenant, plan.now),
+            messages: vec![original.copy("", vec![senders_place(plan, status)])],
             attempts: Vec::new(),
         };
-        if status == MessageStatus::Queued {
-            own.jobs = delivery_jobs(plan.id, &remote, tenant, plan.now);
-        }
-        let recipient = |address| NewRecipient { id: RecipientId::new(plan.now), message: plan.id, address, state };
-        own.recipients = remote.into_iter().map(recipient).collect();
         let mut others = Vec::new();
-        for local in self.local_copies(plan) {
+        let keeping = Keeping::inbox(self.outbound, plan.now);
+        for distribution in Distribution::of(&plan.submission.destinations, keeping) {
+            let local = distribution.acceptance(&original, &self.hooks);
             if local.tenant == tenant {
                 own.messages.extend(local.messages);
+                own.recipients.extend(local.recipients);
                 own.jobs.extend(local.jobs);
             } else {
                 others.push(local);
             }
         }
         let acceptances = std::iter::once(own).chain(others).collect();
-        (acceptances, plan.submitted(status, state))
+        (acceptances, plan.submitted(status, self.outbound.state()))
     }
 
-    /// What is sent on and kept in Sent.
-    fn senders_copy(&self, plan: &Plan, status: MessageStatus) -> NewMessage {
-        let from = plan.fixed.content.from.first().and_then(|from| EmailAddress::parse(&from.address).ok());
-        let address = plan.submission.envelope.sender.address().cloned().or(from);
-        let postmaster = || EmailAddress::parse("postmaster@localhost").expect("the address is valid");
-        let placement = Placement {
-            id: plan.id,
-            mailbox: plan.mailbox,
-            folder: Folder::Sent,
-            address: address.unwrap_or_else(postmaster),
-            direction: Direction::Outbound,
-            status,
-        };
-        self.copy(plan, "", vec![placement])
-    }
-
-    /// What goes into mailboxes here, with the jobs for the hooks; one for each tenant.
-    fn local_copies(&self, plan: &Plan) -> Vec<Acceptance> {
-        let mut placements: BTreeMap<TenantId, Vec<Placement>> = BTreeMap::new();
-        for destination in &plan.submission.destinations {
-            let Destination::Mailbox { tenant, mailbox, address } = destination else { continue };
-            let placed = placements.entry(*tenant).or_default();
-            if placed.iter().any(|placement| placement.mailbox == *mailbox) {
-                continue;
-            }
-            placed.push(Placement {
-                id: MessageId::new(plan.now),
-                mailbox: *mailbox,
-                folder: Folder::Inbox,
-                address: address.clone(),
-                direction: Direction::Inbound,
-                status: MessageStatus::Stored,
-            });
-        }
-        let prefix = return_path(&plan.submission.envelope.sender);
-        let acceptance = |(tenant, placements): (TenantId, Vec<Placement>)| Acceptance {
-            tenant,
-            jobs: placements
-                .iter()
-                .flat_map(|placement| crate::receive::hook_jobs(&self.hooks, tenant, placement.id, plan.now))
-                .collect(),
-            messages: vec![self.copy(plan, &prefix, placements)],
-            recipients: Vec::new(),
-            attempts: Vec::new(),
-        };
-        placements.into_iter().map(acceptance).collect()
-    }
-
-    fn copy(&self, plan: &Plan, prefix: &str, placements: Vec<Placement>) -> NewMessage {
+    fn original(&self, plan: &Plan) -> Original {
         let trace = Trace {
             hostname: &self.hostname,
             origin: &plan.submission.origin,
@@ -279,13 +218,15 @@ impl Submissions {
             recipient: None,
             at: plan.now,
         };
-        NewMessage {
-            prefix: Bytes::from(format!("{prefix}{}{}", trace.received(), plan.fixed.added)),
+        Original {
+            prefix: format!("{}{}", trace.received(), plan.fixed.added),
             body: plan.fixed.body.clone(),
             content: plan.fixed.content.clone(),
             sender: plan.submission.envelope.sender.clone(),
+            dsn: MessageDsn::default(),
+            auth_results: None,
+            spam: None,
             received_at: plan.now,
-            placements,
         }
     }
 }
@@ -301,11 +242,11 @@ struct Plan {
 
 impl Plan {
     fn remote(&self) -> impl Iterator<Item = &EmailAddress> {
-        self.submission.destinations.iter().filter(|to| to.local().is_none()).map(Destination::address)
+        self.submission.destinations.iter().filter(|to| to.tenant().is_none()).map(Destination::address)
     }
 
     fn submitted(&self, status: MessageStatus, remote: DeliveryState) -> Submitted {
-        let state = |to: &Destination| if to.local().is_some() { "stored" } else { remote.as_str() };
+        let state = |to: &Destination| if to.tenant().is_some() { "stored" } else { remote.as_str() };
         Submitted {
             id: self.id,
             message_id: self.fixed.message_id.clone(),
@@ -315,10 +256,19 @@ impl Plan {
     }
 }
 
-/// One job for each domain.
-fn delivery_jobs(message: MessageId, remote: &[EmailAddress], tenant: TenantId, now: Timestamp) -> Vec<NewJob> {
-    let domains: BTreeSet<&Domain> = remote.iter().map(EmailAddress::domain).collect();
-    domains.into_iter().map(|domain| Job::Deliver { message, domain: domain.clone() }.queued(tenant, now)).collect()
+/// Where the copy is kept that is sent on to other servers.
+fn senders_place(plan: &Plan, status: MessageStatus) -> Placement {
+    let from = plan.fixed.content.from.first().and_then(|from| EmailAddress::parse(&from.address).ok());
+    let address = plan.submission.envelope.sender.address().cloned().or(from);
+    let postmaster = || EmailAddress::parse("postmaster@localhost").expect("the address is valid");
+    Placement {
+        id: plan.id,
+        mailbox: plan.mailbox,
+        folder: Folder::Sent,
+        address: address.unwrap_or_else(postmaster),
+        direction: Direction::Outbound,
+        status,
+    }
 }
 
 fn sender_not_allowed(sender: &EmailAddress) -> Rejection {

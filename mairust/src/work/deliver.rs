@@ -3,14 +3,11 @@
 
 use std::time::Duration;
 
-use mairust_core::{Body, Content, Domain, EmailAddress, MessageId, RecipientId, ReversePath, Timestamp};
+use mairust_core::{Body, Domain, EmailAddress, MessageId, RecipientId, ReversePath, Timestamp};
 use mairust_smtp::client::{LineEnds, Outcome, Outgoing, RecipientReport, Route};
-use mairust_store::{
-    Acceptance, Attempt, AttemptOutcome, DeliveryRow, Direction, Folder, Lease, MessageRow, MessageStatus, NewMessage,
-    Placement, StoreError, StoreErrorKind,
-};
+use mairust_store::{Acceptance, Attempt, AttemptOutcome, DeliveryRow, Lease, MessageRow, StoreError, StoreErrorKind};
 
-use super::dsn::{Failure, Notice};
+use super::dsn::Failure;
 use super::retry::Next;
 use super::{Disposition, Workers};
 
@@ -130,66 +127,22 @@ impl Workers {
         let now = self.clock.now();
         let failures: Vec<Failure> =
             results.iter().filter(|result| result.outcome == AttemptOutcome::Failed).map(Tried::failure).collect();
-        let messages = match &delivery.row.sender {
+        let mut acceptance = match &delivery.row.sender {
             ReversePath::Address(sender) if !failures.is_empty() => {
-                vec![self.notice(&delivery.row, original, sender, &failures, now).await?]
+                self.notice(&delivery.row, original, sender, &failures, now).await?
             }
             // Nobody is told about mail that has no sender (RFC 5321 §4.5.5).
-            _ => Vec::new(),
+            _ => Acceptance {
+                tenant: lease.tenant,
+                messages: Vec::new(),
+                recipients: Vec::new(),
+                jobs: Vec::new(),
+                attempts: Vec::new(),
+            },
         };
-        let acceptance = Acceptance {
-            tenant: lease.tenant,
-            messages,
-            recipients: Vec::new(),
-            jobs: Vec::new(),
-            attempts: results.iter().map(|result| result.attempt(now)).collect(),
-        };
+        acceptance.attempts = results.iter().map(|result| result.attempt(now)).collect();
         let answer = self.storage.messages().accept(vec![acceptance]).await.pop();
         answer.unwrap_or_else(|| Err(crate::error::no_answer()))
-    }
-
-    /// The notice, for the mailbox of the sender.
-    async fn notice(
-        &self,
-        row: &MessageRow,
-        original: &Body,
-        sender: &EmailAddress,
-        failures: &[Failure],
-        now: Timestamp,
-    ) -> Result<NewMessage, StoreError> {
-        let id = MessageId::new(now);
-        let (hostname, sender, failures) = (self.hostname.clone(), sender.clone(), failures.to_vec());
-        let (arrived, original, to) = (row.received_at, original.clone(), sender.clone());
-        let render = move || {
-            let notice = Notice {
-                hostname: &hostname,
-                id,
-                sender: &sender,
-                arrived,
-                now,
-                failures: &failures,
-                original: &original,
-            };
-            notice.render()
-        };
-        let failed =
-            |error: &dyn std::fmt::Display| StoreError::new(StoreErrorKind::Unavailable, "write notice", error);
-        let raw = tokio::task::spawn_blocking(render).await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
-        Ok(NewMessage {
-            prefix: "Return-Path: <>\r\n".into(),
-            content: Content::parse(&raw),
-            body: raw.into(),
-            sender: ReversePath::Null,
-            received_at: now,
-            placements: vec![Placement {
-                id,
-                mailbox: row.mailbox,
-                folder: Folder::Inbox,
-                address: to,
-                direction: Direction::Inbound,
-                status: MessageStatus::Stored,
-            }],
-        })
     }
 }
 

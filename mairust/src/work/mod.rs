@@ -3,6 +3,7 @@
 mod deliver;
 mod dsn;
 pub(crate) mod job;
+mod notice;
 mod post_receive;
 pub(crate) mod retry;
 

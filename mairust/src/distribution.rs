@@ -1,0 +1,262 @@
+//! What one message becomes in one tenant: a copy in each mailbox, and one that is sent on to
+//! addresses elsewhere on behalf of aliases and catch-alls (RFC 5321 §3.9.1).
+//!
+//! Both come into being in one acceptance. What does not go to INBOX is not sent on but held, in the
+//! same folder of the mailbox for forwards: mail that is suspect here must not go out in our name.
+
+use mairust_core::{Body, Content, EmailAddress, MailboxId, MessageDsn, MessageId, ReversePath, TenantId, Timestamp};
+use mairust_hooks::{HookPoint, HookRunner};
+use mairust_store::{Acceptance, Direction, Folder, MessageStatus, NewJob, NewMessage, Placement, Spam};
+
+use crate::outbound::Outbound;
+use crate::receive::trace::return_path;
+use crate::work::job::Job;
+
+/// Where mail for one recipient goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// To a tenant here.
+    Local(LocalDestination),
+    /// To another server.
+    Remote(EmailAddress),
+}
+
+/// Where a tenant wants mail for one of its addresses; at least one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LocalDestination {
+    pub(crate) tenant: TenantId,
+    /// The address as the sender wrote it.
+    pub(crate) address: EmailAddress,
+    pub(crate) mailboxes: Vec<MailboxId>,
+    /// Addresses elsewhere, and the mailbox for what is sent on to them.
+    pub(crate) forwards: Option<(MailboxId, Vec<EmailAddress>)>,
+}
+
+/// What a message becomes in one tenant; at least one copy.
+#[derive(Debug)]
+pub(crate) struct Distribution {
+    pub(crate) tenant: TenantId,
+    placements: Vec<Placement>,
+    forward: Option<Forward>,
+}
+
+/// A copy that is sent on.
+#[derive(Debug)]
+struct Forward {
+    placement: Placement,
+    to: Vec<EmailAddress>,
+    outbound: Outbound,
+}
+
+/// Where a message that came in is to be kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keeping {
+    pub(crate) folder: Folder,
+    pub(crate) status: MessageStatus,
+    pub(crate) outbound: Outbound,
+    pub(crate) now: Timestamp,
+}
+
+/// What all copies of a message have in common.
+#[derive(Debug)]
+pub(crate) struct Original {
+    /// The fields that are put in front, without Return-Path.
+    pub(crate) prefix: String,
+    pub(crate) body: Body,
+    pub(crate) content: Content,
+    pub(crate) sender: ReversePath,
+    pub(crate) dsn: MessageDsn,
+    pub(crate) auth_results: Option<String>,
+    pub(crate) spam: Option<Spam>,
+    pub(crate) received_at: Timestamp,
+}
+
+impl Destination {
+    /// The address as the sender wrote it.
+    pub(crate) fn address(&self) -> &EmailAddress {
+        match self {
+            Self::Local(LocalDestination { address, .. }) | Self::Remote(address) => address,
+        }
+    }
+
+    /// Where it is here, if it is.
+    pub(crate) fn local(&self) -> Option<&LocalDestination> {
+        match self {
+            Self::Local(local) => Some(local),
+            Self::Remote(_) => None,
+        }
+    }
+
+    /// Whose address it is, if it is one of ours.
+    pub(crate) fn tenant(&self) -> Option<TenantId> {
+        self.local().map(|local| local.tenant)
+    }
+}
+
+impl Keeping {
+    /// As mail is kept that nothing speaks against.
+    pub(crate) fn inbox(outbound: Outbound, now: Timestamp) -> Self {
+        Self { folder: Folder::Inbox, status: MessageStatus::Stored, outbound, now }
+    }
+}
+
+impl Distribution {
+    /// What a message becomes in each tenant that has a recipient, in order of their first ones.
+    pub(crate) fn of(destinations: &[Destination], keeping: Keeping) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for destination in destinations.iter().filter_map(Destination::local) {
+            let known = all.iter().position(|one| one.tenant == destination.tenant);
+            let index = known.unwrap_or_else(|| {
+                all.push(Self { tenant: destination.tenant, placements: Vec::new(), forward: None });
+                all.len() - 1
+            });
+            all[index].add(destination, keeping);
+        }
+        all
+    }
+
+    /// The id by which the message is known: that of its first copy.
+    pub(crate) fn id(&self) -> Option<MessageId> {
+        let forward = self.forward.as_ref().map(|forward| &forward.placement);
+        self.placements.first().or(forward).map(|placement| placement.id)
+    }
+
+    /// Everything that becomes durable together.
+    pub(crate) fn acceptance(self, original: &Original, hooks: &HookRunner) -> Acceptance {
+        let (tenant, now) = (self.tenant, original.received_at);
+        let mut acceptance =
+            Acceptance { tenant, messages: Vec::new(), recipients: Vec::new(), jobs: Vec::new(), attempts: Vec::new() };
+        if !self.placements.is_empty() {
+            let hook_jobs = |placement: &Placement| hook_jobs(hooks, tenant, placement.id, now);
+            acceptance.jobs.extend(self.placements.iter().flat_map(hook_jobs));
+            acceptance.messages.push(original.copy(&return_path(&original.sender), self.placements));
+        }
+        if let Some(Forward { placement, to, outbound }) = self.forward {
+            acceptance.recipients = outbound.recipients(placement.id, &to, now);
+            acceptance.jobs.extend(outbound.jobs(placement.id, &to, tenant, now));
+            acceptance.messages.push(original.copy("", vec![placement]));
+        }
+        acceptance
+    }
+
+    /// One copy for each mailbox, however many of its addresses are recipients.
+    fn add(&mut self, destination: &LocalDestination, keeping: Keeping) {
+        for mailbox in &destination.mailboxes {
+            self.place(*mailbox, destination, keeping);
+        }
+        let Some((mailbox, to)) = &destination.forwards else { return };
+        if keeping.folder != Folder::Inbox {
+            return self.place(*mailbox, destination, keeping);
+        }
+        let forward = self.forward.get_or_insert_with(|| Forward {
+            placement: Placement {
+                id: MessageId::new(keeping.now),
+                mailbox: *mailbox,
+                folder: Folder::Sent,
+                address: destination.address.clone(),
+                direction: Direction::Outbound,
+                status: keeping.outbound.status(),
+            },
+            to: Vec::new(),
+            outbound: keeping.outbound,
+        });
+        for address in to {
+            if forward.to.iter().all(|known| known.lookup_key() != address.lookup_key()) {
+                forward.to.push(address.clone());
+            }
+        }
+    }
+
+    fn place(&mut self, mailbox: MailboxId, destination: &LocalDestination, keeping: Keeping) {
+        if self.placements.iter().all(|placement| placement.mailbox != mailbox) {
+            self.placements.push(Placement {
+                id: MessageId::new(keeping.now),
+                mailbox,
+                folder: keeping.folder,
+                address: destination.address.clone(),
+                direction: Direction::Inbound,
+                status: keeping.status,
+            });
+        }
+    }
+}
+
+impl Original {
+    /// A copy with `first` in front of the prefix.
+    pub(crate) fn copy(&self, first: &str, placements: Vec<Placement>) -> NewMessage {
+        NewMessage {
+            prefix: format!("{first}{}", self.prefix).into(),
+            body: self.body.clone(),
+            content: self.content.clone(),
+            sender: self.sender.clone(),
+            received_at: self.received_at,
+            dsn: self.dsn.clone(),
+            auth_results: self.auth_results.clone(),
+            spam: self.spam,
+            placements,
+        }
+    }
+}
+
+/// One job for each `post_receive` hook.
+fn hook_jobs(hooks: &HookRunner, tenant: TenantId, message: MessageId, now: Timestamp) -> Vec<NewJob> {
+    let names = hooks.names(HookPoint::PostReceive);
+    names.into_iter().map(|hook| Job::PostReceive { message, hook: hook.to_owned() }.queued(tenant, now)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_unix(1_763_780_646);
+
+    fn address(text: &str) -> EmailAddress {
+        EmailAddress::parse(text).unwrap()
+    }
+
+    fn to(tenant: TenantId, text: &str, mailboxes: &[MailboxId], forwards: Option<(MailboxId, &str)>) -> Destination {
+        let forwards = forwards.map(|(mailbox, text)| (mailbox, vec![address(text)]));
+        let (address, mailboxes) = (address(text), mailboxes.to_vec());
+        Destination::Local(LocalDestination { tenant, address, mailboxes, forwards })
+    }
+
+    #[test]
+    fn one_copy_for_each_mailbox_and_one_to_send_on() {
+        let (first, second) = (TenantId::new(NOW), TenantId::new(NOW));
+        let (alice, bob, forwards) = (MailboxId::new(NOW), MailboxId::new(NOW), MailboxId::new(NOW));
+        let destinations = [
+            to(first, "alice@a.example", &[alice], None),
+            to(first, "team@a.example", &[bob, alice], Some((forwards, "x@remote.example"))),
+            Destination::Remote(address("y@remote.example")),
+            to(second, "carol@b.example", &[MailboxId::new(NOW)], None),
+            to(first, "x@a.example", &[], Some((forwards, "X@remote.example"))),
+        ];
+        let all = Distribution::of(&destinations, Keeping::inbox(Outbound::Deliver, NOW));
+        assert_eq!(all.iter().map(|one| one.tenant).collect::<Vec<_>>(), [first, second]);
+        let placed: Vec<_> = all[0].placements.iter().map(|p| (p.mailbox, p.address.to_string())).collect();
+        assert_eq!(placed, [(alice, "alice@a.example".to_owned()), (bob, "team@a.example".to_owned())]);
+        let forward = all[0].forward.as_ref().unwrap();
+        assert_eq!((forward.placement.mailbox, forward.placement.status), (forwards, MessageStatus::Queued));
+        assert_eq!(
+            (forward.placement.address.clone(), &forward.to),
+            (address("team@a.example"), &vec![address("x@remote.example")])
+        );
+        assert!(all[1].forward.is_none());
+    }
+
+    #[test]
+    fn what_is_suspect_is_held_and_not_sent_on() {
+        let (tenant, forwards) = (TenantId::new(NOW), MailboxId::new(NOW));
+        let destinations = [to(tenant, "x@a.example", &[], Some((forwards, "x@remote.example")))];
+        let (folder, status) = (Folder::Quarantine, MessageStatus::Quarantined);
+        let keeping = Keeping { folder, status, ..Keeping::inbox(Outbound::Deliver, NOW) };
+        let one = Distribution::of(&destinations, keeping).remove(0);
+        assert!(one.forward.is_none());
+        let held = &one.placements[0];
+        assert_eq!(
+            (held.mailbox, held.folder, held.status, held.direction),
+            (forwards, folder, status, Direction::Inbound)
+        );
+        assert_eq!(one.id(), Some(held.id));
+    }
+}
