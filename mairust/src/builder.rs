@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mairust_core::{Clock, Domain, EmailAddress, IpNetwork, Mail, SystemClock};
-use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PostReceive, PreReceive, Scanner};
+use mairust_hooks::{
+    Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PostReceive, PreReceive, Scanner,
+};
 use mairust_http::MasterKey;
 use mairust_smtp::client::{Client, ClientConfig, DnsResolver, Resolver};
 use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, ServerConfig, Service};
@@ -19,9 +21,7 @@ use crate::listen::Bind;
 use crate::outbound::Outbound;
 use crate::receive::recipient::{CatchAll, Recipients};
 use crate::server::{Parts, Server};
-use crate::submit::Outbound;
 use crate::throttle::LoginLimits;
-use crate::tls::CertificatePair;
 use crate::work::DeliverySettings;
 
 /// Collects the parts of a [`Server`]. What is not said has a default; what is wrong is reported

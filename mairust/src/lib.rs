@@ -33,8 +33,8 @@
 mod builder;
 mod distribution;
 mod error;
-mod http;
 mod expansion;
+mod http;
 mod listen;
 pub mod logging;
 pub mod metrics;
@@ -54,12 +54,11 @@ pub use builder::{Limits, ServerBuilder};
 pub use error::{Error, Result};
 pub use http::HttpLimits;
 pub use mairust_smtp::tls::{CertificatePair, Certificates};
+pub use outbound::Outbound;
 pub use receive::recipient::CatchAll;
 pub use server::{Addresses, RunningServer, Server, shutdown_signal};
-pub use submit::Outbound;
 pub use throttle::LoginLimits;
-pub use tls::{CertificatePair, self_signed};
-pub use outbound::Outbound;
+pub use tls::self_signed;
 pub use work::DeliverySettings;
 pub use work::retry::RetryPolicy;
 

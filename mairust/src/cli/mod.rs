@@ -1,15 +1,22 @@
 //! The command line. Data goes to standard output, everything else to standard error; exit codes
 //! are those of [`Failure`].
 
+mod alias;
+mod apikey;
 mod certificates;
 mod configuration;
 mod dev;
 mod directory;
+mod domain;
 mod open;
 mod output;
+mod password;
 mod run;
 mod send_test;
+mod sender;
 mod spam;
+mod tenant;
+mod user;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -43,15 +50,24 @@ enum Command {
     /// Check the configuration, or show what can be configured
     #[command(subcommand)]
     Config(configuration::ConfigCommand),
+    /// Organisations that own domains and users
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
     /// Mail domains
     #[command(subcommand)]
-    Domain(directory::DomainCommand),
+    Domain(domain::DomainCommand),
     /// Users, each with a mailbox and an address
     #[command(subcommand)]
-    User(directory::UserCommand),
+    User(user::UserCommand),
+    /// Addresses that lead to others
+    #[command(subcommand)]
+    Alias(alias::AliasCommand),
+    /// Senders that are welcome, or not
+    #[command(subcommand)]
+    Sender(sender::SenderCommand),
     /// Keys for the REST API
     #[command(subcommand)]
-    Apikey(directory::ApiKeyCommand),
+    Apikey(apikey::ApiKeyCommand),
     /// Send a test message to a server by SMTP
     SendTest(send_test::SendTestArgs),
     /// Print the OpenAPI description of the REST API
@@ -134,9 +150,12 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Serve(arguments) => run::serve(&arguments).await,
             Command::Migrate { command: Some(MigrateCommand::Status), config } => open::migration_status(&config).await,
             Command::Migrate { config, .. } => open::migrate(&config).await,
-            Command::Domain(command) => directory::domain(command).await,
-            Command::User(command) => directory::user(command).await,
-            Command::Apikey(command) => directory::api_key(command).await,
+            Command::Tenant(command) => tenant::run(command).await,
+            Command::Domain(command) => domain::run(command).await,
+            Command::User(command) => user::run(command).await,
+            Command::Alias(command) => alias::run(command).await,
+            Command::Sender(command) => sender::run(command).await,
+            Command::Apikey(command) => apikey::run(command).await,
             Command::SendTest(arguments) => send_test::run(arguments).await,
             Command::Config(_) | Command::Openapi | Command::Version => Ok(()),
         }

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::model::{EarlyTalkers, ListenerKind, LogFormat, LogLevel, ProxyProtocol, Relay};
 use super::secret::SecretRef;
 use super::spam::{RawRule, RawSpam, example_password};
-use super::text::{AddressText, DurationText, EmailText, HostText, NetworkText, RateText, RelayText, SecretText, SizeText, Text};
+use super::text::{
+    AddressText, DurationText, EmailText, HostText, NetworkText, RateText, RelayText, SecretText, SizeText, Text,
+};
 
 /// Configuration of the MaiRust mail server.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

@@ -9,7 +9,8 @@ use std::time::Duration;
 use mairust_core::{ByteSize, Domain, IpNetwork, Secret};
 
 use super::model::{
-    Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings, LoginSettings, MailboxSettings, MasterKey, ProxyProtocol, ServerSettings, SmtpLimits, SmtpSettings, StorageSettings, TlsFiles,
+    Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings, LoginSettings,
+    MailboxSettings, MasterKey, ProxyProtocol, ServerSettings, SmtpLimits, SmtpSettings, StorageSettings, TlsFiles,
 };
 use super::problem::{Place, Problem};
 use super::raw::{

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, NetworkError, Rate, SenderPattern, parse_duration, render_duration};
+use mairust_core::{
+    ByteSize, Domain, EmailAddress, IpNetwork, NetworkError, Rate, SenderPattern, parse_duration, render_duration,
+};
 use mairust_hooks::scan::rspamd::RspamdEndpoint;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -51,7 +51,7 @@ impl Inspected {
 
     /// The message as its tenant's scanners and hooks see it; all recipients are of one tenant.
     pub(crate) fn mail(&self) -> Option<Mail> {
-        let (tenant, _) = self.destinations.iter().find_map(Destination::local)?;
+        let tenant = self.destinations.iter().find_map(Destination::tenant)?;
         Some(Mail::new(tenant, self.envelope.clone(), self.origin.clone(), self.body.clone(), self.content.clone()))
     }
 }

@@ -8,6 +8,7 @@ mod authors;
 mod compose;
 mod fix_up;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mairust_core::{
