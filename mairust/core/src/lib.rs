@@ -3,14 +3,16 @@
 //! In reading order: [`address`] and [`domain`] (where mail goes), [`envelope`] (who sends to whom),
 //! [`dsn`] and [`xtext`] (what is asked about delivery), [`reply`] and [`rejection`] (what a peer is
 //! told, and why), [`body`] (the bytes of a message), [`content`] (what a message says about itself),
-//! [`scan`] (what a scanner says about it), [`mail`] (one message as hooks see it), [`sender_list`]
-//! (whom to trust and whom to keep out), [`network`], [`rate`] and [`recent`] (who may come how
-//! often), [`id`], [`clock`], [`secret`], [`scram`] and [`units`].
+//! [`auth_results`] (who it really comes from), [`scan`] (what a scanner says about it), [`mail`] (one
+//! message as hooks see it), [`sender_list`] (whom to trust and whom to keep out), [`network`],
+//! [`rate`] and [`recent`] (who may come how often), [`id`], [`clock`], [`secret`], [`scram`] and
+//! [`units`].
 //!
 //! Deliberately absent: tokio, sockets, files, databases, serde. A body may be backed by a file,
 //! but the file belongs to whoever implements [`body::BodySource`].
 
 pub mod address;
+pub mod auth_results;
 pub mod body;
 pub mod clock;
 pub mod content;
@@ -32,6 +34,9 @@ pub mod units;
 pub mod xtext;
 
 pub use address::{AddressError, EmailAddress, ForwardPath, LocalPart, ReversePath};
+pub use auth_results::{
+    Aligned, ArcResult, AuthOutcome, AuthResults, DkimResult, DmarcPolicy, DmarcResult, IprevResult, SpfResult,
+};
 pub use body::{Body, BodySource};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use content::{Attachment, Content, NamedAddress};

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::auth_results::AuthResults;
 use crate::body::Body;
 use crate::content::Content;
 use crate::envelope::Envelope;
@@ -21,6 +22,7 @@ struct Parts {
     origin: Origin,
     body: Body,
     content: Content,
+    auth_results: Option<AuthResults>,
     scan: Option<ScanReport>,
 }
 
@@ -51,20 +53,32 @@ pub struct TlsFacts {
 impl Mail {
     /// A message that is not stored yet.
     pub fn new(tenant: TenantId, envelope: Envelope, origin: Origin, body: Body, content: Content) -> Self {
-        Self(Arc::new(Parts { tenant, message_id: None, envelope, origin, body, content, scan: None }))
+        Self::made_of(tenant, None, envelope, origin, body, content)
     }
 
     /// A message that is stored under this id.
     pub fn stored(id: MessageId, tenant: TenantId, envelope: Envelope, body: Body, content: Content) -> Self {
-        Self(Arc::new(Parts {
-            tenant,
-            message_id: Some(id),
-            envelope,
-            origin: Origin::default(),
-            body,
-            content,
-            scan: None,
-        }))
+        Self::made_of(tenant, Some(id), envelope, Origin::default(), body, content)
+    }
+
+    fn made_of(
+        tenant: TenantId,
+        message_id: Option<MessageId>,
+        envelope: Envelope,
+        origin: Origin,
+        body: Body,
+        content: Content,
+    ) -> Self {
+        let (auth_results, scan) = (None, None);
+        Self(Arc::new(Parts { tenant, message_id, envelope, origin, body, content, auth_results, scan }))
+    }
+
+    /// The same message with what was found out about its sender.
+    #[must_use]
+    pub fn with_auth_results(self, auth_results: AuthResults) -> Self {
+        let mut parts = Arc::unwrap_or_clone(self.0);
+        parts.auth_results = Some(auth_results);
+        Self(Arc::new(parts))
     }
 
     /// The same message with what a scanner says about it.
@@ -93,6 +107,12 @@ impl Mail {
     /// How it came in. Empty once the message is stored.
     pub fn origin(&self) -> &Origin {
         &self.0.origin
+    }
+
+    /// What SPF, DKIM, DMARC and ARC found; `None` where nothing was checked: for mail of our own
+    /// users, and once the message is stored.
+    pub fn auth_results(&self) -> Option<&AuthResults> {
+        self.0.auth_results.as_ref()
     }
 
     /// The bytes.
