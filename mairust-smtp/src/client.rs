@@ -10,10 +10,9 @@ use mairust_core::{Body, Domain, EmailAddress, MessageDsn, RecipientDsn, Reply, 
 
 mod connection;
 mod parameters;
-mod resolver;
 mod route;
 
-pub use resolver::{DnsResolver, FakeResolver, MxHost, ResolveError, Resolver};
+pub use crate::dns::{DnsResolver, FakeResolver, MxHost, ResolveError, Resolver};
 
 /// Where a message goes next.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! SMTP as a library: a server session, a listener, and a client for delivery.
+//! SMTP as a library: a server session, a listener, a client for delivery, and the authentication
+//! of senders.
 //!
 //! A server is a handler and a listener. This one takes mail for one domain and prints it; it
 //! already does all that RFC 5321 and its extensions demand of the protocol, refuses smuggled
@@ -47,6 +48,8 @@
 //!   `--no-default-features`.
 //! * [`server`] (feature `server`) drives a session over TCP and asks a [`server::SessionHandler`].
 //! * [`client`] (feature `client`) delivers one message to a relay or to the MX of a domain.
+//! * [`verify`] (feature `verify`) finds out who a message really comes from: SPF, DKIM, DMARC, ARC.
+//! * [`dns`] (features `client` and `verify`) is the DNS of both, behind a trait.
 //!
 //! Deliberately absent: storage, hooks, configuration files.
 
@@ -54,10 +57,14 @@ pub mod proto;
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(any(feature = "client", feature = "verify"))]
+pub mod dns;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod tls;
+#[cfg(feature = "verify")]
+pub mod verify;
 
 #[cfg(feature = "server")]
 mod certificates;

@@ -185,9 +185,9 @@ async fn a_busy_host_leads_to_the_next_one() {
         heard
     });
     let domain = Domain::parse("example.org").unwrap();
-    let mx = |preference, host: &str| MxHost { preference, host: Domain::parse(host).unwrap() };
+    let mx = |preference, host: &str| MxHost { preference, host: host.to_owned() };
     let resolver = FakeResolver::new()
-        .with_mx(domain.clone(), Ok(vec![mx(20, "good.test"), mx(10, "busy.test"), mx(5, "gone.test")]))
+        .with_mx(domain.as_str(), Ok(vec![mx(20, "good.test"), mx(10, "busy.test"), mx(5, "gone.test")]))
         .with_addresses("busy.test", Ok(vec!["127.0.0.1".parse().unwrap()]))
         .with_addresses("good.test", Ok(vec!["127.0.0.2".parse().unwrap()]));
     let reports = with_resolver(resolver).deliver(&Route::Mx { domain, port }, &message(&["a@example.org"])).await;

@@ -7,3 +7,4 @@ mod dialog;
 mod governance;
 mod live;
 mod support;
+mod verify;

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use mairust_core::{EnhancedCode, Reply};
 use rand::seq::SliceRandom;
 
-use super::resolver::{MxHost, ResolveError, Resolver};
 use super::{Route, Verdict};
+use crate::dns::{MxHost, ResolveError, Resolver};
 
 /// A host to be tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +36,10 @@ pub(super) async fn hosts(route: &Route, resolver: &dyn Resolver) -> Result<Vec<
     if domain.is_literal() {
         return Ok(implicit());
     }
-    match resolver.mx(domain).await {
+    match resolver.mx(domain.as_str()).await {
         Ok(exchangers) if exchangers.is_empty() => Ok(implicit()),
         Ok(exchangers) => {
-            let host = |mx: MxHost| Host { name: mx.host.to_string(), port, kind: Kind::Named };
+            let host = |mx: MxHost| Host { name: mx.host, port, kind: Kind::Named };
             Ok(in_order(exchangers).into_iter().map(host).collect())
         }
         Err(ResolveError::NotFound) => Err(no_such_domain(domain.as_str())),
@@ -100,9 +100,9 @@ mod tests {
 
     #[tokio::test]
     async fn mail_exchangers_come_by_preference() {
-        let mx = |preference, host: &str| MxHost { preference, host: domain(host) };
+        let mx = |preference, host: &str| MxHost { preference, host: host.to_owned() };
         let answer = vec![mx(20, "c.example"), mx(10, "a.example"), mx(10, "b.example")];
-        let resolver = FakeResolver::new().with_mx(domain("example.org"), Ok(answer));
+        let resolver = FakeResolver::new().with_mx("example.org", Ok(answer));
         let mut firsts = std::collections::BTreeSet::new();
         for _ in 0..100 {
             let found = names(&resolver).await.unwrap();
@@ -114,7 +114,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_there_is_told_apart() {
-        let with = |answer| FakeResolver::new().with_mx(domain("example.org"), answer);
+        let with = |answer| FakeResolver::new().with_mx("example.org", answer);
         assert_eq!(names(&with(Ok(Vec::new()))).await.unwrap(), ["example.org"]);
         let (outcome, detail) = names(&with(Err(ResolveError::NullMx))).await.unwrap_err();
         assert_eq!((outcome, detail.contains("5.1.10")), (Outcome::Failed, true));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -40,6 +41,28 @@ impl Body {
     /// A body whose bytes are elsewhere.
     pub fn from_source(source: Arc<dyn BodySource>) -> Self {
         Self(Inner::Source(source))
+    }
+
+    /// The same bytes without those in `cuts`, which must be in order and must not overlap; what
+    /// lies behind the end is left alone. Copies nothing that is not in memory.
+    #[must_use]
+    pub fn without(&self, cuts: impl IntoIterator<Item = Range<u64>>) -> Self {
+        let mut kept = Vec::new();
+        let mut start = 0;
+        for cut in cuts {
+            let (from, to) = (cut.start.clamp(start, self.len()), cut.end.clamp(start, self.len()));
+            kept.push(start..from);
+            start = to.max(from);
+        }
+        kept.push(start..self.len());
+        kept.retain(|range| !range.is_empty());
+        match &self.0 {
+            Inner::Memory(bytes) => {
+                let part = |range: &Range<u64>| &bytes[range.start as usize..range.end as usize];
+                Self(Inner::Memory(kept.iter().map(part).collect::<Vec<_>>().concat().into()))
+            }
+            Inner::Source(source) => Self(Inner::Source(Arc::new(Kept { source: Arc::clone(source), kept }))),
+        }
     }
 
     /// Number of bytes.
@@ -121,6 +144,33 @@ impl From<Bytes> for Body {
     }
 }
 
+/// Parts of another source, one behind the other.
+#[derive(Debug)]
+struct Kept {
+    source: Arc<dyn BodySource>,
+    kept: Vec<Range<u64>>,
+}
+
+impl BodySource for Kept {
+    fn len(&self) -> u64 {
+        self.kept.iter().map(|range| range.end - range.start).sum()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut before = 0;
+        for range in &self.kept {
+            let length = range.end - range.start;
+            if offset < before + length {
+                let start = range.start + (offset - before);
+                let count = usize::try_from(range.end - start).unwrap_or(usize::MAX).min(buffer.len());
+                return self.source.read_at(start, &mut buffer[..count]);
+            }
+            before += length;
+        }
+        Ok(0)
+    }
+}
+
 /// Reads a [`Body`] from its first byte on.
 #[derive(Debug)]
 pub struct BodyReader {
@@ -133,5 +183,42 @@ impl Read for BodyReader {
         let count = self.body.read_at(self.offset, buffer)?;
         self.offset += count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that are elsewhere, handed out three at a time.
+    #[derive(Debug)]
+    struct Elsewhere(&'static [u8]);
+
+    impl BodySource for Elsewhere {
+        fn len(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = buffer.len().min(3);
+            Body::from(self.0.to_vec()).read_at(offset, &mut buffer[..count])
+        }
+    }
+
+    #[test]
+    fn cuts_leave_the_rest_as_it_is() {
+        for body in [Body::from(b"0123456789".to_vec()), Body::from_source(Arc::new(Elsewhere(b"0123456789")))] {
+            for (cuts, left) in [
+                (&[][..], "0123456789"),
+                (&[(0, 2)], "23456789"),
+                (&[(2, 4), (4, 6), (9, 20)], "01678"),
+                (&[(0, 10)], ""),
+                (&[(20, 30)], "0123456789"),
+            ] {
+                let cut = body.without(cuts.iter().map(|(start, end)| *start..*end));
+                assert_eq!(cut.read_all().unwrap(), left, "{cuts:?}");
+                assert_eq!(cut.len(), left.len() as u64);
+            }
+        }
     }
 }
