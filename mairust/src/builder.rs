@@ -13,6 +13,8 @@ use mairust_http::MasterKey;
 use mairust_smtp::client::{Client, ClientConfig, DnsResolver, Resolver};
 use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, ServerConfig, Service};
 use mairust_smtp::tls::{CertificatePair, Certificates, TlsError};
+use mairust_smtp::dns::{DnsResolver, Resolver};
+use mairust_smtp::verify::{Verifier, VerifierSettings};
 use mairust_store::StorageBackend;
 
 use crate::error::{Error, Result};
@@ -20,6 +22,7 @@ use crate::http::HttpLimits;
 use crate::listen::Bind;
 use crate::outbound::Outbound;
 use crate::receive::recipient::{CatchAll, Recipients};
+use crate::receive::verify::{Authentication, Authenticator};
 use crate::server::{Parts, Server};
 use crate::throttle::LoginLimits;
 use crate::work::DeliverySettings;
@@ -37,6 +40,8 @@ pub struct ServerBuilder {
     hooks: Vec<Binding>,
     hook_budget: Duration,
     scanner: Option<Arc<dyn Scanner>>,
+    authentication: Option<Authentication>,
+    resolver: Option<Arc<dyn Resolver>>,
     delivery: DeliverySettings,
     outbound: Outbound,
     catch_all: Option<CatchAll>,
@@ -119,6 +124,8 @@ impl ServerBuilder {
             hooks: Vec::new(),
             hook_budget: Duration::from_secs(8),
             scanner: None,
+            authentication: None,
+            resolver: None,
             delivery: DeliverySettings::default(),
             outbound: Outbound::Deliver,
             catch_all: None,
@@ -210,6 +217,20 @@ impl ServerBuilder {
     /// replace them while the server runs.
     pub fn certificates(mut self, certificates: Certificates) -> Self {
         self.certificates = Some(Ok(certificates));
+        self
+    }
+
+    /// Verifies who messages from other servers really come from: SPF, DKIM, DMARC, ARC. Without
+    /// this nothing is verified, and DNS is asked for deliveries only.
+    pub fn authentication(mut self, authentication: Authentication) -> Self {
+        self.authentication = Some(authentication);
+        self
+    }
+
+    /// Asks this resolver, for deliveries and about senders. Without one, the name servers of the
+    /// system are asked.
+    pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
+        self.resolver = Some(resolver);
         self
     }
 
@@ -349,7 +370,7 @@ impl ServerBuilder {
             problems.add("a listener requires the PROXY protocol, but no proxy is believed: add proxies(..)");
         }
         problems.check_hook_names(&self.hooks);
-        let resolver = problems.note(resolver(&self.delivery), |error| format!("DNS: {error}"));
+        let resolver = problems.note(self.resolver.map_or_else(system_resolver, Ok), |error| format!("DNS: {error}"));
         let tls = hostname.as_ref().and_then(|hostname| {
             let certificates = match self.certificates {
                 Some(certificates) => certificates,
@@ -368,6 +389,7 @@ impl ServerBuilder {
         smtp.xclient_from = self.xclient_from;
         Ok(Server::new(Parts {
             smtp,
+            authenticator: self.authentication.map(|settings| authenticator(settings, resolver.clone())),
             client: client(&hostname, &self.delivery, resolver),
             recipients: Arc::new(Recipients {
                 storage: self.storage.clone(),
@@ -432,13 +454,15 @@ fn self_signed(hostname: &Domain) -> Result<CertificatePair> {
     crate::tls::self_signed(hostname)
 }
 
-fn resolver(settings: &DeliverySettings) -> Result<Arc<dyn Resolver>, String> {
-    let made = if settings.dns_servers.is_empty() {
-        DnsResolver::system()
-    } else {
-        DnsResolver::with_servers(&settings.dns_servers)
-    };
+fn system_resolver() -> Result<Arc<dyn Resolver>, String> {
+    let made = DnsResolver::system();
     made.map(|resolver| Arc::new(resolver) as Arc<dyn Resolver>).map_err(|error| error.to_string())
+}
+
+fn authenticator(settings: Authentication, resolver: Arc<dyn Resolver>) -> Authenticator {
+    let mut limits = VerifierSettings::default();
+    limits.timeout = settings.timeout;
+    Authenticator { verifier: Verifier::new(resolver, limits), settings }
 }
 
 fn smtp_config(hostname: &Domain, tls: Arc<rustls::ServerConfig>, limits: Limits) -> ServerConfig {

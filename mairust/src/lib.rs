@@ -56,6 +56,7 @@ pub use http::HttpLimits;
 pub use mairust_smtp::tls::{CertificatePair, Certificates};
 pub use outbound::Outbound;
 pub use receive::recipient::CatchAll;
+pub use receive::verify::{Authentication, Enforcement};
 pub use server::{Addresses, RunningServer, Server, shutdown_signal};
 pub use throttle::LoginLimits;
 pub use tls::self_signed;
@@ -63,7 +64,7 @@ pub use work::DeliverySettings;
 pub use work::retry::RetryPolicy;
 
 pub use mairust_core::{
-    Body, Clock, Content, Domain, EmailAddress, EnhancedCode, Envelope, IpNetwork, Mail, ManualClock, MessageId, Rate,
+    AuthOutcome, AuthResults, Body, Clock, Content, Domain, EmailAddress, EnhancedCode, Envelope, IpNetwork, Mail, ManualClock, MessageId, Rate,
     Rejection, Reply, ReversePath, RuleHit, ScanAction, ScanReport, Secret, SenderLists, SenderPattern, SystemClock,
     TenantId, Timestamp,
 };
@@ -74,6 +75,7 @@ pub use mairust_hooks::scan::{
 pub use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookPoint, OnFailure, Verdict};
 pub use mairust_http::{ApiKeyToken, MasterKey, Scope};
 pub use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, Service};
+pub use mairust_smtp::dns::{DnsResolver, Resolver};
 pub use mairust_store::{
     Deliveries, Directory, DirectoryExt, MemoryStorage, MessageQuery, MessageStore, QueueBackend, SqlStorage,
     StorageBackend,

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use mairust_core::ScanReport;
+use mairust_core::{AuthResults, ScanReport};
 use mairust_hooks::{HookPoint, HookRun, RunOutcome};
 use mairust_http::MetricsSource;
 use mairust_smtp::server::{Observer, Refusal, Service};
@@ -38,6 +38,7 @@ pub struct Metrics {
     replies: Counters,
     messages: Counters,
     end_of_data: Histograms,
+    authentication: Counters,
     hook_calls: Counters,
     hook_seconds: Histograms,
     spam_scans: Counters,
@@ -117,6 +118,12 @@ impl Metrics {
                 "Time from the final dot to the reply, by service",
                 histograms(),
             ),
+            authentication: table.add(
+                "authentication_results",
+                "counter",
+                "Results of sender authentication, by method and result",
+                counters(),
+            ),
             hook_calls: table.add("hook_calls", "counter", "Calls of hooks, by point, hook and outcome", counters()),
             hook_seconds: table.add("hook_seconds", "histogram", "Time of pre_receive hooks, by hook", histograms()),
             spam_scans: table.add(
@@ -155,6 +162,13 @@ impl Metrics {
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+
+    pub(crate) fn sender_verified(&self, results: &AuthResults) {
+        for (method, outcome) in results.outcomes() {
+            let labels = vec![("method", method.to_owned()), ("result", outcome.as_str().to_owned())];
+            self.authentication.get_or_create(&labels).inc();
+        }
     }
 
     pub(crate) fn hook_called(&self, point: HookPoint, run: &HookRun) {

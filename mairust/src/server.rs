@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::receive::login::Accounts;
 use crate::receive::recipient::Recipients;
+use crate::receive::verify::Authenticator;
 use crate::receive::{Memory, Receiver};
 use crate::session::Sessions;
 use crate::submit::{ApiSubmitter, Submissions};
@@ -51,6 +52,7 @@ pub(crate) struct Parts {
     pub(crate) http_limits: HttpLimits,
     pub(crate) login_limits: LoginLimits,
     pub(crate) smtp: ServerConfig,
+    pub(crate) authenticator: Option<Authenticator>,
     pub(crate) client: Client,
     pub(crate) hooks: Arc<HookRunner>,
     pub(crate) scanner: Option<Arc<dyn Scanner>>,
@@ -122,6 +124,7 @@ impl Server {
                 storage: parts.storage.clone(),
                 hooks: parts.hooks.clone(),
                 outbound: parts.outbound,
+                authenticator: parts.authenticator,
                 memory: memory.clone(),
                 scanner: parts.scanner,
                 metrics: metrics.clone(),

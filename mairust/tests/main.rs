@@ -1,6 +1,7 @@
 //! Whole servers in this process, put together by the builder, with mail sent over TCP.
 #![expect(clippy::unwrap_used, reason = "these are tests; clippy knows only functions marked as such")]
 
+mod authentication;
 mod builder;
 mod receive;
 mod recipients;

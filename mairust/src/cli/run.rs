@@ -1,6 +1,7 @@
 //! `mairust serve`, and what it shares with `mairust dev`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
@@ -14,8 +15,8 @@ use crate::server::{RunningServer, Server, shutdown_signal};
 use crate::work::DeliverySettings;
 use crate::work::retry::RetryPolicy;
 use crate::{
-    AdmissionConfig, EarlyTalkers, HttpLimits, ListenerConfig, LoginLimits, MasterKey, ProxyProtocol, Service,
-    StorageBackend,
+    AdmissionConfig, DnsResolver, EarlyTalkers, HttpLimits, ListenerConfig, LoginLimits, MasterKey, ProxyProtocol,
+    Service, StorageBackend,
 };
 
 #[derive(Debug, Args)]
@@ -126,6 +127,13 @@ pub(super) fn builder(
     if let Some(quota) = config.mailboxes.quota {
         builder = builder.mailbox_quota(quota.0);
     }
+    if let Some(authentication) = &config.authentication {
+        builder = builder.authentication(authentication.clone());
+    }
+    if !config.dns_servers.is_empty() {
+        let resolver = DnsResolver::with_servers(&config.dns_servers).map_err(Failure::configuration)?;
+        builder = builder.resolver(Arc::new(resolver));
+    }
     for listener in &config.smtp.listeners {
         let service = match listener.kind {
             ListenerKind::Lmtp => Service::Lmtp,
@@ -190,7 +198,6 @@ fn delivery(config: &Config) -> DeliverySettings {
     DeliverySettings {
         relay: from.relay.as_ref().map(|relay| (relay.host.clone(), relay.port)),
         mx_port: from.mx_port,
-        dns_servers: from.dns_servers.clone(),
         workers: from.workers as usize,
         lease: from.lease,
         connect_timeout: from.connect_timeout,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use super::raw::RawConfig;
 use super::resolve::settle;
+use crate::Authentication;
 
 /// The configuration of the `mairust` binary.
 #[derive(Debug, Clone)]
@@ -31,6 +32,10 @@ pub struct Config {
     pub tls: Vec<TlsFiles>,
     /// Who guesses passwords and API keys.
     pub login: LoginSettings,
+    /// How senders are verified; `None`: not at all.
+    pub authentication: Option<Authentication>,
+    /// Servers for DNS; empty: those of the operating system.
+    pub dns_servers: Vec<SocketAddr>,
     /// REST API and administration.
     pub http: HttpSettings,
     /// What is known about messages, users and jobs.
@@ -220,6 +225,17 @@ pub enum OnScanFailure {
     Tempfail,
 }
 
+/// Whether senders are verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AuthenticationMode {
+    /// No: for servers behind another one that does it.
+    Off,
+    /// All mail from other servers.
+    Verify,
+}
+
 /// Files of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -317,8 +333,6 @@ pub struct DeliverySettings {
     pub relay: Option<Relay>,
     /// The port of mail exchangers.
     pub mx_port: u16,
-    /// Servers for DNS; empty: those of the operating system.
-    pub dns_servers: Vec<SocketAddr>,
     /// Deliveries at the same time.
     pub workers: u32,
     /// The wait before the second attempt.

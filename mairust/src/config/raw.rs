@@ -12,12 +12,11 @@ use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, Rate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{EarlyTalkers, ListenerKind, LogFormat, LogLevel, ProxyProtocol, Relay};
+use super::model::{AuthenticationMode, EarlyTalkers, ListenerKind, LogFormat, LogLevel, ProxyProtocol, Relay};
 use super::secret::SecretRef;
 use super::spam::{RawRule, RawSpam, example_password};
-use super::text::{
-    AddressText, DurationText, EmailText, HostText, NetworkText, RateText, RelayText, SecretText, SizeText, Text,
-};
+use super::text::{AddressText, DurationText, EmailText, HostText, NetworkText, RateText, RelayText, SecretText, SizeText, Text};
+use crate::{Authentication, Enforcement};
 
 /// Configuration of the MaiRust mail server.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +28,11 @@ pub(super) struct RawConfig {
     pub(super) smtp: RawSmtp,
     /// Keeping spam out: a look at each message from other servers, before it is taken.
     pub(super) spam: RawSpam,
+    /// Who mail from other servers really comes from: SPF, DKIM, DMARC and ARC. The results stand in
+    /// the header field `Authentication-Results`.
+    pub(super) authentication: RawAuthentication,
+    /// DNS, for deliveries and about senders.
+    pub(super) dns: RawDns,
     /// Certificate of this server. Without one, a self-signed certificate is made at start: other
     /// servers accept it, mail programs of users ask.
     pub(super) tls: RawTls,
@@ -159,6 +163,34 @@ pub(super) struct RawListener {
     /// Whether connections come through a proxy. Without it: `never`.
     #[serde(default)]
     pub(super) proxy_protocol: ProxyProtocol,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawAuthentication {
+    /// Whether senders are verified.
+    pub(super) mode: AuthenticationMode,
+    /// The name that results are told under. Without it: `server.hostname`. Servers that share
+    /// mailboxes may share a name; what strangers write under it is removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) authserv_id: Option<HostText>,
+    /// Time for all questions to DNS about one message, at least 100ms. What is not answered then
+    /// is a temporary error, never a failure. The default lets slow name servers answer.
+    pub(super) timeout: DurationText,
+    /// What is done when DMARC fails and the domain of From asks to refuse. The default keeps what
+    /// mailing lists and forwarding have broken.
+    pub(super) dmarc_reject: Enforcement,
+    /// What is done when DMARC fails and the domain of From asks for quarantine.
+    pub(super) dmarc_quarantine: Enforcement,
+    /// What is done when SPF fails and DMARC does not pass. The default lets forwarded mail pass.
+    pub(super) spf_fail: Enforcement,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawDns {
+    /// Name servers, as IP address and port. Default: those of the operating system.
+    pub(super) servers: Vec<AddressText>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -302,8 +334,6 @@ pub(super) struct RawDelivery {
     /// The port of mail exchangers. Anything but 25 is for tests.
     #[schemars(range(min = 1))]
     pub(super) mx_port: u16,
-    /// Servers for DNS, as IP address and port. Default: those of the operating system.
-    pub(super) dns_servers: Vec<AddressText>,
     /// Deliveries at the same time. The default suits a small machine; deliveries mostly wait.
     #[schemars(range(min = 1))]
     pub(super) workers: u32,
@@ -349,6 +379,7 @@ impl RawConfig {
         raw.spam.rspamd.password = Some(example_password());
         raw.server.postmaster = EmailAddress::parse("admin@example.com").ok().map(Text);
         raw.mailboxes.quota = Some(Text(ByteSize(5 << 30)));
+        raw.authentication.authserv_id = raw.server.hostname.clone();
         raw.tls.cert = Some("/etc/mairust/tls/fullchain.pem".into());
         raw.tls.key = Some("/etc/mairust/tls/privkey.pem".into());
         raw.database.path = Some(raw.server.data_dir.join("mairust.db"));
@@ -424,6 +455,14 @@ impl Default for RawLogin {
     }
 }
 
+impl Default for RawAuthentication {
+    fn default() -> Self {
+        let Authentication { timeout, dmarc_reject, dmarc_quarantine, spf_fail, .. } = Authentication::default();
+        let mode = AuthenticationMode::Verify;
+        Self { mode, authserv_id: None, timeout: Text(timeout), dmarc_reject, dmarc_quarantine, spf_fail }
+    }
+}
+
 impl Default for RawHttp {
     fn default() -> Self {
         Self {
@@ -451,7 +490,6 @@ impl Default for RawDelivery {
         Self {
             relay: None,
             mx_port: 25,
-            dns_servers: Vec::new(),
             workers: 8,
             retry_first: minutes(2),
             retry_max: minutes(4 * 60),

@@ -9,18 +9,20 @@ use std::time::Duration;
 use mairust_core::{ByteSize, Domain, IpNetwork, Secret};
 
 use super::model::{
-    Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings, LoginSettings,
-    MailboxSettings, MasterKey, ProxyProtocol, ServerSettings, SmtpLimits, SmtpSettings, StorageSettings, TlsFiles,
+    AuthenticationMode, Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings,
+    LoginSettings, MailboxSettings, MasterKey, ProxyProtocol, ServerSettings, SmtpLimits, SmtpSettings,
+    StorageSettings, TlsFiles,
 };
 use super::problem::{Place, Problem};
 use super::raw::{
-    RawConfig, RawDatabaseBackend, RawDelivery, RawListener, RawLogin, RawSmtp, RawSmtpLimits, RawStorageBackend,
-    RawTls,
+    RawAuthentication, RawConfig, RawDatabaseBackend, RawDelivery, RawListener, RawLogin, RawSmtp, RawSmtpLimits,
+    RawStorageBackend, RawTls,
 };
 use super::secret::{SecretError, SecretRef, decode_master_key, is_world_readable};
 use super::spam::RawSpam;
 use super::text::NetworkText;
 use super::validate::{Checked, Spot};
+use crate::Authentication;
 
 /// RFC 5321 §4.5.3.1.7: a server takes at least this much.
 const SMALLEST_LIMIT: ByteSize = ByteSize(64 << 10);
@@ -41,6 +43,7 @@ pub(super) fn resolve(checked: Checked, variables: &BTreeMap<String, String>) ->
     judge.spam(&raw.spam);
     judge.times(&raw);
     judge.tls(&raw);
+    judge.dns(&raw);
     judge.delivery(&raw.delivery);
     let key = raw.secrets.master_key.as_ref().and_then(|reference| judge.master_key(&reference.0, variables));
     let rspamd_password = raw.spam.rspamd.password.as_ref();
@@ -71,6 +74,8 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
             max_connections: raw.http.max_connections,
             header_timeout: raw.http.header_timeout.0,
         },
+        authentication: settle_authentication(raw.authentication),
+        dns_servers: raw.dns.servers.into_iter().map(|server| server.0).collect(),
         database: match raw.database.backend {
             RawDatabaseBackend::Sqlite => {
                 DatabaseSettings::Sqlite { path: in_data_dir(raw.database.path, "mairust.db") }
@@ -145,11 +150,21 @@ fn networks(raw: Vec<NetworkText>) -> Vec<IpNetwork> {
     raw.into_iter().map(|network| network.0).collect()
 }
 
+fn settle_authentication(raw: RawAuthentication) -> Option<Authentication> {
+    let settings = Authentication {
+        authserv_id: raw.authserv_id.map(|id| id.0),
+        timeout: raw.timeout.0,
+        dmarc_reject: raw.dmarc_reject,
+        dmarc_quarantine: raw.dmarc_quarantine,
+        spf_fail: raw.spf_fail,
+    };
+    (raw.mode == AuthenticationMode::Verify).then_some(settings)
+}
+
 fn settle_delivery(raw: RawDelivery) -> DeliverySettings {
     DeliverySettings {
         relay: raw.relay.map(|relay| relay.0),
         mx_port: raw.mx_port,
-        dns_servers: raw.dns_servers.into_iter().map(|server| server.0).collect(),
         workers: raw.workers,
         retry_first: raw.retry_first.0,
         retry_max: raw.retry_max.0,
@@ -258,6 +273,16 @@ impl Judge {
         self.report(missing, "this key is missing", advice);
     }
 
+    fn dns(&mut self, raw: &RawConfig) {
+        self.at_least("authentication.timeout", raw.authentication.timeout.0, Duration::from_millis(100));
+        for (index, server) in raw.dns.servers.iter().enumerate() {
+            if server.0.port() == 0 {
+                let path = format!("dns.servers[{index}]");
+                self.report(&path, "no server listens at port 0", "DNS has port 53");
+            }
+        }
+    }
+
     fn delivery(&mut self, delivery: &RawDelivery) {
         let second = Duration::from_secs(1);
         self.at_least("delivery.retry_first", delivery.retry_first.0, second);
@@ -268,12 +293,6 @@ impl Judge {
         if delivery.retry_max.0 < delivery.retry_first.0 && !self.already_wrong("delivery.retry_max") {
             let message = "this is more than delivery.retry_max";
             self.report("delivery.retry_first", message, "write the same or a shorter time");
-        }
-        for (index, server) in delivery.dns_servers.iter().enumerate() {
-            if server.0.port() == 0 {
-                let path = format!("delivery.dns_servers[{index}]");
-                self.report(&path, "no server listens at port 0", "DNS has port 53");
-            }
         }
     }
 

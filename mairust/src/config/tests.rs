@@ -5,6 +5,7 @@ use base64::Engine as _;
 use mairust_core::{ByteSize, Domain, IpNetwork, Rate, ScanAction, SenderPattern};
 
 use super::*;
+use crate::Enforcement;
 
 /// Loads a text as `mairust.yaml`.
 fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
@@ -37,6 +38,9 @@ fn defaults_follow_the_data_folder() {
     assert_eq!(config.smtp.listeners.len(), 3);
     assert_eq!(config.delivery.give_up_after, Duration::from_secs(5 * 86_400));
     assert_eq!((config.tls, config.delivery.relay, config.mailboxes.quota), (vec![], None, None));
+    assert!(config.authentication.is_some());
+    let off = load_text("server: { hostname: mx.example.com }\nauthentication: { mode: off }", &[]).unwrap();
+    assert!(off.authentication.is_none());
 }
 
 #[test]
@@ -61,7 +65,10 @@ http: { bind: "[::1]:81", max_connections: 82, header_timeout: 83s }
 database: { backend: sqlite, path: /db }
 storage: { backend: fs, options: { base_path: /mail } }
 mailboxes: { quota: 2GiB }
-delivery: { relay: "[::1]:26", mx_port: 2525, dns_servers: ["127.0.0.1:5353"], workers: 3, retry_first: 1m,
+authentication: { mode: verify, authserv_id: mx.example.org, timeout: 1s, dmarc_reject: reject, dmarc_quarantine: tag,
+  spf_fail: quarantine }
+dns: { servers: ["127.0.0.1:5353"] }
+delivery: { relay: "[::1]:26", mx_port: 2525, workers: 3, retry_first: 1m,
   retry_max: 2m, give_up_after: 3d, lease: 4s, connect_timeout: 5s }
 log: { format: text, level: debug }
 spam:
@@ -98,6 +105,11 @@ shutdown: { drain: 0s }
     assert_eq!((failures, login.lock_time.as_secs(), login.delay.as_secs()), ((1, 2, 4), 3, 5));
     assert_eq!(login.trusted, networks[2..]);
     assert_eq!((config.http.max_connections, config.http.header_timeout.as_secs()), (82, 83));
+    let authentication = config.authentication.unwrap();
+    assert_eq!(authentication.authserv_id, Some(Domain::parse("mx.example.org").unwrap()));
+    assert_eq!(authentication.timeout, Duration::from_secs(1));
+    let done = (authentication.dmarc_reject, authentication.dmarc_quarantine, authentication.spf_fail);
+    assert_eq!(done, (Enforcement::Reject, Enforcement::Tag, Enforcement::Quarantine));
     assert_eq!(config.tls, [TlsFiles { cert: "/c".into(), key: "/k".into() }]);
     assert_eq!(config.http.bind, "[::1]:81".parse().unwrap());
     assert_eq!(config.database, DatabaseSettings::Sqlite { path: "/db".into() });
@@ -107,7 +119,7 @@ shutdown: { drain: 0s }
     let delivery = &config.delivery;
     assert_eq!(delivery.relay, Some(Relay { host: "::1".to_owned(), port: 26 }));
     assert_eq!((delivery.mx_port, delivery.workers), (2525, 3));
-    assert_eq!(delivery.dns_servers, ["127.0.0.1:5353".parse().unwrap()]);
+    assert_eq!(config.dns_servers, ["127.0.0.1:5353".parse().unwrap()]);
     let times = [delivery.retry_first, delivery.retry_max, delivery.give_up_after, delivery.lease];
     assert_eq!(times.map(|time| time.as_secs()), [60, 120, 259_200, 4]);
     assert_eq!(delivery.connect_timeout, Duration::from_secs(5));

@@ -5,14 +5,17 @@ use mairust_core::{MessageDsn, MessageId, Rejection, ScanReport};
 use mairust_store::{Acceptance, Spam, SpamVerdict};
 
 use super::judge::Judged;
+use super::results::to_json;
 use super::trace::Trace;
+use super::verify::Verified;
 use super::{Receiver, refuse_for_store};
 use crate::distribution::{Distribution, Keeping, Original};
 
 /// Stores the message; after this, and only after this, 250 may be said.
 pub(crate) async fn commit(judged: Judged, receiver: &Receiver) -> Result<MessageId, Rejection> {
     let now = receiver.clock.now();
-    let Judged { inspected, report, folder, status } = judged;
+    let Judged { verified, report, folder, status } = judged;
+    let Verified { inspected, auth_results, .. } = verified;
     let keeping = Keeping { folder, status, outbound: receiver.outbound, now };
     // The recipients of a transaction are of one tenant.
     let distribution = Distribution::of(&inspected.destinations, keeping).pop();
@@ -28,14 +31,15 @@ pub(crate) async fn commit(judged: Judged, receiver: &Receiver) -> Result<Messag
         at: now,
     };
     // What stands above our Received was written by us.
-    let fields = report.as_ref().map(|report| super::scan::fields(report, &receiver.hostname)).unwrap_or_default();
+    let results = auth_results.as_ref().map(|results| results.header_field(receiver.authserv_id().as_str()));
+    let fields = report.as_ref().map(|report| super::scan::fields(report, &receiver.hostname));
     let original = Original {
-        prefix: fields + &trace.received(),
+        prefix: results.unwrap_or_default() + &fields.unwrap_or_default() + &trace.received(),
         body: inspected.body,
         content: inspected.content,
         sender: inspected.envelope.sender,
         dsn: MessageDsn::default(),
-        auth_results: None,
+        auth_results: auth_results.as_ref().map(|results| to_json(results).to_string()),
         spam: report.as_ref().map(spam),
         received_at: now,
     };

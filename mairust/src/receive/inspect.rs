@@ -1,9 +1,10 @@
-//! First stage: what the message says about itself.
+//! First stage: what the message says about itself, without what it says in our name.
 
 use std::sync::Arc;
 
 use mairust_core::{Body, Content, Envelope, Mail, Origin, Rejection};
 use mairust_smtp::server::{Received, SessionInfo};
+use mairust_smtp::verify::forged_results;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::recipient::destinations;
@@ -16,6 +17,9 @@ pub(crate) struct Inspected {
     pub(crate) destinations: Vec<Destination>,
     pub(crate) origin: Origin,
     pub(crate) protocol: &'static str,
+    /// The bytes as received: what signatures are about.
+    pub(crate) received: Body,
+    /// The bytes that are kept: without Authentication-Results that claim to be ours.
     pub(crate) body: Body,
     pub(crate) content: Content,
 }
@@ -56,11 +60,18 @@ impl Inspected {
     }
 }
 
-/// Parses the message, off the async threads when it is large.
-pub(crate) async fn inspect(session: &SessionInfo, message: Received, memory: &Memory) -> Result<Inspected, Rejection> {
+/// Parses the message, off the async threads when it is large. `our_ids` are the names under which
+/// this server tells results of sender authentication.
+pub(crate) async fn inspect(
+    session: &SessionInfo,
+    message: Received,
+    our_ids: Vec<&str>,
+    memory: &Memory,
+) -> Result<Inspected, Rejection> {
     let destinations = destinations(&message)?;
     let _room = memory.take(message.body.len()).await;
-    let content = parse(message.body.clone()).await?;
+    let body = without_forged_results(&message.body, &our_ids).await?;
+    let content = parse(body.clone()).await?;
     Ok(Inspected {
         envelope: Envelope {
             sender: message.sender,
@@ -69,9 +80,28 @@ pub(crate) async fn inspect(session: &SessionInfo, message: Received, memory: &M
         destinations,
         protocol: super::trace::smtp_protocol(session),
         origin: session.origin.clone(),
-        body: message.body,
+        received: message.body,
+        body,
         content,
     })
+}
+
+/// The body without Authentication-Results that claim to be ours (RFC 8601 §5), which nobody could
+/// tell from real ones later on.
+async fn without_forged_results(body: &Body, our_ids: &[&str]) -> Result<Body, Rejection> {
+    let (reader, ids) = (body.clone(), our_ids.iter().map(|&id| id.to_owned()).collect::<Vec<_>>());
+    let find = move || forged_results(&reader, &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let found = match body.in_memory() {
+        Some(_) => find(),
+        None => tokio::task::spawn_blocking(find).await.map_err(Rejection::unavailable)?,
+    };
+    let forged =
+        found.map_err(|error| Rejection::unavailable(format_args!("the spooled message can't be read: {error}")))?;
+    if forged.is_empty() {
+        return Ok(body.clone());
+    }
+    tracing::info!(component = "receive", fields = forged.len(), "forged Authentication-Results removed");
+    Ok(body.without(forged))
 }
 
 /// Reads and parses a body.

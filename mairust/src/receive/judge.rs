@@ -1,17 +1,17 @@
-//! Third stage: the scanner's report and the `pre_receive` hooks decide.
+//! Fourth stage: sender authentication, the scanner's report and the `pre_receive` hooks decide.
 
 use mairust_core::{Rejection, ScanAction, ScanReport};
 use mairust_hooks::{HookPoint, HookRunner, Verdict};
 use mairust_store::{Folder, MessageStatus};
 
-use super::inspect::Inspected;
 use super::scan::{Scanned, refusal};
+use super::verify::Verified;
 use crate::metrics::Metrics;
 
 /// A message that is to be kept.
 #[derive(Debug)]
 pub(crate) struct Judged {
-    pub(crate) inspected: Inspected,
+    pub(crate) verified: Verified,
     /// What a scanner says about it, if there is one.
     pub(crate) report: Option<ScanReport>,
     /// Where in the mailbox.
@@ -21,14 +21,14 @@ pub(crate) struct Judged {
 }
 
 /// Refuses what the scanner wants refused, and asks the hooks about the rest; a refusal is the answer
-/// to the peer.
+/// to the peer. What verification puts into quarantine stays there, whatever the others say.
 pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner, metrics: &Metrics) -> Result<Judged, Rejection> {
     let report = scanned.report().cloned();
     if let Some(rejection) = report.as_ref().and_then(refusal) {
         return Err(rejection);
     }
-    let inspected = scanned.inspected;
-    let verdict = match scanned.mail.or_else(|| inspected.mail()) {
+    let verified = scanned.verified;
+    let verdict = match scanned.mail.or_else(|| verified.mail()) {
         Some(mail) if hooks.has(HookPoint::PreReceive) => {
             let (verdict, runs) = hooks.pre_receive(&mail).await;
             for run in runs {
@@ -39,18 +39,21 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner, metrics: &Metric
         }
         _ => Verdict::Allow,
     };
-    let (folder, status) = match verdict {
-        Verdict::Allow => place(report.as_ref()),
-        Verdict::Quarantine { reason } => {
-            tracing::info!(component = "receive", reason, "message goes into quarantine");
-            (Folder::Quarantine, MessageStatus::Quarantined)
-        }
-        Verdict::Reject(rejection) | Verdict::Tempfail(rejection) => return Err(rejection),
+    let (folder, status) = match (verdict, &verified.quarantine) {
+        (Verdict::Reject(rejection) | Verdict::Tempfail(rejection), _) => return Err(rejection),
+        (Verdict::Quarantine { reason }, _) => quarantine(&reason),
+        (Verdict::Allow, Some(reason)) => quarantine(reason),
+        (Verdict::Allow, None) => place(report.as_ref()),
     };
-    Ok(Judged { inspected, report, folder, status })
+    Ok(Judged { verified, report, folder, status })
 }
 
-/// Where a message goes that no hook objects to.
+fn quarantine(reason: &str) -> (Folder, MessageStatus) {
+    tracing::info!(component = "receive", reason, "message goes into quarantine");
+    (Folder::Quarantine, MessageStatus::Quarantined)
+}
+
+/// Where a message goes that nobody objects to but the scanner.
 fn place(report: Option<&ScanReport>) -> (Folder, MessageStatus) {
     match report.map(|report| report.action) {
         Some(ScanAction::Quarantine) => (Folder::Quarantine, MessageStatus::Quarantined),

@@ -1,7 +1,8 @@
 //! Receiving: mail from other servers, from the final dot to 250.
 //!
 //! Each stage consumes what the one before made, so that their order is the compiler's business:
-//! [`Received`] → [`Inspected`](inspect::Inspected) → [`Scanned`](scan::Scanned) →
+//! [`Received`] → [`Inspected`](inspect::Inspected) → [`Verified`](verify::Verified) →
+//! [`Scanned`](scan::Scanned) →
 //! [`Judged`](judge::Judged) → accepted.
 
 mod commit;
@@ -9,8 +10,10 @@ mod inspect;
 mod judge;
 pub(crate) mod login;
 pub(crate) mod recipient;
+mod results;
 mod scan;
 pub(crate) mod trace;
+pub(crate) mod verify;
 
 use std::sync::Arc;
 
@@ -19,6 +22,7 @@ use mairust_hooks::{HookRunner, Scanner};
 use mairust_smtp::server::{Received, SessionInfo};
 use mairust_store::{StorageBackend, StoreError, StoreErrorKind};
 
+use self::verify::Authenticator;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 
@@ -34,6 +38,8 @@ pub(crate) struct Receiver {
     pub(crate) storage: Arc<dyn StorageBackend>,
     pub(crate) hooks: Arc<HookRunner>,
     pub(crate) outbound: Outbound,
+    /// `None`: senders are not verified.
+    pub(crate) authenticator: Option<Authenticator>,
     pub(crate) memory: Memory,
     pub(crate) scanner: Option<Arc<dyn Scanner>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -43,13 +49,32 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// The stages, in order. On return the message is durable.
     pub(crate) async fn receive(&self, session: &SessionInfo, message: Received) -> Result<MessageId, Rejection> {
-        let inspected = inspect::inspect(session, message, &self.memory).await?;
+        let inspected = inspect::inspect(session, message, self.our_ids(session), &self.memory).await?;
         if inspected.hops() > MAX_RECEIVED {
             return Err(Rejection::new(554, EnhancedCode(5, 4, 6), "Too many hops, this message is looping"));
         }
-        let scanned = scan::scan(inspected, self.scanner.as_deref(), &self.metrics).await?;
+        let authenticator = self.authenticator.as_ref().filter(|_| session.peer.service == Service::Mx);
+        let clock = self.clock.as_ref();
+        let verified = verify::verify(inspected, authenticator, &self.hostname, &self.metrics, clock).await?;
+        let scanned = scan::scan(verified, self.scanner.as_deref(), &self.metrics).await?;
         let judged = judge::judge(scanned, &self.hooks, &self.metrics).await?;
         commit::commit(judged, self).await
+    }
+
+    /// The name under which results of sender authentication are told.
+    fn authserv_id(&self) -> &Domain {
+        let configured =
+            self.authenticator.as_ref().and_then(|authenticator| authenticator.settings.authserv_id.as_ref());
+        configured.unwrap_or(&self.hostname)
+    }
+
+    /// The names that strangers may not tell results under. A server of our own in front of this
+    /// one may.
+    fn our_ids(&self, session: &SessionInfo) -> Vec<&str> {
+        match session.peer.service {
+            Service::Lmtp => Vec::new(),
+            _ => vec![self.hostname.as_str(), self.authserv_id().as_str()],
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Second stage: a scanner says whether the message looks like spam.
+//! Third stage: a scanner says whether the message looks like spam.
 //!
 //! What it says goes to the hooks with the message, and into header fields in front of it. Fields
 //! of the same name that came with the message stay where they are, below our Received: the first
@@ -12,7 +12,7 @@ use mairust_core::{Domain, EnhancedCode, Mail, Rejection, ScanAction, ScanReport
 use mairust_hooks::{ScanError, ScanRequest, Scanner};
 use tokio::time::Instant;
 
-use super::inspect::Inspected;
+use super::verify::Verified;
 use crate::metrics::Metrics;
 
 /// No scanner holds a message up for longer: more than the longest time of rspamd and of the rules
@@ -25,7 +25,7 @@ const STATUS: &str = "X-Spam-Status";
 /// A message that a scanner has looked at, if there is one.
 #[derive(Debug)]
 pub(crate) struct Scanned {
-    pub(crate) inspected: Inspected,
+    pub(crate) verified: Verified,
     /// The message with the report; `None` if it was not scanned.
     pub(crate) mail: Option<Mail>,
 }
@@ -38,12 +38,12 @@ impl Scanned {
 
 /// Asks the scanner. One without an answer has the message come again later.
 pub(crate) async fn scan(
-    inspected: Inspected,
+    verified: Verified,
     scanner: Option<&dyn Scanner>,
     metrics: &Metrics,
 ) -> Result<Scanned, Rejection> {
-    let (Some(scanner), Some(mail)) = (scanner, inspected.mail()) else {
-        return Ok(Scanned { inspected, mail: None });
+    let (Some(scanner), Some(mail)) = (scanner, verified.mail()) else {
+        return Ok(Scanned { verified, mail: None });
     };
     let start = Instant::now();
     let asked = ask(scanner, &ScanRequest::new(mail.clone())).await;
@@ -51,7 +51,7 @@ pub(crate) async fn scan(
     match asked {
         Ok(report) => {
             note(&report, took, metrics);
-            Ok(Scanned { inspected, mail: Some(mail.with_scan(report)) })
+            Ok(Scanned { verified, mail: Some(mail.with_scan(report)) })
         }
         Err(error) => {
             metrics.scan_failed(scanner.name());

@@ -46,8 +46,6 @@ pub struct DeliverySettings {
     pub relay: Option<(String, u16)>,
     /// The port of mail exchangers. Default 25.
     pub mx_port: u16,
-    /// DNS servers to ask; none means those of the system.
-    pub dns_servers: Vec<std::net::SocketAddr>,
     /// Jobs done at the same time. Default 8.
     pub workers: usize,
     /// How long a worker may hold a job before another takes it over; renewed while it works.
@@ -75,7 +73,6 @@ impl Default for DeliverySettings {
         Self {
             relay: None,
             mx_port: 25,
-            dns_servers: Vec::new(),
             workers: 8,
             lease: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(30),
