@@ -150,3 +150,94 @@ fn nothing(error: &NetError) -> Result<(), ResolveError> {
 fn temporary(error: &NetError) -> ResolveError {
     ResolveError::Temporary(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::proto::op::{Message, ResponseCode};
+    use hickory_resolver::proto::rr::rdata::{A, AAAA, MX, PTR, TXT};
+    use hickory_resolver::proto::rr::{Record, RecordType};
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    /// What is known of `name`; `None` if it does not exist.
+    fn records(asked: &str, kind: RecordType) -> Result<Vec<RData>, ResponseCode> {
+        let mx = |preference, host| RData::MX(MX::new(preference, name(host)));
+        match (asked, kind) {
+            ("a.example.", RecordType::A) => Ok(vec![RData::A(A([192, 0, 2, 1].into()))]),
+            ("a.example.", RecordType::AAAA) => Ok(vec![RData::AAAA(AAAA("2001:db8::1".parse().unwrap()))]),
+            ("a.example.", RecordType::MX) => Ok(vec![mx(10, "mx_1.Example."), mx(20, "mx2.example.")]),
+            ("a.example.", RecordType::TXT) => {
+                Ok(vec![RData::TXT(TXT::new(vec!["one ".to_owned(), "record".to_owned()]))])
+            }
+            ("null.example.", RecordType::MX) => Ok(vec![mx(0, ".")]),
+            ("a.example." | "null.example.", _) => Ok(Vec::new()),
+            ("7.2.0.192.in-addr.arpa.", RecordType::PTR) => Ok(vec![RData::PTR(PTR(name("mx.sender.example.")))]),
+            ("down.example.", _) => Err(ResponseCode::ServFail),
+            ("refused.example.", _) => Err(ResponseCode::Refused),
+            _ => Err(ResponseCode::NXDomain),
+        }
+    }
+
+    /// A resolver that asks a name server in this process.
+    async fn resolver() -> DnsResolver {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+                let request = Message::from_vec(&buffer[..length]).unwrap();
+                let query = request.queries[0].clone();
+                let mut answer = Message::response(request.metadata.id, request.metadata.op_code);
+                answer.add_query(query.clone());
+                match records(&query.name().to_lowercase().to_ascii(), query.query_type()) {
+                    Ok(found) => {
+                        answer.add_answers(
+                            found.into_iter().map(|data| Record::from_rdata(query.name().clone(), 60, data)),
+                        );
+                    }
+                    Err(code) => answer.metadata.response_code = code,
+                }
+                socket.send_to(&answer.to_vec().unwrap(), peer).await.unwrap();
+            }
+        });
+        DnsResolver::with_servers(&[address]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn reads_every_kind_of_record() {
+        let resolver = resolver().await;
+        let (ipv4, ipv6) = (Ipv4Addr::new(192, 0, 2, 1), "2001:db8::1".parse::<Ipv6Addr>().unwrap());
+        assert_eq!(resolver.ipv4("A.example").await, Ok(vec![ipv4]));
+        assert_eq!(resolver.ipv6("a.example.").await, Ok(vec![ipv6]));
+        assert_eq!(resolver.addresses("a.example").await, Ok(vec![ipv4.into(), ipv6.into()]));
+        assert_eq!(resolver.txt("a.example").await, Ok(vec![b"one record".to_vec()]));
+        let mut hosts: Vec<_> = resolver.mx("a.example").await.unwrap().into_iter().map(|mx| mx.host).collect();
+        hosts.sort();
+        assert_eq!(hosts, ["mx2.example", "mx_1.Example"]);
+        assert_eq!(resolver.mx("null.example").await, Err(ResolveError::NullMx));
+        assert_eq!(resolver.names("192.0.2.7".parse().unwrap()).await, Ok(vec!["mx.sender.example".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn tells_three_kinds_of_nothing_apart() {
+        let resolver = resolver().await;
+        assert_eq!(resolver.txt("null.example").await, Ok(Vec::new()));
+        assert_eq!(resolver.addresses("null.example").await, Err(ResolveError::NotFound));
+        assert_eq!(resolver.names("192.0.2.8".parse().unwrap()).await, Err(ResolveError::NotFound));
+        let long = "a".repeat(64) + ".example";
+        for unknown in ["nobody.example", "a..example", "", &long] {
+            assert_eq!(resolver.txt(unknown).await, Err(ResolveError::NotFound), "{unknown}");
+            assert_eq!(resolver.mx(unknown).await, Err(ResolveError::NotFound), "{unknown}");
+            assert_eq!(resolver.addresses(unknown).await, Err(ResolveError::NotFound), "{unknown}");
+        }
+        for broken in ["down.example", "refused.example"] {
+            assert!(matches!(resolver.txt(broken).await, Err(ResolveError::Temporary(_))), "{broken}");
+            assert!(matches!(resolver.addresses(broken).await, Err(ResolveError::Temporary(_))), "{broken}");
+        }
+    }
+}

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use mairust_core::{Clock, Domain, EnhancedCode, MessageId, Rejection};
 use mairust_hooks::{HookRunner, Scanner};
-use mairust_smtp::server::{Received, SessionInfo};
+use mairust_smtp::server::{Received, Service, SessionInfo};
 use mairust_store::{StorageBackend, StoreError, StoreErrorKind};
 
 use self::verify::Authenticator;
