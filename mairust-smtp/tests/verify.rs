@@ -230,3 +230,70 @@ async fn hostile_messages_are_only_messages() {
         assert!(results.dkim.iter().all(|result| result.outcome != AuthOutcome::Pass));
     }
 }
+
+/// A table, and name servers below `evil.example` that never answer.
+#[derive(Debug)]
+struct Tarpit(FakeResolver);
+
+impl Tarpit {
+    async fn pass(&self, name: &str) {
+        if name.ends_with("evil.example") {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Resolver for Tarpit {
+    async fn mx(&self, domain: &str) -> Result<Vec<MxHost>, ResolveError> {
+        self.pass(domain).await;
+        self.0.mx(domain).await
+    }
+
+    async fn ipv4(&self, host: &str) -> Result<Vec<std::net::Ipv4Addr>, ResolveError> {
+        self.pass(host).await;
+        self.0.ipv4(host).await
+    }
+
+    async fn ipv6(&self, host: &str) -> Result<Vec<std::net::Ipv6Addr>, ResolveError> {
+        self.pass(host).await;
+        self.0.ipv6(host).await
+    }
+
+    async fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, ResolveError> {
+        self.pass(name).await;
+        self.0.txt(name).await
+    }
+
+    async fn names(&self, address: IpAddr) -> Result<Vec<String>, ResolveError> {
+        self.0.names(address).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_escapes_dmarc_by_slow_name_servers() {
+    let zone = FakeResolver::new()
+        .with_txt("_dmarc.bank.example", Ok(vec![b"v=DMARC1; p=reject".to_vec()]))
+        .with_names(CLIENT.parse().unwrap(), Ok(vec!["mx.evil.example".to_owned(); 20]));
+    let signature =
+        |domain: &str| format!("DKIM-Signature: v=1; a=rsa-sha256; d={domain}; s=s; h=from; bh=AAAA; b=AAAA\r\n");
+    let slow: String = (0..9).map(|number| signature(&format!("{number}.evil.example"))).collect();
+    let seals: String = (1..=20)
+        .map(|number| {
+            let cv = if number == 1 { "none" } else { "pass" };
+            format!(
+                "ARC-Seal: i={number}; a=rsa-sha256; cv={cv}; d={number}.evil.example; s=s; b=AAAA\r\n\
+                 ARC-Message-Signature: i={number}; a=rsa-sha256; d=evil.example; s=s; h=from; bh=AAAA; b=AAAA\r\n\
+                 ARC-Authentication-Results: i={number}; evil.example\r\n"
+            )
+        })
+        .collect();
+    let signed = signature("mail.bank.example");
+    let message = format!("{slow}{signed}{seals}From: x@evil.example, ceo@bank.example\r\n\r\nx\r\n");
+    let verifier = Verifier::new(Arc::new(Tarpit(zone)), VerifierSettings::default());
+    let facts = facts(CLIENT, "bob@evil.example");
+    let results = verifier.verify(&facts, &Body::from(message.into_bytes()), NOW).await.unwrap();
+    assert_eq!(results.spf.unwrap().outcome, AuthOutcome::TempError);
+    let dmarc = results.dmarc.unwrap();
+    assert_eq!((dmarc.outcome, dmarc.domain.as_deref()), (AuthOutcome::Fail, Some("bank.example")), "{dmarc:?}");
+}

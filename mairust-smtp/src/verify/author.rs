@@ -7,39 +7,54 @@ use mairust_core::Domain;
 
 use super::message::Message;
 
-/// Domains of one message; more are an error, for each takes DNS.
+/// Domains of one message; each takes DNS, and nobody writes for more.
 const MAX_DOMAINS: usize = 8;
 
+/// Why the author of a message is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AuthorError {
+    #[error("there is no From")]
+    Missing,
+    #[error("From has no address with a domain")]
+    NoAddress,
+    #[error("From has too many domains")]
+    TooMany,
+}
+
 /// The domains of all From fields, each once.
-///
-/// # Errors
-/// When there is none, or there are too many.
-pub(super) fn author_domains(message: &Message) -> Result<Vec<Domain>, &'static str> {
+pub(super) fn author_domains(message: &Message) -> Result<Vec<Domain>, AuthorError> {
     let mut domains: Vec<Domain> = Vec::new();
     let mut has_field = false;
     for (_, field) in message.named("from") {
         has_field = true;
-        for address in addresses(&field.value()) {
-            let Some(domain) = domain(&address) else { return Err("From has an address without a domain") };
+        let value = field.value();
+        let mut found: Vec<Domain> = addresses(&value).iter().flat_map(|address| domains_in(address)).collect();
+        if found.is_empty() {
+            // Mail programs show something even of what breaks the grammar.
+            found = domains_in(&value);
+        }
+        for domain in found {
             if !domains.contains(&domain) {
                 domains.push(domain);
             }
             if domains.len() > MAX_DOMAINS {
-                return Err("From has too many domains");
+                return Err(AuthorError::TooMany);
             }
         }
     }
     match (domains.is_empty(), has_field) {
         (false, _) => Ok(domains),
-        (true, true) => Err("From has no address"),
-        (true, false) => Err("there is no From"),
+        (true, true) => Err(AuthorError::NoAddress),
+        (true, false) => Err(AuthorError::Missing),
     }
 }
 
-fn domain(address: &str) -> Option<Domain> {
-    let (_, written) = address.rsplit_once('@')?;
-    let domain = Domain::parse(&super::ascii_domain(written)?).ok()?;
-    (!domain.is_literal()).then_some(domain)
+/// Whatever stands behind an `@` and is a domain: in an address, the one it has.
+fn domains_in(text: &str) -> Vec<Domain> {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let written = |behind: &str| behind.trim_start().split(|c| !is_part(c)).next().unwrap_or_default().to_owned();
+    let domain = |behind: &str| Domain::parse(&super::ascii_domain(&written(behind))?).ok();
+    text.split('@').skip(1).filter_map(domain).collect()
 }
 
 /// The addresses of a list, without white space: what stands between angle brackets, or else all
@@ -130,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    fn domains(header: &str) -> Result<Vec<String>, &'static str> {
+    fn domains(header: &str) -> Result<Vec<String>, AuthorError> {
         let message = Message::read(&Body::from(format!("{header}\r\n\r\n").into_bytes())).unwrap();
         author_domains(&message).map(|found| found.iter().map(ToString::to_string).collect())
     }
@@ -173,10 +188,28 @@ mod tests {
 
     #[test]
     fn who_does_not_say_is_an_error() {
-        for header in ["Subject: x", "From:", "From: Bob", "From: <>", "From: bob@[192.0.2.1]", "From: bob@a_b .c d@"] {
-            assert!(domains(header).is_err(), "{header}");
+        assert_eq!(domains("Subject: x"), Err(AuthorError::Missing));
+        for header in ["From:", "From: Bob", "From: <>", "From: bob@[192.0.2.1]", "From: bob@", "From: @"] {
+            assert_eq!(domains(header), Err(AuthorError::NoAddress), "{header}");
         }
         let many: Vec<String> = (0..20).map(|n| format!("x@{n}.example")).collect();
-        assert!(domains(&format!("From: {}", many.join(","))).is_err());
+        assert_eq!(domains(&format!("From: {}", many.join(","))), Err(AuthorError::TooMany));
+    }
+
+    #[test]
+    fn broken_grammar_hides_nobody() {
+        for header in [
+            "From: \"ceo@bank.example",
+            "From: ceo@bank.example (x",
+            "From: ceo@bank.example\u{0}",
+            "From: ceo@bank.example!, x@[192.0.2.1]",
+            "From: <ceo@bank.example",
+            "From: (ceo@bank.example",
+            "From: ceo@@bank.example",
+            "From: ceo@bank.example; x@!",
+            "From: \\\"ceo@bank.example",
+        ] {
+            assert_eq!(domains(header), Ok(vec!["bank.example".to_owned()]), "{header}");
+        }
     }
 }

@@ -6,11 +6,11 @@
 
 mod record;
 
-use std::collections::HashMap;
-
+use futures::future::join_all;
 use mairust_core::{Aligned, AuthOutcome, DkimResult, DmarcPolicy, DmarcResult, Domain, SpfResult};
 
 use self::record::{Record, Suffix};
+use super::author::AuthorError;
 use crate::dns::{ResolveError, Resolver};
 
 /// §4.10: names longer than this are shortened after the first question.
@@ -24,29 +24,48 @@ pub(super) struct Identifiers<'a> {
     pub(super) dkim: &'a [DkimResult],
 }
 
-/// Evaluates each of the author's domains, and gives the worst result: whoever shows only one of
-/// them must not be deceived.
-pub(super) async fn evaluate(
-    resolver: &dyn Resolver,
-    authors: Result<Vec<Domain>, &'static str>,
-    identifiers: Identifiers<'_>,
-) -> DmarcResult {
-    let authors = match authors {
-        Ok(authors) => authors,
-        Err(reason) => return DmarcResult { reason: Some(reason.to_owned()), ..empty(AuthOutcome::PermError, None) },
-    };
-    let mut evaluation = Evaluation { resolver, walks: HashMap::new(), records: HashMap::new() };
-    let mut worst = empty(AuthOutcome::PermError, None);
-    for (index, author) in authors.iter().enumerate() {
-        let result = match evaluation.author(author.as_str(), identifiers).await {
-            Ok(result) => result,
-            Err(reason) => DmarcResult { reason: Some(reason), ..empty(AuthOutcome::TempError, Some(author.as_str())) },
+/// What the domains of From publish. It is asked for while SPF and DKIM are under way: a stranger
+/// whose name servers are slow on purpose must not use up the time for it.
+#[derive(Debug)]
+pub(super) struct Discovery(Result<Vec<Author>, AuthorError>);
+
+impl Discovery {
+    /// Asks about all authors at once.
+    pub(super) async fn new(resolver: &dyn Resolver, authors: Result<Vec<Domain>, AuthorError>) -> Self {
+        let discover = |authors: Vec<Domain>| {
+            join_all(authors.into_iter().map(|author| Author::discover(resolver, author.to_string())))
         };
-        if index == 0 || badness(&result) > badness(&worst) {
-            worst = result;
+        match authors {
+            Ok(authors) => Self(Ok(discover(authors).await)),
+            Err(error) => Self(Err(error)),
         }
     }
-    worst
+
+    /// Evaluates each author, and gives the worst result: whoever shows only one of them must not
+    /// be deceived.
+    pub(super) async fn evaluate(self, resolver: &dyn Resolver, identifiers: Identifiers<'_>) -> DmarcResult {
+        let authors = match self.0 {
+            Ok(authors) => authors,
+            Err(error) => return unknown_author(error),
+        };
+        let mut worst = empty(AuthOutcome::PermError, None);
+        for (index, author) in authors.into_iter().enumerate() {
+            let result = author.evaluate(resolver, identifiers).await;
+            if index == 0 || badness(&result) > badness(&worst) {
+                worst = result;
+            }
+        }
+        worst
+    }
+}
+
+/// Nobody can be asked. Who names more domains than anybody does is suspicious, not careless.
+fn unknown_author(error: AuthorError) -> DmarcResult {
+    let outcome = match error {
+        AuthorError::TooMany => AuthOutcome::Policy,
+        AuthorError::Missing | AuthorError::NoAddress => AuthOutcome::PermError,
+    };
+    DmarcResult { reason: Some(error.to_string()), ..empty(outcome, None) }
 }
 
 fn empty(outcome: AuthOutcome, domain: Option<&str>) -> DmarcResult {
@@ -72,19 +91,13 @@ fn badness(result: &DmarcResult) -> (u8, DmarcPolicy) {
     (rank, result.requested())
 }
 
-/// An evaluation under way.
+/// A domain of From.
 #[derive(Debug)]
-struct Evaluation<'a> {
-    resolver: &'a dyn Resolver,
-    walks: HashMap<String, Walk>,
-    records: HashMap<String, Option<Record>>,
-}
-
-/// The records above a domain, the longest name first.
-#[derive(Debug, Clone)]
-struct Walk {
+struct Author {
     domain: String,
-    records: Vec<(String, Record)>,
+    applied: Result<Option<Applied>, String>,
+    /// The organisation that it belongs to.
+    organization: Result<String, String>,
 }
 
 /// The record that applies to a domain.
@@ -95,134 +108,162 @@ struct Applied {
     policy: DmarcPolicy,
 }
 
-impl Evaluation<'_> {
-    /// DMARC for one domain of From.
-    ///
-    /// # Errors
-    /// When DNS did not answer.
-    async fn author(&mut self, author: &str, identifiers: Identifiers<'_>) -> Result<DmarcResult, String> {
-        let mut result = empty(AuthOutcome::None, Some(author));
-        let applied = self.policy(author).await?;
-        // Of use to people; the alignment below asks again, for it must know when DNS is down.
-        result.organizational_domain = self.walk(author).await.ok().map(|walk| walk.organization().to_owned());
-        let Some(applied) = applied else { return Ok(result) };
-        result.policy_domain = Some(applied.domain);
+/// The records above a domain, the longest name first.
+#[derive(Debug)]
+struct Walk {
+    domain: String,
+    records: Vec<(String, Record)>,
+}
+
+impl Author {
+    async fn discover(resolver: &dyn Resolver, domain: String) -> Self {
+        let own = record(resolver, &domain).await;
+        let walk = match &own {
+            Ok(own) => Walk::up(resolver, &domain, own.clone()).await,
+            Err(reason) => Err(reason.clone()),
+        };
+        let organization = walk.as_ref().map(|walk| walk.organization().to_owned()).map_err(Clone::clone);
+        let applied = match (own, walk) {
+            // Who has a record needs nobody above to answer.
+            (Ok(Some(record)), _) => Ok(Some(Applied { policy: record.policy, domain: domain.clone(), record })),
+            (_, Ok(walk)) => walk.inherited(resolver).await,
+            (_, Err(reason)) => Err(reason),
+        };
+        Self { domain, applied, organization }
+    }
+
+    async fn evaluate(self, resolver: &dyn Resolver, identifiers: Identifiers<'_>) -> DmarcResult {
+        let mut result = empty(AuthOutcome::None, Some(&self.domain));
+        result.organizational_domain = self.organization.clone().ok();
+        let applied = match &self.applied {
+            Ok(Some(applied)) => applied,
+            Ok(None) => return result,
+            Err(reason) => {
+                return DmarcResult { outcome: AuthOutcome::TempError, reason: Some(reason.clone()), ..result };
+            }
+        };
+        result.policy_domain = Some(applied.domain.clone());
         result.policy = Some(applied.policy);
         result.testing = applied.record.is_testing;
-
-        let mut undecided = None;
-        let spf = identifiers.spf.map(|spf| {
-            (spf.outcome, spf.domain.as_str(), applied.record.is_spf_strict, Aligned::Spf(spf.domain.clone()))
-        });
-        let dkim = identifiers.dkim.iter().map(|dkim| {
-            (dkim.outcome, dkim.domain.as_str(), applied.record.is_dkim_strict, Aligned::Dkim(dkim.domain.clone()))
-        });
-        for (outcome, domain, is_strict, aligned) in spf.into_iter().chain(dkim) {
-            let counts = matches!(outcome, AuthOutcome::Pass | AuthOutcome::TempError);
-            if !counts || result.aligned.contains(&aligned) {
-                continue;
-            }
-            match self.aligns(author, domain, is_strict).await {
-                Ok(true) if outcome == AuthOutcome::Pass => result.aligned.push(aligned),
-                Ok(true) => undecided = Some(format!("nobody knows whether {domain} vouches for it")),
-                Ok(false) => {}
-                Err(reason) => undecided = Some(reason),
-            }
-        }
+        let undecided = self.align(resolver, applied, identifiers, &mut result.aligned).await;
         // One that aligns is enough; without one, DNS that is down must not count as a no.
         (result.outcome, result.reason) = match (result.aligned.is_empty(), undecided) {
             (false, _) => (AuthOutcome::Pass, None),
             (true, None) => (AuthOutcome::Fail, None),
             (true, Some(reason)) => (AuthOutcome::TempError, Some(reason)),
         };
-        Ok(result)
+        result
     }
 
-    /// The record that applies (§4.10.1): of the domain itself, of its organisation, or of the
-    /// public suffix above.
-    async fn policy(&mut self, author: &str) -> Result<Option<Applied>, String> {
-        // Who has a record needs nobody above to answer.
-        if let Some(record) = self.record(author).await? {
-            return Ok(Some(Applied { policy: record.policy, domain: author.to_owned(), record }));
+    /// Collects the identifiers that vouch for the author; gives the reason why more of them may.
+    async fn align(
+        &self,
+        resolver: &dyn Resolver,
+        applied: &Applied,
+        identifiers: Identifiers<'_>,
+        vouching: &mut Vec<Aligned>,
+    ) -> Option<String> {
+        let (spf_strict, dkim_strict) = (applied.record.is_spf_strict, applied.record.is_dkim_strict);
+        let spf = identifiers.spf.map(|spf| (spf.outcome, &spf.domain, spf_strict, Aligned::Spf(spf.domain.clone())));
+        let dkim = identifiers
+            .dkim
+            .iter()
+            .map(|dkim| (dkim.outcome, &dkim.domain, dkim_strict, Aligned::Dkim(dkim.domain.clone())));
+        let mut undecided = None;
+        for (outcome, domain, is_strict, aligned) in spf.into_iter().chain(dkim) {
+            let counts = matches!(outcome, AuthOutcome::Pass | AuthOutcome::TempError);
+            if !counts || vouching.contains(&aligned) {
+                continue;
+            }
+            match self.is_aligned(resolver, domain, is_strict).await {
+                Ok(true) if outcome == AuthOutcome::Pass => vouching.push(aligned),
+                Ok(true) => undecided = Some(format!("nobody knows whether {domain} vouches for it")),
+                Ok(false) => {}
+                Err(reason) => undecided = Some(reason),
+            }
         }
-        let walk = self.walk(author).await?;
-        let suffix = walk.records.last().filter(|(_, record)| record.suffix == Suffix::Yes);
-        let Some((domain, record)) = walk.at(walk.organization()).or(suffix) else { return Ok(None) };
+        undecided
+    }
+
+    /// Whether an identifier belongs to the author's domain (§4.4).
+    async fn is_aligned(&self, resolver: &dyn Resolver, identifier: &str, is_strict: bool) -> Result<bool, String> {
+        let identifier = identifier.to_ascii_lowercase();
+        if self.domain == identifier {
+            return Ok(true);
+        }
+        if is_strict {
+            return Ok(false);
+        }
+        // What is of the same organisation lies below it. So no name server of a stranger is asked,
+        // who could delay its answer to leave the question open.
+        let organization = self.organization.as_ref().map_err(Clone::clone)?;
+        if !is_within(&identifier, organization) {
+            return Ok(false);
+        }
+        let own = record(resolver, &identifier).await?;
+        Ok(Walk::up(resolver, &identifier, own).await?.organization() == organization)
+    }
+}
+
+/// The record of a name; several are none.
+async fn record(resolver: &dyn Resolver, name: &str) -> Result<Option<Record>, String> {
+    let texts = match resolver.txt(&format!("_dmarc.{name}")).await {
+        Ok(texts) => texts,
+        Err(ResolveError::Temporary(reason)) => return Err(format!("_dmarc.{name}: {reason}")),
+        Err(_) => Vec::new(),
+    };
+    let mut records = texts.iter().filter_map(|text| Record::parse(text));
+    Ok(records.next().filter(|_| records.next().is_none()))
+}
+
+/// Whether a domain has an address or a mail exchanger.
+async fn exists(resolver: &dyn Resolver, domain: &str) -> Result<bool, String> {
+    fn any<T>(answer: Result<Vec<T>, ResolveError>) -> Result<bool, String> {
+        match answer {
+            Ok(found) => Ok(!found.is_empty()),
+            Err(ResolveError::Temporary(reason)) => Err(reason),
+            // A null MX is one.
+            Err(ResolveError::NullMx) => Ok(true),
+            Err(_) => Ok(false),
+        }
+    }
+    Ok(any(resolver.ipv4(domain).await)? || any(resolver.ipv6(domain).await)? || any(resolver.mx(domain).await)?)
+}
+
+/// Whether a name is the domain or below it; both are in lower case.
+fn is_within(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain).is_some_and(|front| front.is_empty() || front.ends_with('.'))
+}
+
+impl Walk {
+    /// Collects the records above a domain (§4.10), whose own is known already.
+    async fn up(resolver: &dyn Resolver, domain: &str, own: Option<Record>) -> Result<Self, String> {
+        let mut walk = Self { domain: domain.to_owned(), records: Vec::new() };
+        walk.records.extend(own.map(|record| (domain.to_owned(), record)));
+        for name in names(domain).into_iter().skip(1) {
+            if walk.records.last().is_some_and(|(_, record)| record.suffix != Suffix::Unknown) {
+                break;
+            }
+            walk.records.extend(record(resolver, &name).await?.map(|record| (name, record)));
+        }
+        Ok(walk)
+    }
+
+    /// The record that applies to a domain without its own (§4.10.1): that of its organisation, or
+    /// of the public suffix above.
+    async fn inherited(&self, resolver: &dyn Resolver) -> Result<Option<Applied>, String> {
+        let organization = self.organization();
+        let own = self.records.iter().find(|(name, _)| name == organization);
+        let suffix = self.records.last().filter(|(_, record)| record.suffix == Suffix::Yes);
+        let Some((domain, record)) = own.or(suffix) else { return Ok(None) };
         let inherited = record.subdomain_policy.unwrap_or(record.policy);
         let policy = match record.nonexistent_policy {
-            Some(policy) if policy != inherited && !self.exists(&walk.domain).await? => policy,
+            Some(policy) if policy != inherited && !exists(resolver, &self.domain).await? => policy,
             _ => inherited,
         };
         Ok(Some(Applied { domain: domain.clone(), record: record.clone(), policy }))
     }
 
-    /// Whether a domain has an address or a mail exchanger.
-    async fn exists(&self, domain: &str) -> Result<bool, String> {
-        fn any<T>(answer: Result<Vec<T>, ResolveError>) -> Result<bool, String> {
-            match answer {
-                Ok(found) => Ok(!found.is_empty()),
-                Err(ResolveError::Temporary(reason)) => Err(reason),
-                // A null MX is one.
-                Err(ResolveError::NullMx) => Ok(true),
-                Err(_) => Ok(false),
-            }
-        }
-        Ok(any(self.resolver.ipv4(domain).await)?
-            || any(self.resolver.ipv6(domain).await)?
-            || any(self.resolver.mx(domain).await)?)
-    }
-
-    /// Whether an identifier belongs to the author's domain (§4.4).
-    async fn aligns(&mut self, author: &str, identifier: &str, is_strict: bool) -> Result<bool, String> {
-        let identifier = identifier.to_ascii_lowercase();
-        if author == identifier {
-            return Ok(true);
-        }
-        // Domains of one organisation end alike; most strangers do not, and need no DNS.
-        let last = |domain: &str| domain.rsplit('.').next().map(str::to_owned);
-        if is_strict || last(author) != last(&identifier) {
-            return Ok(false);
-        }
-        let organization = self.walk(&identifier).await?.organization().to_owned();
-        Ok(organization == self.walk(author).await?.organization())
-    }
-
-    /// Collects the records above a domain (§4.10), each domain once.
-    async fn walk(&mut self, domain: &str) -> Result<Walk, String> {
-        if let Some(walk) = self.walks.get(domain) {
-            return Ok(walk.clone());
-        }
-        let mut walk = Walk { domain: domain.to_owned(), records: Vec::new() };
-        for name in names(domain) {
-            let Some(record) = self.record(&name).await? else { continue };
-            let is_end = record.suffix != Suffix::Unknown;
-            walk.records.push((name, record));
-            if is_end {
-                break;
-            }
-        }
-        self.walks.insert(domain.to_owned(), walk.clone());
-        Ok(walk)
-    }
-
-    /// The record of a name, which is asked once; several are none.
-    async fn record(&mut self, name: &str) -> Result<Option<Record>, String> {
-        if let Some(record) = self.records.get(name) {
-            return Ok(record.clone());
-        }
-        let texts = match self.resolver.txt(&format!("_dmarc.{name}")).await {
-            Ok(texts) => texts,
-            Err(ResolveError::Temporary(reason)) => return Err(format!("_dmarc.{name}: {reason}")),
-            Err(_) => Vec::new(),
-        };
-        let mut records = texts.iter().filter_map(|text| Record::parse(text));
-        let record = records.next().filter(|_| records.next().is_none());
-        self.records.insert(name.to_owned(), record.clone());
-        Ok(record)
-    }
-}
-
-impl Walk {
     /// §4.10.2: the domain says that it is one, or it is the one below a public suffix, or the
     /// shortest name with a record, or the domain where the walk began.
     fn organization(&self) -> &str {
@@ -238,10 +279,6 @@ impl Walk {
         let front = self.domain.strip_suffix(name).and_then(|front| front.strip_suffix('.')).unwrap_or_default();
         let start = front.rfind('.').map_or(0, |dot| dot + 1);
         &self.domain[start..]
-    }
-
-    fn at(&self, name: &str) -> Option<&(String, Record)> {
-        self.records.iter().find(|(known, _)| known == name)
     }
 }
 
@@ -284,6 +321,14 @@ mod tests {
             explanation: None,
             reason: None,
         }
+    }
+
+    async fn evaluate(
+        resolver: &FakeResolver,
+        authors: Result<Vec<Domain>, AuthorError>,
+        identifiers: Identifiers<'_>,
+    ) -> DmarcResult {
+        Discovery::new(resolver, authors).await.evaluate(resolver, identifiers).await
     }
 
     /// The result for mail from `author`, signed by `signer`.
@@ -375,8 +420,10 @@ mod tests {
         let authors = ["good.example", "bank.example", "none.example"].map(|name| Domain::parse(name).unwrap());
         let result = evaluate(&resolver, Ok(authors.into()), identifiers).await;
         assert_eq!((result.domain.as_deref(), result.requested()), (Some("bank.example"), DmarcPolicy::Reject));
-        let nobody = evaluate(&resolver, Err("there is no From"), identifiers).await;
+        let nobody = evaluate(&resolver, Err(AuthorError::Missing), identifiers).await;
         assert_eq!((nobody.outcome, nobody.requested()), (AuthOutcome::PermError, DmarcPolicy::None));
+        let crowd = evaluate(&resolver, Err(AuthorError::TooMany), identifiers).await;
+        assert_eq!((crowd.outcome, crowd.requested()), (AuthOutcome::Policy, DmarcPolicy::Reject));
     }
 
     #[tokio::test]
@@ -387,16 +434,30 @@ mod tests {
         for (signer, outcome) in [("a.example", AuthOutcome::Pass), ("b.a.example", AuthOutcome::TempError)] {
             assert_eq!(signed(&above, "a.example", signer).await.outcome, outcome, "{signer}");
         }
-        let resolver = zone(&[("a.example", "v=DMARC1; p=reject")]).with_failure("_dmarc.x.b.example");
+        let resolver = zone(&[("a.example", "v=DMARC1; p=reject")]).with_failure("_dmarc.x.a.example");
         for (results, outcome) in [
             (vec![dkim(AuthOutcome::TempError, "a.example")], AuthOutcome::TempError),
             (vec![dkim(AuthOutcome::TempError, "other.test")], AuthOutcome::Fail),
-            (vec![dkim(AuthOutcome::Pass, "x.b.example")], AuthOutcome::TempError),
+            (vec![dkim(AuthOutcome::Pass, "x.a.example")], AuthOutcome::TempError),
             (vec![dkim(AuthOutcome::TempError, "a.example"), dkim(AuthOutcome::Pass, "a.example")], AuthOutcome::Pass),
         ] {
             let identifiers = Identifiers { spf: None, dkim: &results };
             let result = evaluate(&resolver, Ok(vec![Domain::parse("a.example").unwrap()]), identifiers).await;
             assert_eq!(result.outcome, outcome, "{results:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_with_slow_name_servers_stays_a_stranger() {
+        let resolver = zone(&[("bank.example", "v=DMARC1; p=reject")])
+            .with_failure("_dmarc.evil.example")
+            .with_failure("evil.example");
+        for outcome in [AuthOutcome::Pass, AuthOutcome::TempError] {
+            let (signatures, sender) = ([dkim(outcome, "evil.example")], spf(outcome, "evil.example"));
+            let identifiers = Identifiers { spf: Some(&sender), dkim: &signatures };
+            let authors = ["evil.example", "bank.example"].map(|name| Domain::parse(name).unwrap());
+            let result = evaluate(&resolver, Ok(authors.into()), identifiers).await;
+            assert_eq!((result.outcome, result.requested()), (AuthOutcome::Fail, DmarcPolicy::Reject));
         }
     }
 

@@ -1,19 +1,20 @@
 //! Public keys of signers, as they publish them in DNS (RFC 6376 §3.6, RFC 8463 §4).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{ED25519, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::future::join_all;
 use futures::stream::{self, StreamExt};
 use mairust_core::AuthOutcome;
 
 use super::tags::{Tags, words};
 use crate::dns::{ResolveError, Resolver};
 
-/// Keys asked for at the same time, for one message.
+/// Keys of seals that are asked for at the same time, for one message.
 const CONCURRENT: usize = 8;
 
 /// RFC 8301 §3.2: no shorter RSA key counts.
@@ -82,14 +83,20 @@ impl Algorithm {
 }
 
 impl Keys {
-    /// Asks for keys, each once.
-    pub(super) async fn fetch(resolver: &dyn Resolver, names: impl IntoIterator<Item = KeyName>) -> Self {
-        let names: std::collections::HashSet<KeyName> = names.into_iter().collect();
+    /// Asks for keys, each once: for those of signatures all at the same time, so that a slow one
+    /// of a stranger holds none up that counts, and for those of seals a few at a time.
+    pub(super) async fn fetch(resolver: &dyn Resolver, signatures: Vec<KeyName>, seals: Vec<KeyName>) -> Self {
+        let signatures: HashSet<KeyName> = signatures.into_iter().collect();
+        let seals: HashSet<KeyName> = seals.into_iter().filter(|name| !signatures.contains(name)).collect();
         let fetch = |name: KeyName| async move {
             let key = PublicKey::fetch(resolver, &name).await;
             (name, key)
         };
-        Self(stream::iter(names.into_iter().map(fetch)).buffer_unordered(CONCURRENT).collect().await)
+        let (first, second) = tokio::join!(
+            join_all(signatures.into_iter().map(fetch)),
+            stream::iter(seals.into_iter().map(fetch)).buffer_unordered(CONCURRENT).collect::<Vec<_>>(),
+        );
+        Self(first.into_iter().chain(second).collect())
     }
 
     /// The key of this name.
@@ -217,7 +224,7 @@ mod tests {
     async fn dns_that_is_down_is_temporary() {
         let resolver = FakeResolver::new().with_failure("s._domainkey.a.example");
         let name = ("s".to_owned(), "a.example".to_owned());
-        let keys = Keys::fetch(&resolver, [name.clone(), name]).await;
+        let keys = Keys::fetch(&resolver, vec![name.clone(), name.clone()], vec![name]).await;
         assert_eq!(keys.get("s", "a.example").unwrap_err().outcome, AuthOutcome::TempError);
         assert_eq!(keys.get("t", "a.example").unwrap_err().outcome, AuthOutcome::PermError);
     }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::arc::Chain;
 use self::dkim::DkimSignature;
-use self::dmarc::Identifiers;
+use self::dmarc::{Discovery, Identifiers};
 use self::keys::Keys;
 use self::message::Message;
 use crate::dns::{MxHost, ResolveError, Resolver};
@@ -103,16 +103,17 @@ impl Verifier {
         let resolver = Timed { resolver: Arc::clone(&self.resolver), deadline: Instant::now() + self.settings.timeout };
         let signatures = dkim::signatures(&message, self.settings.max_signatures, now);
         let chain = Chain::read(&message);
-        let names = signatures.iter().filter_map(DkimSignature::key_name).chain(chain.key_names());
-        let (iprev, spf_helo, spf, keys) = tokio::join!(
+        let names = signatures.iter().filter_map(DkimSignature::key_name).collect();
+        let (iprev, spf_helo, spf, keys, policies) = tokio::join!(
             iprev::check(&resolver, facts.client),
             check_helo(&resolver, facts, now),
             check_sender(&resolver, facts, now),
-            Keys::fetch(&resolver, names),
+            Keys::fetch(&resolver, names, chain.key_names()),
+            Discovery::new(&resolver, author::author_domains(&message)),
         );
         let (dkim, arc) = verify_signatures(Arc::clone(&message), signatures, chain, keys).await?;
         let identifiers = Identifiers { spf: spf.as_ref().or(Some(&spf_helo)), dkim: &dkim };
-        let dmarc = dmarc::evaluate(&resolver, author::author_domains(&message), identifiers).await;
+        let dmarc = policies.evaluate(&resolver, identifiers).await;
         let mut results = AuthResults::default();
         results.iprev = Some(iprev);
         results.spf_helo = Some(spf_helo);

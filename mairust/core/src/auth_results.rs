@@ -113,7 +113,7 @@ pub enum Aligned {
 /// What DMARC found for the domain of From (RFC 9989).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DmarcResult {
-    /// How it ended.
+    /// How it ended. [`AuthOutcome::Policy`]: From names so many domains that they were not asked.
     pub outcome: AuthOutcome,
     /// The domain of From; `None` if there is none.
     pub domain: Option<String>,
@@ -179,10 +179,11 @@ impl DmarcPolicy {
 
 impl DmarcResult {
     /// What the domain asks to be done with this message: nothing unless it failed, and one step
-    /// less than the policy while that is being tested (RFC 9989 §4.7).
+    /// less than the policy while that is being tested (RFC 9989 §4.7). A crowd of domains that
+    /// were not asked is taken to ask for the most, for one of them may.
     pub fn requested(&self) -> DmarcPolicy {
         match (self.outcome, self.policy, self.testing) {
-            (AuthOutcome::Fail, Some(DmarcPolicy::Reject), false) => DmarcPolicy::Reject,
+            (AuthOutcome::Policy, ..) | (AuthOutcome::Fail, Some(DmarcPolicy::Reject), false) => DmarcPolicy::Reject,
             (AuthOutcome::Fail, Some(DmarcPolicy::Reject), true)
             | (AuthOutcome::Fail, Some(DmarcPolicy::Quarantine), false) => DmarcPolicy::Quarantine,
             _ => DmarcPolicy::None,
