@@ -6,6 +6,30 @@
 //! stranger claims that we have done all this already.
 //!
 //! Deliberately absent: what follows from a result, and signing.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use mairust_core::{AuthOutcome, Body, Clock, Domain, EmailAddress, ReversePath, SystemClock};
+//! use mairust_smtp::dns::FakeResolver;
+//! use mairust_smtp::verify::{Facts, Verifier, VerifierSettings};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // Instead of `DnsResolver::system()`, a table.
+//!     let dns = FakeResolver::new()
+//!         .with_txt("sender.example", Ok(vec![b"v=spf1 ip4:192.0.2.7 -all".to_vec()]))
+//!         .with_txt("_dmarc.sender.example", Ok(vec![b"v=DMARC1; p=reject".to_vec()]));
+//!     let verifier = Verifier::new(Arc::new(dns), VerifierSettings::default());
+//!     let sender = ReversePath::Address(EmailAddress::parse("bob@sender.example")?);
+//!     let facts = Facts::new("192.0.2.7".parse()?, "mx.sender.example", sender, Domain::parse("mx.example.com")?);
+//!     let message = Body::from(b"From: bob@sender.example\r\n\r\nHello\r\n".to_vec());
+//!     let results = verifier.verify(&facts, &message, SystemClock.now()).await?;
+//!     assert_eq!(results.dmarc.as_ref().map(|dmarc| dmarc.outcome), Some(AuthOutcome::Pass));
+//!     assert!(results.header_field("mx.example.com").starts_with("Authentication-Results: mx.example.com;"));
+//!     Ok(())
+//! }
+//! ```
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -95,8 +95,7 @@ async fn without_forged_results(body: &Body, our_ids: &[&str]) -> Result<Body, R
         Some(_) => find(),
         None => tokio::task::spawn_blocking(find).await.map_err(Rejection::unavailable)?,
     };
-    let forged =
-        found.map_err(|error| Rejection::unavailable(format_args!("the spooled message can't be read: {error}")))?;
+    let forged = found.map_err(|error| unreadable(&error))?;
     if forged.is_empty() {
         return Ok(body.clone());
     }
@@ -114,5 +113,10 @@ pub(crate) async fn parse(body: Body) -> Result<Content, Rejection> {
     tokio::task::spawn_blocking(move || body.read_all().map(|bytes| Content::parse(&bytes)))
         .await
         .map_err(Rejection::unavailable)?
-        .map_err(|error| Rejection::unavailable(format_args!("the spooled message can't be read: {error}")))
+        .map_err(|error| unreadable(&error))
+}
+
+/// The answer when the spool fails: temporary, for the fault is ours.
+pub(super) fn unreadable(error: &std::io::Error) -> Rejection {
+    Rejection::unavailable(format_args!("the spooled message can't be read: {error}"))
 }

@@ -10,7 +10,7 @@ use mairust_smtp::verify::{Facts, Verifier};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inspect::Inspected;
+use super::inspect::{Inspected, unreadable};
 use super::recipient::Destination;
 use super::results::to_json;
 use crate::metrics::Metrics;
@@ -120,7 +120,7 @@ pub(crate) async fn verify(
         .verifier
         .verify(&facts, &inspected.received, clock.now())
         .await
-        .map_err(|error| Rejection::unavailable(format_args!("the spooled message can't be read: {error}")))?;
+        .map_err(|error| unreadable(&error))?;
     metrics.sender_verified(&results);
     tracing::info!(component = "receive", auth_results = %to_json(&results), "sender verified");
     let quarantine = decide(&results, &authenticator.settings)?;
