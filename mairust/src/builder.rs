@@ -10,10 +10,10 @@ use mairust_hooks::{
     Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PostReceive, PreReceive, Scanner,
 };
 use mairust_http::MasterKey;
-use mairust_smtp::client::{Client, ClientConfig, DnsResolver, Resolver};
+use mairust_smtp::client::{Client, ClientConfig};
+use mairust_smtp::dns::{DnsResolver, Resolver};
 use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, ServerConfig, Service};
 use mairust_smtp::tls::{CertificatePair, Certificates, TlsError};
-use mairust_smtp::dns::{DnsResolver, Resolver};
 use mairust_smtp::verify::{Verifier, VerifierSettings};
 use mairust_store::StorageBackend;
 

@@ -64,9 +64,9 @@ pub use work::DeliverySettings;
 pub use work::retry::RetryPolicy;
 
 pub use mairust_core::{
-    AuthOutcome, AuthResults, Body, Clock, Content, Domain, EmailAddress, EnhancedCode, Envelope, IpNetwork, Mail, ManualClock, MessageId, Rate,
-    Rejection, Reply, ReversePath, RuleHit, ScanAction, ScanReport, Secret, SenderLists, SenderPattern, SystemClock,
-    TenantId, Timestamp,
+    AuthOutcome, AuthResults, Body, Clock, Content, Domain, EmailAddress, EnhancedCode, Envelope, IpNetwork, Mail,
+    ManualClock, MessageId, Rate, Rejection, Reply, ReversePath, RuleHit, ScanAction, ScanReport, Secret, SenderLists,
+    SenderPattern, SystemClock, TenantId, Timestamp,
 };
 pub use mairust_hooks::scan::rspamd::{Rspamd, RspamdEndpoint, RspamdSettings};
 pub use mairust_hooks::scan::{
@@ -74,8 +74,8 @@ pub use mairust_hooks::scan::{
 };
 pub use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookPoint, OnFailure, Verdict};
 pub use mairust_http::{ApiKeyToken, MasterKey, Scope};
-pub use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, Service};
 pub use mairust_smtp::dns::{DnsResolver, Resolver};
+pub use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, Service};
 pub use mairust_store::{
     Deliveries, Directory, DirectoryExt, MemoryStorage, MessageQuery, MessageStore, QueueBackend, SqlStorage,
     StorageBackend,

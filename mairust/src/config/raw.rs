@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::model::{AuthenticationMode, EarlyTalkers, ListenerKind, LogFormat, LogLevel, ProxyProtocol, Relay};
 use super::secret::SecretRef;
 use super::spam::{RawRule, RawSpam, example_password};
-use super::text::{AddressText, DurationText, EmailText, HostText, NetworkText, RateText, RelayText, SecretText, SizeText, Text};
+use super::text::{
+    AddressText, DurationText, EmailText, HostText, NetworkText, RateText, RelayText, SecretText, SizeText, Text,
+};
 use crate::{Authentication, Enforcement};
 
 /// Configuration of the MaiRust mail server.

@@ -11,7 +11,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inspect::{Inspected, unreadable};
-use super::recipient::Destination;
 use super::results::to_json;
 use crate::metrics::Metrics;
 
@@ -81,25 +80,6 @@ impl Default for Authentication {
             dmarc_quarantine: Enforcement::Quarantine,
             spf_fail: Enforcement::Tag,
         }
-    }
-}
-
-impl Verified {
-    /// The message as its tenant's hooks see it; all recipients are of one tenant.
-    pub(crate) fn mail(&self) -> Option<Mail> {
-        let inspected = &self.inspected;
-        let (tenant, _) = inspected.destinations.iter().find_map(Destination::local)?;
-        let mail = Mail::new(
-            tenant,
-            inspected.envelope.clone(),
-            inspected.origin.clone(),
-            inspected.body.clone(),
-            inspected.content.clone(),
-        );
-        Some(match &self.auth_results {
-            Some(results) => mail.with_auth_results(results.clone()),
-            None => mail,
-        })
     }
 }
 
