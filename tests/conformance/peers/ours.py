@@ -1,0 +1,45 @@
+"""MaiRust: the binary of `$MAIRUST_BIN`, or the release build of this checkout."""
+
+import contextlib
+import json
+import os
+import pathlib
+
+from peers import HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, RECIPIENT, USER, Peer, Unavailable, free_port, process, run
+
+NAME = "MaiRust"
+SETTINGS = "`smtp.max_message_size: 1MiB`"
+BINARY = os.environ.get("MAIRUST_BIN") or str(pathlib.Path(__file__).resolve().parents[3] / "target/release/mairust")
+
+
+def install():
+    if not os.access(BINARY, os.X_OK):
+        raise Unavailable(f"{BINARY} does not exist; build it, or set MAIRUST_BIN")
+
+
+@contextlib.contextmanager
+def start(folder):
+    ports = {"mx": free_port(), "submission": free_port()}
+    http = free_port()
+    config = folder / "mairust.yaml"
+    config.write_text(
+        f"""server:
+  hostname: {HOSTNAME}
+  data_dir: {folder}/data
+smtp:
+  max_message_size: {MAX_SIZE >> 20}MiB
+  listeners:
+    - {{ bind: 127.0.0.1:{ports["mx"]}, kind: mx }}
+    - {{ bind: 127.0.0.1:{ports["submission"]}, kind: submission }}
+http:
+  bind: 127.0.0.1:{http}
+"""
+    )
+    for domain in ("example.com", IDN_DOMAIN):
+        run(BINARY, "domain", "add", domain, "-c", config)
+    for address in (RECIPIENT, USER, f"alice@{IDN_DOMAIN}"):
+        run(BINARY, "user", "add", address, "-c", config, "--password-stdin", input=PASSWORD)
+    key = json.loads(run(BINARY, "apikey", "create", "conformance", "-c", config, "-o", "json"))["key"]
+    version = run(BINARY, "--version").split()[-1]
+    with process([BINARY, "serve", "-c", config], folder / "log", ports.values(), cwd=folder):
+        yield Peer(version, f"api:http://127.0.0.1:{http},{key}", ports)
