@@ -154,13 +154,17 @@ class Trial:
         answer = connection.command("DATA")
         expect(answer.code == 354, f"DATA: {answer}")
 
-    def deliver(self, connection, token, content, chunk=None, parameters=""):
-        """Sends `content`, dots stuffed here, as one message that must be accepted and be stored once."""
+    def send(self, connection, token, content, chunk=None, parameters=""):
+        """Sends `content`, dots stuffed here, as one message that must be accepted."""
         self.open_data(connection, token, parameters=parameters)
         connection.last = "the end of DATA"
         connection.send(stuffed(content) + b".\r\n", chunk)
         answer = connection.reply()
         expect(answer.code == 250, f"end of DATA: {answer}")
+
+    def deliver(self, connection, token, content, chunk=None, parameters=""):
+        """Sends `content` as `send` does; the message must be stored, and once."""
+        self.send(connection, token, content, chunk, parameters)
         return self.stored(token)
 
     def message(self, token, body=b"hello\r\n", fields=""):
@@ -273,8 +277,8 @@ class Run:
         try:
             token = fence.token()
             with fence.ready() as connection:
-                fence.deliver(connection, token, fence.message(token))
-            doubt = None
+                fence.send(connection, token, fence.message(token))
+            doubt = None if self.wait_for(token) else "the last message is not stored"
         except (Failed, NotOffered, Inconclusive, WireError) as error:
             doubt = f"whether something was stored cannot be told: {error}"
         for trial, result in waiting:

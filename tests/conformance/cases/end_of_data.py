@@ -16,7 +16,7 @@ FORGED = {
     "crlf-dot-nul-crlf": b"\r\n.\0\r\n",
     "crlf-nul-dot-crlf": b"\r\n\0.\r\n",
     "crlf-dot-space-crlf": b"\r\n. \r\n",
-    "crlf-stuffed-dot-lf": b"\r\n..\n.\r\n",
+    "stuffed-dot-lf-dot-crlf": b"\r\n..\n.\r\n",
 }
 
 

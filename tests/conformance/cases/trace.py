@@ -28,8 +28,8 @@ def received(trial):
     fields = message.fields("Received")
     expect(len(fields) >= 2, "no Received field is added")
     expect(fields[-1].startswith("from a by b"), f"the oldest Received field is {fields[-1]!r}")
-    for word in ("from client.example", "by ", "with "):
-        expect(re.search(rf"\b{re.escape(word)}", fields[-2]), f"no {word!r} in {fields[-2]!r}")
+    for word in ("from ", "by ", "with ", "client.example"):
+        expect(re.search(rf"(^|\W){re.escape(word)}", fields[-2]), f"no {word!r} in {fields[-2]!r}")
     date = fields[-2].rpartition(";")[2].strip()
     expect(email.utils.parsedate_tz(date), f"{date!r} is no date")
     names = [name.lower() for name, _ in message.fields()]

@@ -45,7 +45,8 @@ class Unavailable(Exception):
 
 
 def run(*command, **options):
-    """Runs a command to its end; its output, or `Unavailable`."""
+    """Runs a command to its end; its output, or `Unavailable`. `check=False` ignores its exit code."""
+    check = options.pop("check", True)
     options = {"timeout": 300, "stdin": subprocess.DEVNULL, **options}
     if "input" in options:
         del options["stdin"]
@@ -53,7 +54,7 @@ def run(*command, **options):
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{command[0]}: {error}") from None
-    if done.returncode != 0:
+    if check and done.returncode != 0:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
         raise Unavailable(f"{' '.join(map(str, command[:3]))}…: exit {done.returncode}: {last[0]}")
     return done.stdout + done.stderr

@@ -1,0 +1,108 @@
+"""Haraka from npm, with a plugin that knows addresses and one that writes a Maildir."""
+
+import contextlib
+import shutil
+
+from peers import (
+    CACHE, HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, USER, Peer, Unavailable, certificate, free_port, process, run,
+)
+
+NAME = "Haraka"
+SETTINGS = (
+    "`strict_rfc1869=true`, `data_line_length=998`, `minVersion=TLSv1.2`; a plugin of ours knows addresses, "
+    "and one writes a Maildir with Return-Path"
+)
+VERSION = "3.3.4"
+FOLDER = CACHE / "haraka"
+PROGRAM = FOLDER / "node_modules/Haraka/bin/haraka"
+
+
+def install():
+    if not shutil.which("npm"):
+        raise Unavailable("needs npm")
+    if not PROGRAM.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", f"Haraka@{VERSION}", cwd=FOLDER)
+
+
+@contextlib.contextmanager
+def start(folder):
+    ports = {"mx": free_port(), "submission": free_port()}
+    for name in ("new", "cur", "tmp"):
+        (folder / "mail" / name).mkdir(parents=True)
+    with contextlib.ExitStack() as running:
+        for profile, port in ports.items():
+            home = folder / profile
+            configure(home, folder / "mail", profile, port)
+            running.enter_context(process(["node", PROGRAM, "-c", home], folder / f"{profile}.log", [port]))
+        yield Peer(VERSION, f"maildir:{folder}/mail", ports)
+
+
+def configure(home, maildir, profile, port):
+    """One instance: AUTH and the permission to relay belong to the submission port only."""
+    config, plugins = home / "config", home / "plugins"
+    for path in (config, plugins, home / "queue"):
+        path.mkdir(parents=True)
+    cert, key = certificate(config)
+    cert.rename(config / "tls_cert.pem")
+    key.rename(config / "tls_key.pem")
+    names = ["tls", "addresses", "to_maildir"]
+    if profile == "submission":
+        names[1:1] = ["auth/flat_file", "only_users"]
+    files = {
+        "smtp.ini": f"listen=127.0.0.1:{port}\nstrict_rfc1869=true\n[main]\nstrict_rfc1869=true\n",
+        "connection.ini": f"strict_rfc1869=true\n[main]\nstrict_rfc1869=true\n[max]\nbytes={MAX_SIZE}\ndata_line_length=998\n",
+        "me": HOSTNAME + "\n",
+        "plugins": "\n".join(names) + "\n",
+        "tls.ini": "minVersion=TLSv1.2\n",
+        "auth_flat_file.ini": f"[core]\nmethods=PLAIN,LOGIN\n[users]\n{USER}={PASSWORD}\n",
+        "log.ini": "[main]\nlevel=warn\n",
+    }
+    for name, text in files.items():
+        (config / name).write_text(text)
+    (plugins / "addresses.js").write_text(ADDRESSES.replace("IDN", IDN_DOMAIN))
+    (plugins / "to_maildir.js").write_text(TO_MAILDIR.replace("FOLDER", str(maildir)))
+    (plugins / "only_users.js").write_text(ONLY_USERS)
+
+
+ADDRESSES = """
+const url = require('node:url')
+const domains = ['example.com', 'IDN']
+const local_parts = ['alice', 'bob', 'postmaster']
+
+exports.hook_rcpt = function (next, connection, params) {
+    const local = params[0].user.toLowerCase()
+    if (!params[0].host) return local === 'postmaster' ? next(OK) : next(DENY, 'No such address')
+    if (!domains.includes(url.domainToASCII(params[0].host.toLowerCase()))) {
+        return connection.relaying ? next(OK) : next(DENY, 'Relaying is not permitted')
+    }
+    return local_parts.includes(local) ? next(OK) : next(DENY, 'No such address')
+}
+"""
+
+ONLY_USERS = """
+exports.hook_mail = function (next, connection) {
+    return connection.relaying ? next() : next(DENY, 'Authentication is required')
+}
+"""
+
+TO_MAILDIR = """
+const fs = require('node:fs')
+const path = require('node:path')
+
+exports.hook_queue = function (next, connection) {
+    const transaction = connection.transaction
+    const file = path.join('FOLDER', 'tmp', transaction.uuid)
+    const stream = fs.createWriteStream(file)
+    stream.once('error', () => next(DENYSOFT, 'The message cannot be stored'))
+    stream.once('close', () => {
+        fs.renameSync(file, path.join('FOLDER', 'new', transaction.uuid))
+        next(OK)
+    })
+    stream.write(`Return-Path: ${transaction.mail_from.format()}\\r\\n`)
+    transaction.message_stream.pipe(stream, { dot_stuffed: false })
+}
+
+// Submitted mail for elsewhere goes nowhere.
+exports.hook_queue_outbound = exports.hook_queue
+"""
