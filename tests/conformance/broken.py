@@ -46,13 +46,20 @@ FORGED_ENDS = {
 
 FAULTS = {
     **dict.fromkeys(FORGED_ENDS, "a forged end of DATA is taken for the real one"),
+    "accepts-bad-bdat": "takes BDAT without a number for BDAT 0",
+    "accepts-bad-size": "takes a size that is no number for none",
+    "accepts-control-characters": "control characters are part of a command",
     "accepts-everything": "says 250 at the end of each message, and stores nothing",
     "accepts-junk-paths": "takes whatever stands between MAIL FROM: and the line end",
     "accepts-unknown": "takes every address of the local domain",
     "accepts-unknown-parameters": "ignores parameters that it does not know",
     "accepts-utf8": "takes UTF-8 addresses without SMTPUTF8",
     "as-another": "ignores an authorization identity",
+    "auth-again": "takes AUTH after AUTH",
+    "auth-everywhere": "takes AUTH where it is not announced",
     "auth-in-the-clear": "announces and takes AUTH without TLS",
+    "auth-in-transaction": "takes MAIL before AUTH, and AUTH after it",
+    "auth-without-challenge": "takes AUTH without an initial response for a syntax error",
     "bare-cr-commands": "a bare CR ends a command",
     "bare-lf-commands": "a bare LF ends a command",
     "bdat-not-drained": "executes the octets of a refused chunk",
@@ -68,47 +75,74 @@ FAULTS = {
     "executes-http": "takes HTTP for unknown commands",
     "executes-oversized": "goes back to commands in the middle of a message that is too large",
     "hangs-on-vrfy": "never answers VRFY",
+    "helo-with-extensions": "answers HELO as EHLO",
     "hundred-is-too-much": "takes ten recipients only",
     "idn-by-spelling": "compares domains as they are written",
+    "ignores-starttls-parameter": "takes STARTTLS with a parameter",
     "keeps-ehlo": "STARTTLS does not forget EHLO",
     "keeps-envelope": "STARTTLS does not forget the transaction",
     "keeps-plaintext": "what came in the clear behind STARTTLS is executed under TLS",
+    "keeps-transaction-at-ehlo": "EHLO does not end a transaction",
     "knows-no-postmaster": "refuses <postmaster>",
     "lf-in-replies": "ends replies with LF",
+    "login-fails": "announces AUTH LOGIN, and refuses it",
     "loses-last-chunk": "the octets of BDAT LAST are not stored",
     "mail-before-ehlo": "takes MAIL before EHLO",
+    "names-nobody": "greets and answers EHLO without a host name",
+    "needs-a-name": "does not take address literals in EHLO",
+    "needs-domain-in-lower-case": "compares domains with regard to case",
     "nested-mail": "takes MAIL within a transaction",
+    "no-argument-for-noop": "refuses NOOP with an argument",
+    "no-atoms": "takes letters and digits only in local parts",
     "no-auth-needed": "takes mail from strangers on the submission port",
+    "no-ehlo-name-needed": "takes EHLO without a name",
     "no-enhanced-code": "answers NOOP without an enhanced code",
     "no-limit": "takes messages of any size",
+    "no-literals": "takes an address literal for a syntax error",
+    "no-long-lines": "takes command lines of 300 octets only",
+    "no-long-paths": "takes local parts of 30 octets only",
     "no-null-sender": "refuses the null reverse-path",
     "no-quoted-pairs": "refuses quoted local parts",
     "no-received": "adds no Received field",
+    "no-requiretls": "announces REQUIRETLS, and refuses it",
     "no-return-path": "adds no Return-Path",
+    "no-smtputf8": "announces SMTPUTF8, and refuses addresses that need it",
+    "no-trailing-space": "takes white space at the end of a command for a part of it",
     "old-tls": "speaks TLS 1.0 and 1.1",
     "quits-silently": "closes at QUIT without an answer",
+    "rcpt-before-mail": "takes RCPT without MAIL",
     "relays": "takes addresses of other domains",
+    "relays-bare": "takes other!user and user%other without a domain",
     "relays-percent": "takes user%other@local",
+    "relays-two-ats": "takes user@other@local and user@local@other",
     "reset-ignored": "RSET does nothing",
     "rset-keeps-chunks": "puts the chunks before RSET in front of the next message",
+    "says-esmtps": "does not say in the Received field that the client was authenticated",
     "says-smtp": "writes SMTP into every Received field",
+    "size-is-a-word": "announces SIZE with a word",
     "size-wraps": "reads sizes modulo 2^64",
     "splits-long-lines": "takes the rest of a line that is too long for the next command",
     "starttls-twice": "announces and takes STARTTLS under TLS",
     "stores-unfinished": "stores what it has when the connection ends",
+    "stores-unfinished-chunks": "stores the chunks that it has when the connection ends",
+    "strange-auth-errors": "answers what is wrong in AUTH with 535",
     "strange-ehlo": "announces a keyword that is none",
     "strange-limits": "announces LIMITS without numbers",
+    "takes-any-utf8": "replaces octets that are no UTF-8",
+    "takes-half-commands": "executes a command whose line end is missing, and keeps an empty message",
     "too-many-is-550": "refuses recipients over the limit for good",
     "unstuffs-nothing": "stores dots as they were stuffed",
+    "upper-case-only": "knows commands in upper case only",
     "wrong-class": "answers VRFY with an enhanced code of another class",
     "wrong-password": "takes any password",
 }
 
-# RFC 5321 §4.1.2, as far as the cases go, with RFC 6531 where it is asked for.
+CONTROL = rb"[\0-\10\12-\37\177]"
 
 
-def mailbox_pattern(utf8):
-    more = "\\u0080-\U0010ffff" if utf8 else ""
+def mailbox_pattern():
+    """RFC 5321 §4.1.2 and RFC 6531 §3.3, as far as the cases go."""
+    more = "\\u0080-\U0010ffff"
     atom = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{more}-]+"
     local = rf'(?:{atom}(?:\.{atom})*|"(?:[ !#-\[\]-~{more}]|\\[ -~])*")'
     label = rf"[A-Za-z0-9{more}](?:[A-Za-z0-9{more}-]*[A-Za-z0-9{more}])?"
@@ -140,7 +174,7 @@ class Session(socketserver.BaseRequestHandler):
 
     def handle(self):
         try:
-            self.say(f"220 {HOST} ESMTP")
+            self.say("220 -- hello" if "names-nobody" in self.faults else f"220 {HOST} ESMTP")
             while True:
                 self.command(self.line())
         except (Hangup, OSError):
@@ -167,7 +201,12 @@ class Session(socketserver.BaseRequestHandler):
         ends += [rb"\r(?=[^\n])"] if "bare-cr-commands" in self.faults else []
         pattern = re.compile(b"|".join(ends))
         while not (found := pattern.search(self.buffer)):
-            self.more()
+            try:
+                self.more()
+            except Hangup:
+                if "takes-half-commands" in self.faults and self.buffer == b"DATA":
+                    self.store(b"")
+                raise
         if found.start() > 2048 and "splits-long-lines" in self.faults:
             line, self.buffer = self.buffer[:2048], self.buffer[2048:].lstrip(b"\t")
             return line
@@ -177,13 +216,19 @@ class Session(socketserver.BaseRequestHandler):
     # Commands.
 
     def command(self, raw):
-        if len(raw) > 2048 or re.search(rb"[\0-\10\12-\37\177]", raw):
+        if "accepts-control-characters" in self.faults and len(raw) < 100:
+            raw = re.sub(CONTROL, b"", raw)
+        if len(raw) > (300 if "no-long-lines" in self.faults else 2048) or re.search(CONTROL, raw):
             return self.say("500 5.5.2 no such line")
         try:
-            line = raw.decode().rstrip(" ")
+            line = raw.decode(errors="replace" if "takes-any-utf8" in self.faults else "strict")
         except UnicodeDecodeError:
             return self.say("501 5.5.2 not UTF-8")
-        verb, _, rest = line.partition(" ")
+        if line.endswith(" ") and "no-trailing-space" in self.faults:
+            return self.say("501 5.5.2 a space")
+        verb, _, rest = line.rstrip(" ").partition(" ")
+        if verb != verb.upper() and "upper-case-only" in self.faults:
+            return self.say("500 5.5.1 no such command")
         if verb.upper() in ("GET", "POST", "PUT", "CONNECT") and "executes-http" not in self.faults:
             self.say("500 5.7.0 this is no web server")
             raise Hangup
@@ -193,11 +238,15 @@ class Session(socketserver.BaseRequestHandler):
         return method(rest.strip())
 
     def do_ehlo(self, rest):
-        if not rest:
+        if not rest and "no-ehlo-name-needed" not in self.faults:
             return self.say("501 5.5.4 who?")
-        self.forget()
+        if rest.startswith("[") and "needs-a-name" in self.faults:
+            return self.say("501 5.5.4 a name")
+        if "keeps-transaction-at-ehlo" not in self.faults:
+            self.forget()
         self.name, self.extended = rest, True
-        words = ["PIPELINING", f"SIZE {LIMIT}", "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING", "BINARYMIME", "SMTPUTF8"]
+        size = "lots" if "size-is-a-word" in self.faults else LIMIT
+        words = ["PIPELINING", f"SIZE {size}", "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING", "BINARYMIME", "SMTPUTF8"]
         words.append("LIMITS RCPTMAX=many" if "strange-limits" in self.faults else f"LIMITS RCPTMAX={RECIPIENT_LIMIT}")
         if not self.tls or "starttls-twice" in self.faults:
             words.append("STARTTLS")
@@ -209,17 +258,19 @@ class Session(socketserver.BaseRequestHandler):
                 words.append("AUTH PLAIN LOGIN")
         if "strange-ehlo" in self.faults:
             words.append("X_UNDERLINE")
-        return self.say(f"250 {HOST}", *words)
+        return self.say("250 -- hello" if "names-nobody" in self.faults else f"250 {HOST}", *words)
 
     def do_helo(self, rest):
         if not rest:
             return self.say("501 5.5.4 who?")
         self.forget()
         self.name, self.extended = rest, False
-        return self.say(f"250 {HOST}")
+        return self.say(f"250 {HOST}", *(["PIPELINING"] if "helo-with-extensions" in self.faults else []))
 
-    def do_noop(self, _):
-        self.say("250 ok" if "no-enhanced-code" in self.faults else "250 2.0.0 ok")
+    def do_noop(self, rest):
+        if rest and "no-argument-for-noop" in self.faults:
+            return self.say("501 5.5.4 no argument")
+        return self.say("250 ok" if "no-enhanced-code" in self.faults else "250 2.0.0 ok")
 
     def do_rset(self, _):
         if "reset-ignored" not in self.faults:
@@ -242,7 +293,7 @@ class Session(socketserver.BaseRequestHandler):
         raise Hangup
 
     def do_starttls(self, rest):
-        if rest:
+        if rest and "ignores-starttls-parameter" not in self.faults:
             return self.say("501 5.5.4 no parameters")
         if self.tls and "starttls-twice" not in self.faults:
             return self.say("503 5.5.1 already")
@@ -262,25 +313,34 @@ class Session(socketserver.BaseRequestHandler):
     def do_auth(self, rest):
         mechanism, _, initial = rest.partition(" ")
         if not self.submission:
-            return self.say("502 5.5.1 not here")
-        if self.user or self.sender is not None:
+            return self.say("235 2.7.0 welcome" if "auth-everywhere" in self.faults else "502 5.5.1 not here")
+        if self.user and "auth-again" not in self.faults:
+            return self.say("503 5.5.1 already")
+        if self.sender is not None and "auth-in-transaction" not in self.faults:
             return self.say("503 5.5.1 not now")
         if not self.tls and "auth-in-the-clear" not in self.faults:
             return self.say("538 5.7.11 only under TLS")
         if mechanism.upper() not in ("PLAIN", "LOGIN"):
-            return self.say("504 5.5.4 no such mechanism")
+            return self.auth_error("504 5.5.4 no such mechanism")
+        if not initial and mechanism.upper() == "PLAIN" and "auth-without-challenge" in self.faults:
+            return self.say("535 5.7.8 and the response?")
         try:
             if mechanism.upper() == "PLAIN":
                 authorize_as, user, password = self.response("", initial).split("\0")
             else:
                 authorize_as, user, password = "", self.response("Username:", initial), self.response("Password:")
         except ValueError:
-            return self.say("501 5.5.2 no such response")
+            return self.auth_error("501 5.5.2 no such response")
         right = (user, password) == (USER, PASSWORD) or (user == USER and "wrong-password" in self.faults)
+        if mechanism.upper() == "LOGIN" and "login-fails" in self.faults:
+            right = False
         if not right or (authorize_as not in ("", user) and "as-another" not in self.faults):
             return self.say("535 5.7.8 no")
         self.user = user
         return self.say("235 2.7.0 welcome")
+
+    def auth_error(self, reply):
+        return self.say("535 5.7.8 no" if "strange-auth-errors" in self.faults else reply)
 
     def response(self, challenge, initial=""):
         if not initial:
@@ -291,25 +351,35 @@ class Session(socketserver.BaseRequestHandler):
     def do_mail(self, rest):
         if self.name is None and "mail-before-ehlo" not in self.faults:
             return self.say("503 5.5.1 EHLO first")
-        if self.submission and not self.user and "no-auth-needed" not in self.faults:
+        if self.submission and not self.user and not self.faults & {"no-auth-needed", "auth-in-transaction"}:
             return self.say("530 5.7.0 AUTH first")
         if self.sender is not None and "nested-mail" not in self.faults:
             return self.say("503 5.5.1 one at a time")
         path, parameters = self.path(rest, "FROM:")
         if path is None or (path == "" and "no-null-sender" in self.faults):
             return self.say("501 5.1.7 no such path")
-        refusal = self.mail_parameters(parameters)
+        refusal = self.mail_parameters(parameters) or self.odd_path(path)
         if refusal:
             return self.say(refusal)
         if not path.isascii() and "SMTPUTF8" not in map(str.upper, parameters) and "accepts-utf8" not in self.faults:
             return self.say("553 5.6.7 SMTPUTF8 is needed")
-        if path.startswith('"') and "no-quoted-pairs" in self.faults:
-            return self.say("553 5.1.7 no quotes")
         self.forget()
         self.sender = path
         self.body_type = next((word.upper() for word in parameters if word.upper().startswith("BODY=")), "")
         self.utf8 = "SMTPUTF8" in map(str.upper, parameters)
         return self.say("250 2.1.0 ok")
+
+    def odd_path(self, path):
+        """The refusal of a path that is good, by the faults that do so."""
+        local, _, domain = path.rpartition("@")
+        odd = {
+            "no-quoted-pairs": path.startswith('"'),
+            "no-atoms": not re.fullmatch(r"[\w.-]*", local),
+            "no-literals": domain.startswith("["),
+            "no-long-paths": len(local) > 30,
+            "no-smtputf8": not path.isascii(),
+        }
+        return "501 5.1.7 no such path" if any(odd[fault] for fault in self.faults & set(odd)) else None
 
     def mail_parameters(self, parameters):
         """The refusal of parameters that are not known or not good."""
@@ -317,7 +387,8 @@ class Session(socketserver.BaseRequestHandler):
             key, equals, value = parameter.partition("=")
             key = key.upper()
             if key == "SIZE":
-                size = int(value) if re.fullmatch("[0-9]{1,20}", value) else -1
+                wrong = 0 if "accepts-bad-size" in self.faults else -1
+                size = int(value) if re.fullmatch("[0-9]{1,20}", value) else wrong
                 size = size % 2**64 if "size-wraps" in self.faults else size
                 if size < 0:
                     return "501 5.5.4 no such size"
@@ -329,7 +400,8 @@ class Session(socketserver.BaseRequestHandler):
             elif key == "SMTPUTF8" and not equals:
                 pass
             elif key == "REQUIRETLS" and self.tls and not equals:
-                pass
+                if "no-requiretls" in self.faults:
+                    return "550 5.7.30 not now"
             elif key == "RET" and self.submission and value in ("FULL", "HDRS"):
                 pass
             elif key == "ENVID" and self.submission:
@@ -354,12 +426,18 @@ class Session(socketserver.BaseRequestHandler):
             return "", parameters
         if path.lower() == "postmaster" and word == "TO:":
             return "postmaster", parameters
-        mailbox = re.fullmatch(mailbox_pattern(True), path)
+        mailbox = re.fullmatch(mailbox_pattern(), path)
+        if not mailbox and word == "TO:":
+            bare = "relays-bare" in self.faults and re.fullmatch("[^@]+[!%][^@]+", path)
+            two = "relays-two-ats" in self.faults and path.count("@") == 2
+            return (path if bare or two else None), parameters
         return (mailbox[1] if mailbox else None), parameters
 
     def do_rcpt(self, rest):
-        if self.sender is None:
+        if self.sender is None and "rcpt-before-mail" not in self.faults:
             return self.say("503 5.5.1 MAIL first")
+        if "auth-in-transaction" in self.faults and not self.user:
+            return self.say("530 5.7.0 AUTH first")
         path, parameters = self.path(rest, "TO:")
         if path is None:
             return self.say("501 5.1.3 no such path")
@@ -386,6 +464,13 @@ class Session(socketserver.BaseRequestHandler):
         if path == "postmaster":
             return "550 5.1.1 nobody" if "knows-no-postmaster" in self.faults else None
         local, _, domain = path.rpartition("@")
+        if "@" not in path or path.count("@") == 2 and '"' not in path:
+            # Only with the faults that let such a path through.
+            return None
+        if domain != domain.lower() and "needs-domain-in-lower-case" in self.faults:
+            return "550 5.1.2 no such domain"
+        if not path.isascii() and "no-smtputf8" in self.faults:
+            return "553 5.6.7 no such address"
         try:
             domain = domain.lower() if "idn-by-spelling" in self.faults else domain.lower().encode("idna").decode()
         except UnicodeError:
@@ -449,6 +534,8 @@ class Session(socketserver.BaseRequestHandler):
     def do_bdat(self, rest):
         found = re.fullmatch(r"([0-9]{1,20})(?: +(LAST))?", rest, re.I)
         if not found or (size := int(found[1])) >= 2**63:
+            if "accepts-bad-bdat" in self.faults:
+                return self.say("250 2.0.0 go on")
             self.say("501 5.5.4 no such chunk")
             raise Hangup
         refusal = None
@@ -459,7 +546,12 @@ class Session(socketserver.BaseRequestHandler):
         if refusal and "bdat-not-drained" in self.faults:
             return self.say(refusal)
         while len(self.buffer) < size:
-            self.more()
+            try:
+                self.more()
+            except Hangup:
+                if "stores-unfinished-chunks" in self.faults:
+                    self.store(self.chunks or b"")
+                raise
         chunk, self.buffer = self.buffer[:size], self.buffer[size:]
         if refusal:
             self.forget()
@@ -499,6 +591,7 @@ class Session(socketserver.BaseRequestHandler):
         keyword = "UTF8SMTP" if self.utf8 else "ESMTP" if self.extended else "SMTP"
         keyword += ("S" if self.tls else "") + ("A" if self.user else "")
         keyword = "SMTP" if "says-smtp" in self.faults else keyword
+        keyword = "ESMTPS" if "says-esmtps" in self.faults else keyword
         received = f"Received: from {self.name} by {HOST} with {keyword};\r\n\t{email.utils.formatdate()}\r\n"
         path = f"Return-Path: <{self.sender}>\r\n"
         return (

@@ -69,7 +69,7 @@ def one_profile(peer, running, store, profile, port, wanted):
     target = Target(
         host="127.0.0.1", port=port, store=store, profile=profile, recipient=peers.RECIPIENT,
         unknown_recipient=peers.UNKNOWN, foreign_recipient=peers.FOREIGN, idn_recipient=peers.IDN_RECIPIENT,
-        tls=True, max_size=peers.MAX_SIZE, user=peers.USER, password=peers.PASSWORD,
+        tls=running.tls, max_size=peers.MAX_SIZE, user=peers.USER, password=peers.PASSWORD,
     )
     results = Run(target).execute(wanted)
     for result in results:

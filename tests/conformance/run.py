@@ -35,16 +35,17 @@ def main():
     target = target_of(options)
     problem = unreachable(target)
     if problem:
-        print(f"{options.address}: {problem}", file=sys.stderr)
+        print(f"{target.host}:{target.port}: {problem}", file=sys.stderr)
         return 2
+    name = options.name or f"{target.host}:{target.port}"
     colour = sys.stdout.isatty()
     results = Run(target).execute(options.case)
     for result in results:
         print(report.line(result, colour))
-    print(f"\n{options.name or options.address}, {options.profile}: {report.totals(result.outcome for result in results)}")
+    print(f"\n{name}, {options.profile}: {report.totals(result.outcome for result in results)}")
     if options.json:
         about = {
-            "server": options.name or options.address, "version": options.version, "profile": options.profile,
+            "server": name, "version": options.version, "profile": options.profile,
             "date": datetime.date.today().isoformat(),
         }
         with open(options.json, "w", encoding="utf-8") as file:
@@ -54,8 +55,8 @@ def main():
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("address", nargs="?", help="HOST:PORT of the server")
-    parser.add_argument("--store", help="where to look for messages: maildir:PATH, files:PATH, mbox:PATH, sink:PATH, api:URL,KEY")
+    parser.add_argument("address", nargs="?", type=address, help="HOST:PORT of the server")
+    parser.add_argument("--store", type=store, help="where to look for messages: maildir:PATH, files:PATH, mbox:PATH, sink:PATH, api:URL,KEY")
     parser.add_argument("--profile", choices=("mx", "submission"), default="mx")
     parser.add_argument("--recipient", default="alice@example.com", help="an address that is delivered to the store")
     parser.add_argument("--unknown-recipient", help="an address of the same domain that does not exist")
@@ -83,14 +84,29 @@ def parse():
     return options
 
 
+def address(text):
+    """HOST:PORT, the host in brackets if it is an IPv6 address."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def store(text):
+    try:
+        return open_store(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def target_of(options):
-    host, _, port = options.address.rpartition(":")
+    host, port = options.address
     names = (
         "profile recipient unknown_recipient foreign_recipient idn_recipient tls max_size user password "
         "timeout patience run_timeout"
     ).split()
     given = {name: getattr(options, name) for name in names}
-    return Target(host=host.strip("[]"), port=int(port), store=open_store(options.store), **given)
+    return Target(host=host, port=port, store=options.store, **given)
 
 
 def unreachable(target):

@@ -6,6 +6,7 @@ octets must be those that were sent.
 
 import http.client
 import json
+import os
 import pathlib
 import re
 import urllib.parse
@@ -41,13 +42,13 @@ class FileStore:
         self.known = {}
 
     def files(self):
-        return [path for path in self.path.rglob("*") if path.is_file()] if self.path.exists() else []
+        return [os.path.join(folder, name) for folder, _, names in os.walk(self.path) for name in names]
 
     def read(self, path):
-        return path.read_bytes()
+        return pathlib.Path(path).read_bytes()
 
     def complete(self, path):
-        size = path.stat().st_size
+        size = os.stat(path).st_size
         before, self.seen[path] = self.seen.get(path), size
         return before == size
 
@@ -66,7 +67,7 @@ class Maildir(FileStore):
     """One Maildir, or a tree of them; what is in `new` is complete."""
 
     def files(self):
-        return [path for path in super().files() if path.parent.name in ("new", "cur")]
+        return [path for path in super().files() if os.path.basename(os.path.dirname(path)) in ("new", "cur")]
 
     def complete(self, path):
         return True
@@ -76,7 +77,7 @@ class SinkFolder(FileStore):
     """The folder that `smtp-sink -d` writes to: the envelope is in X- fields in front."""
 
     def read(self, path):
-        raw = path.read_bytes()
+        raw = super().read(path)
         sender = re.search(rb"^X-Mail-Args: (.*)$", raw, re.M)
         message = re.sub(rb"\A(X-(Client|Helo|Mail|Rcpt)[^\n]*\n)+", b"", raw)
         return (b"Return-Path: " + sender[1] + b"\n" if sender else b"") + message.removesuffix(b"\n")
@@ -118,7 +119,7 @@ class RestApi:
     def find(self, token):
         cursor, more = None, True
         while more:
-            query = {"limit": 200, **({"cursor": cursor} if cursor else {})}
+            query = {"limit": 20, **({"cursor": cursor} if cursor else {})}
             page = json.loads(self.get("/api/v1/messages?" + urllib.parse.urlencode(query)))
             new = [item["id"] for item in page["items"] if item["id"] not in self.known]
             for identifier in new:
@@ -140,5 +141,5 @@ def open_store(text):
             raise ValueError("api:URL,KEY needs a key")
         return RestApi(base, key)
     if kind not in KINDS or not where:
-        raise ValueError(f"{text!r} is none of {', '.join(KINDS)}:PATH and api:URL,KEY")
+        raise ValueError(f"{text!r} is neither KIND:PATH (of {', '.join(KINDS)}) nor api:URL,KEY")
     return KINDS[kind](where)

@@ -278,15 +278,15 @@ class Run:
             token = fence.token()
             with fence.ready() as connection:
                 fence.send(connection, token, fence.message(token))
-            doubt = None if self.wait_for(token) else "the last message is not stored"
+            doubt = None if self.wait_for(token) else "answered 250, but nothing is stored"
         except (Failed, NotOffered, Inconclusive, WireError) as error:
-            doubt = f"whether something was stored cannot be told: {error}"
+            doubt = str(error)
         for trial, result in waiting:
             found = next(self.wrongly_stored(trial), None)
             if result.outcome == PASS and found:
                 result.outcome, result.note = FAIL, found
             elif result.outcome == PASS and doubt:
-                result.outcome, result.note = INCONCLUSIVE, doubt
+                result.outcome, result.note = INCONCLUSIVE, f"whether something was stored cannot be told: {doubt}"
 
     def wrongly_stored(self, trial):
         try:

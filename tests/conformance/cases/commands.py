@@ -1,7 +1,7 @@
 """The order of commands, commands that change nothing, and what is no command."""
 
-from suite import case, expect, known
-from wire import Closed
+from suite import Inconclusive, case, expect, known
+from wire import Closed, Garbled, Silent
 
 
 @case("mail-before-ehlo", "RFC 5321 §4.1.4", "A session with a transaction begins with EHLO or HELO: MAIL before is refused.")
@@ -126,6 +126,8 @@ def long_line(trial):
 @case("line-512", "RFC 5321 §4.5.3.1.4", "A command line of 512 octets is taken.")
 def line_512(trial):
     connection = trial.hello()
+    if connection.command("NOOP x").code != 250:
+        raise Inconclusive("NOOP takes no argument here")
     reply = connection.command(b"NOOP " + b"x" * 505)
     expect(reply.code == 250, f"answered {reply}")
 
@@ -171,7 +173,8 @@ def http_request(trial):
     try:
         while True:
             connection.reply()
-    except Closed:
+    except (Closed, Garbled, Silent):
+        # However the server ends this, nothing may have been stored.
         pass
 
 

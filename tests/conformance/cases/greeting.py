@@ -55,11 +55,14 @@ def ehlo_address_literal(trial):
         expect(reply.code == 250, f"EHLO {name}: {reply}")
 
 
-@case("ehlo-resets", "RFC 5321 §4.1.4", "EHLO in a transaction ends it: RCPT is then out of order.")
+@case("ehlo-resets", "RFC 5321 §4.1.4", "EHLO within a transaction is refused, or ends it: RCPT is then out of order.")
 def ehlo_resets(trial):
     connection = trial.ready()
     expect(connection.command(f"MAIL FROM:<{trial.sender(trial.token())}>").ok, "MAIL is refused")
-    expect(connection.hello().code == 250, "a second EHLO is refused")
+    answer = connection.hello()
+    if answer.code in (500, 501, 502, 503):
+        return
+    expect(answer.code == 250, f"EHLO: {answer}")
     reply = connection.command(f"RCPT TO:<{trial.target.recipient}>")
     expect(reply.refused, f"RCPT after EHLO: {reply}")
 

@@ -38,6 +38,8 @@ class Peer:
     store: str
     # Port for each profile.
     ports: dict[str, int]
+    # Whether STARTTLS is expected.
+    tls: bool = True
 
 
 class Unavailable(Exception):

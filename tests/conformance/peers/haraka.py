@@ -9,8 +9,8 @@ from peers import (
 
 NAME = "Haraka"
 SETTINGS = (
-    "`strict_rfc1869=true`, `data_line_length=998`, `minVersion=TLSv1.2`; a plugin of ours knows addresses, "
-    "and one writes a Maildir with Return-Path"
+    "`strict_rfc1869=true`, `data_line_length=1000`, `minVersion=TLSv1.2`; plugins of ours know addresses, ask users "
+    "for their password under TLS only, and write a Maildir with Return-Path"
 )
 VERSION = "3.3.4"
 FOLDER = CACHE / "haraka"
@@ -48,21 +48,34 @@ def configure(home, maildir, profile, port):
     key.rename(config / "tls_key.pem")
     names = ["tls", "addresses", "to_maildir"]
     if profile == "submission":
-        names[1:1] = ["auth/flat_file", "only_users"]
+        names[1:1] = ["users"]
     files = {
-        "smtp.ini": f"listen=127.0.0.1:{port}\nstrict_rfc1869=true\n[main]\nstrict_rfc1869=true\n",
-        "connection.ini": f"strict_rfc1869=true\n[main]\nstrict_rfc1869=true\n[max]\nbytes={MAX_SIZE}\ndata_line_length=998\n",
+        "smtp.ini": f"listen=127.0.0.1:{port}\n",
+        "connection.ini": connection_settings(),
         "me": HOSTNAME + "\n",
         "plugins": "\n".join(names) + "\n",
         "tls.ini": "minVersion=TLSv1.2\n",
-        "auth_flat_file.ini": f"[core]\nmethods=PLAIN,LOGIN\n[users]\n{USER}={PASSWORD}\n",
         "log.ini": "[main]\nlevel=warn\n",
     }
     for name, text in files.items():
         (config / name).write_text(text)
     (plugins / "addresses.js").write_text(ADDRESSES.replace("IDN", IDN_DOMAIN))
     (plugins / "to_maildir.js").write_text(TO_MAILDIR.replace("FOLDER", str(maildir)))
-    (plugins / "only_users.js").write_text(ONLY_USERS)
+    (plugins / "users.js").write_text(USERS.replace("USER", USER).replace("PASSWORD", PASSWORD))
+
+
+def connection_settings():
+    """The file that Haraka comes with, with our values."""
+    text = (PROGRAM.parents[1] / "config/connection.ini").read_text()
+    for old, new in (
+        ("; strict_rfc1869 = false", "strict_rfc1869 = true"),
+        ("bytes=26214400", f"bytes={MAX_SIZE}"),
+        ("data_line_length=992", "data_line_length=1000"),
+    ):
+        if old not in text:
+            raise Unavailable(f"{old!r} is not in Haraka's connection.ini")
+        text = text.replace(old, new)
+    return text
 
 
 ADDRESSES = """
@@ -80,9 +93,28 @@ exports.hook_rcpt = function (next, connection, params) {
 }
 """
 
-ONLY_USERS = """
+# Haraka's own auth/flat_file takes passwords without TLS from private addresses, which loopback is.
+USERS = """
+const DSN = require('haraka-dsn')
+
+exports.register = function () {
+    this.inherits('auth/auth_base')
+}
+
+exports.hook_capabilities = function (next, connection) {
+    if (connection.tls.enabled) {
+        connection.capabilities.push('AUTH PLAIN LOGIN')
+        connection.notes.allowed_auth_methods = ['PLAIN', 'LOGIN']
+    }
+    next()
+}
+
+exports.get_plain_passwd = function (user, connection, callback) {
+    callback(user === 'USER' ? 'PASSWORD' : null)
+}
+
 exports.hook_mail = function (next, connection) {
-    return connection.relaying ? next() : next(DENY, 'Authentication is required')
+    return connection.relaying ? next() : next(DENY, DSN.sec_unauthorized('Authentication is required', 530))
 }
 """
 
@@ -100,7 +132,7 @@ exports.hook_queue = function (next, connection) {
         next(OK)
     })
     stream.write(`Return-Path: ${transaction.mail_from.format()}\\r\\n`)
-    transaction.message_stream.pipe(stream, { dot_stuffed: false })
+    transaction.message_stream.pipe(stream)
 }
 
 // Submitted mail for elsewhere goes nowhere.
