@@ -35,7 +35,7 @@ def main():
     for name in options.only:
         try:
             reports += compare(name, options)
-        except peers.Unavailable as reason:
+        except (peers.Unavailable, OSError) as reason:
             unavailable[name] = str(reason)
             print(f"{name}: not available: {reason}", flush=True)
     if options.json:
@@ -88,19 +88,22 @@ def document(reports, unavailable):
     lines = [
         "# Conformance",
         "",
-        "How MaiRust and other mail servers answer the cases of `tests/conformance`: a black-box runner that",
-        "talks to a port and looks at what was stored. Each server runs on loopback ports, from a configuration",
-        "that an operator would write, with its own stricter settings where it has them. Made by",
-        f"`{COMMAND}` on {datetime.date.today().isoformat()}.",
+        "How MaiRust and other mail servers answer the cases of `tests/conformance`: a black-box runner that talks to a port and "
+        "looks at what was stored. Each server runs on loopback ports, from a configuration that an operator would write, with "
+        "its own stricter settings where it has them. The runner itself is tested against a server that breaks one rule at a time.",
+        "",
+        f"Made by `{COMMAND}` on {datetime.date.today().isoformat()}; as root on Debian it installs what it needs, and "
+        "`MAIRUST_BIN` names the binary of MaiRust. For any other server, see `tests/conformance/run.py --help`.",
         "",
         "| server | version | settings that matter here |",
         "|---|---|---|",
         *(f"| {name} | {one['version']} | {one['settings']} |" for name, one in servers.items()),
         "",
         "✓ as the rule says · **✗** against the rule · – not offered: the extension is not announced · ? could not be told.",
-        "A ✗ is about the letter of the rule; the numbers lead to what happened.",
+        "The numbers lead to what happened. A ✗ is about the letter of the rule, not about how much it matters.",
         "",
         *(f"Not available in this run: {name} ({reason})." for name, reason in unavailable.items()),
+        *([""] if unavailable else []),
         report.markdown(reports),
     ]
     return "\n".join(lines).rstrip() + "\n"

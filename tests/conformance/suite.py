@@ -235,7 +235,7 @@ class Run:
                 return []
             time.sleep(0.01)
 
-    def execute(self, wanted=None, progress=lambda result: None):
+    def execute(self, wanted=None):
         """Runs the cases whose id contains one of the `wanted` words (all, without), in order."""
         chosen = [case for case in CASES if self.target.profile in case.profiles]
         if wanted:
@@ -243,9 +243,7 @@ class Run:
         trials = []
         for case in sorted(chosen, key=lambda case: case.last):
             trial = Trial(self)
-            result = self.attempt(case, trial)
-            trials.append((trial, result))
-            progress(result)
+            trials.append((trial, self.attempt(case, trial)))
         self.sweep(trials)
         by_case = {result.case.id: result for _, result in trials}
         return [by_case[case.id] for case in chosen]

@@ -69,7 +69,7 @@ def noop(trial):
         expect(reply.code == 250, f"{command}: {reply}")
 
 
-@case("vrfy", "RFC 5321 §3.5.3", "VRFY is known, and does not confirm an address that does not exist.")
+@case("vrfy", "RFC 5321 §4.5.1", "VRFY is known, and does not confirm an address that does not exist.")
 def vrfy(trial):
     reply = trial.hello().command(f"VRFY {trial.target.unknown_recipient or 'nobody-has-this-name'}")
     expect(reply.code not in (250, 251, 500), f"answered {reply}")
