@@ -644,9 +644,26 @@ def make_certificate(folder):
     """A self-signed certificate with its key, in one PEM file."""
     path = pathlib.Path(folder) / "cert.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30", "-subj", f"/CN={HOST}",
-         "-keyout", path, "-out", path.with_suffix(".crt")],
-        check=True, capture_output=True,
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "30",
+            "-subj",
+            f"/CN={HOST}",
+            "-keyout",
+            path,
+            "-out",
+            path.with_suffix(".crt"),
+        ],
+        check=True,
+        capture_output=True,
     )
     path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
     return path

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Installs and starts mail servers, runs all cases against each, and writes the table.
 
-  compare.py                     all servers; rewrites docs/conformance.md
-  compare.py --only ours         one of them; prints the rows, writes no document
+compare.py                     all servers; rewrites docs/conformance.md
+compare.py --only ours         one of them; prints the rows, writes no document
 """
 
 import argparse
@@ -67,17 +67,31 @@ def compare(name, options):
 
 def one_profile(peer, running, store, profile, port, wanted):
     target = Target(
-        host="127.0.0.1", port=port, store=store, profile=profile, recipient=peers.RECIPIENT,
-        unknown_recipient=peers.UNKNOWN, foreign_recipient=peers.FOREIGN, idn_recipient=peers.IDN_RECIPIENT,
-        tls=running.tls, max_size=peers.MAX_SIZE, user=peers.USER, password=peers.PASSWORD,
+        host="127.0.0.1",
+        port=port,
+        store=store,
+        profile=profile,
+        recipient=peers.RECIPIENT,
+        unknown_recipient=peers.UNKNOWN,
+        foreign_recipient=peers.FOREIGN,
+        idn_recipient=peers.IDN_RECIPIENT,
+        tls=running.tls,
+        max_size=peers.MAX_SIZE,
+        user=peers.USER,
+        password=peers.PASSWORD,
     )
     results = Run(target).execute(wanted)
     for result in results:
         if wanted or result.outcome in (FAIL, INCONCLUSIVE):
             print(report.line(result, sys.stdout.isatty()))
-    print(f"{peer.NAME} {running.version}, {profile}: {report.totals(result.outcome for result in results)}", flush=True)
+    print(
+        f"{peer.NAME} {running.version}, {profile}: {report.totals(result.outcome for result in results)}", flush=True
+    )
     about = {
-        "server": peer.NAME, "version": running.version, "settings": peer.SETTINGS, "profile": profile,
+        "server": peer.NAME,
+        "version": running.version,
+        "settings": peer.SETTINGS,
+        "profile": profile,
         "date": datetime.date.today().isoformat(),
     }
     return report.as_json(results, about)
@@ -88,9 +102,10 @@ def document(reports, unavailable):
     lines = [
         "# Conformance",
         "",
-        "How MaiRust and other mail servers answer the cases of `tests/conformance`: a black-box runner that talks to a port and "
-        "looks at what was stored. Each server runs on loopback ports, from a configuration that an operator would write, with "
-        "its own stricter settings where it has them. The runner itself is tested against a server that breaks one rule at a time.",
+        "How MaiRust and other mail servers answer the cases of `tests/conformance`: a black-box runner that "
+        "talks to a port and looks at what was stored. Each server runs on loopback ports, from a configuration that an "
+        "operator would write, with its own stricter settings where it has them. The runner itself is tested against a "
+        "server that breaks one rule at a time.",
         "",
         f"Made by `{COMMAND}` on {datetime.date.today().isoformat()}; as root on Debian it installs what it needs, and "
         "`MAIRUST_BIN` names the binary of MaiRust. For any other server, see `tests/conformance/run.py --help`.",
@@ -99,7 +114,8 @@ def document(reports, unavailable):
         "|---|---|---|",
         *(f"| {name} | {one['version']} | {one['settings']} |" for name, one in servers.items()),
         "",
-        "✓ as the rule says · **✗** against the rule · – not offered: the extension is not announced · ? could not be told.",
+        "✓ as the rule says · **✗** against the rule · – not offered: the extension is not announced · "
+        "? could not be told.",
         "The numbers lead to what happened. A ✗ is about the letter of the rule, not about how much it matters.",
         "",
         *(f"Not available in this run: {name} ({reason})." for name, reason in unavailable.items()),

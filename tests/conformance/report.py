@@ -27,8 +27,13 @@ def totals(outcomes):
 def as_json(results, about):
     """What `--json` writes; `about` names the server, its version, the profile and the date."""
     rows = [
-        {"id": result.case.id, "source": result.case.source, "sentence": result.case.sentence,
-         "outcome": result.outcome, "note": timeless(result.note)}
+        {
+            "id": result.case.id,
+            "source": result.case.source,
+            "sentence": result.case.sentence,
+            "outcome": result.outcome,
+            "note": timeless(result.note),
+        }
         for result in results
     ]
     return {**about, "results": rows}

@@ -45,7 +45,9 @@ def main():
     print(f"\n{name}, {options.profile}: {report.totals(result.outcome for result in results)}")
     if options.json:
         about = {
-            "server": name, "version": options.version, "profile": options.profile,
+            "server": name,
+            "version": options.version,
+            "profile": options.profile,
             "date": datetime.date.today().isoformat(),
         }
         with open(options.json, "w", encoding="utf-8") as file:
@@ -56,7 +58,11 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("address", nargs="?", type=address, help="HOST:PORT of the server")
-    parser.add_argument("--store", type=store, help="where to look for messages: maildir:PATH, files:PATH, mbox:PATH, sink:PATH, api:URL,KEY")
+    parser.add_argument(
+        "--store",
+        type=store,
+        help="where to look for messages: maildir:PATH, files:PATH, mbox:PATH, sink:PATH, api:URL,KEY",
+    )
     parser.add_argument("--profile", choices=("mx", "submission"), default="mx")
     parser.add_argument("--recipient", default="alice@example.com", help="an address that is delivered to the store")
     parser.add_argument("--unknown-recipient", help="an address of the same domain that does not exist")
@@ -67,9 +73,13 @@ def parse():
     parser.add_argument("--user", help="who submits; the address is used as sender, too")
     parser.add_argument("--password")
     parser.add_argument("--timeout", type=float, default=10, help="seconds for one reply (default 10)")
-    parser.add_argument("--patience", type=float, default=10, help="seconds until a message must be stored (default 10)")
+    parser.add_argument(
+        "--patience", type=float, default=10, help="seconds until a message must be stored (default 10)"
+    )
     parser.add_argument("--run-timeout", type=float, default=600, help="seconds for everything (default 600)")
-    parser.add_argument("--case", action="append", metavar="WORD", help="only cases whose id contains WORD; may be repeated")
+    parser.add_argument(
+        "--case", action="append", metavar="WORD", help="only cases whose id contains WORD; may be repeated"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the results to FILE")
     parser.add_argument("--name", help="the name of the server in reports")
     parser.add_argument("--version", default="", help="the version of the server in reports")
@@ -112,7 +122,9 @@ def target_of(options):
 def unreachable(target):
     """Why no case can be tried, if so."""
     try:
-        with Connection((target.host, target.port), target.timeout, time.monotonic() + target.timeout, Transcript()) as connection:
+        with Connection(
+            (target.host, target.port), target.timeout, time.monotonic() + target.timeout, Transcript()
+        ) as connection:
             connection.reply()
     except WireError as error:
         return str(error)

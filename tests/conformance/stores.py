@@ -29,7 +29,11 @@ class Message:
         """Header fields, unfolded, in order: pairs of name and value, or the values of one name."""
         head = self.raw.partition(b"\n\n")[0].decode("utf-8", "surrogateescape")
         unfolded = re.sub(r"\n(?=[ \t])", "", head)
-        pairs = [(left, right.strip()) for left, colon, right in (line.partition(":") for line in unfolded.split("\n")) if colon]
+        pairs = [
+            (left, right.strip())
+            for left, colon, right in (line.partition(":") for line in unfolded.split("\n"))
+            if colon
+        ]
         return pairs if name is None else [right for left, right in pairs if left.lower() == name.lower()]
 
 

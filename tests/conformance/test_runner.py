@@ -157,10 +157,18 @@ RED["accepts-everything"] = DELIVERIES | {"same-recipient-twice", "too-many-reci
 
 def target(server, profile, maildir):
     return Target(
-        host="127.0.0.1", port=server.port, store=Maildir(maildir), profile=profile,
-        unknown_recipient="nobody@example.com", foreign_recipient="eve@elsewhere.example",
-        idn_recipient="alice@grün.example", tls=True, user=broken.USER, password=broken.PASSWORD,
-        timeout=2, patience=0.1,
+        host="127.0.0.1",
+        port=server.port,
+        store=Maildir(maildir),
+        profile=profile,
+        unknown_recipient="nobody@example.com",
+        foreign_recipient="eve@elsewhere.example",
+        idn_recipient="alice@grün.example",
+        tls=True,
+        user=broken.USER,
+        password=broken.PASSWORD,
+        timeout=2,
+        patience=0.1,
     )
 
 
@@ -251,7 +259,11 @@ MESSAGE = b"Subject: one token\n\nFrom here\n>From there\n"
 
 def test_stores_show_whole_messages(tmp_path):
     mbox = tmp_path / "mbox"
-    mbox.write_bytes(b"From a@b Tue\n" + MESSAGE.replace(b">From", b">>From").replace(b"\nFrom", b"\n>From") + b"\nFrom a@b Tue\nSubject: two\n\nx\n\n")
+    mbox.write_bytes(
+        b"From a@b Tue\n"
+        + MESSAGE.replace(b">From", b">>From").replace(b"\nFrom", b"\n>From")
+        + b"\nFrom a@b Tue\nSubject: two\n\nx\n\n"
+    )
     assert [found.raw for found in Mbox(mbox).find(b"token")] == [MESSAGE]
 
     (tmp_path / "files").mkdir()
@@ -261,7 +273,9 @@ def test_stores_show_whole_messages(tmp_path):
     assert [found.raw for found in store.find(b"token")] == [MESSAGE]
 
     (tmp_path / "sink").mkdir()
-    (tmp_path / "sink/1").write_bytes(b"X-Client-Addr: 127.0.0.1\nX-Mail-Args: <a@b>\nX-Rcpt-Args: <c@d>\n" + MESSAGE + b"\n")
+    (tmp_path / "sink/1").write_bytes(
+        b"X-Client-Addr: 127.0.0.1\nX-Mail-Args: <a@b>\nX-Rcpt-Args: <c@d>\n" + MESSAGE + b"\n"
+    )
     store = SinkFolder(tmp_path / "sink")
     store.find(b"token")
     assert [found.fields("Return-Path") for found in store.find(b"token")] == [["<a@b>"]]

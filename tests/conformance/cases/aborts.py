@@ -15,9 +15,18 @@ def vanishes(identifier, source, sentence, octets):
 
 
 vanishes("close-in-data", "RFC 5321 §4.1.1.4", "A connection that ends within DATA stores nothing.", b"")
-vanishes("close-in-line", "RFC 5321 §4.1.1.4", "A connection that ends within a line of DATA stores nothing.", b"half a li")
-vanishes("close-after-dot", "RFC 5321 §4.1.1.4", "A connection that ends after CRLF and dot, but without CRLF, stores nothing.", b".")
-vanishes("close-after-dot-cr", "RFC 5321 §4.1.1.4", "A connection that ends after CRLF, dot and CR stores nothing.", b".\r")
+vanishes(
+    "close-in-line", "RFC 5321 §4.1.1.4", "A connection that ends within a line of DATA stores nothing.", b"half a li"
+)
+vanishes(
+    "close-after-dot",
+    "RFC 5321 §4.1.1.4",
+    "A connection that ends after CRLF and dot, but without CRLF, stores nothing.",
+    b".",
+)
+vanishes(
+    "close-after-dot-cr", "RFC 5321 §4.1.1.4", "A connection that ends after CRLF, dot and CR stores nothing.", b".\r"
+)
 
 
 @case("reset-in-data", "RFC 5321 §4.1.1.4", "A connection that is reset within DATA stores nothing.")

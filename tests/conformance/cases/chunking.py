@@ -21,7 +21,9 @@ def same(message, body):
     expect(message.body == body.replace(b"\r\n", b"\n"), f"stored body {message.body[:60]!r}")
 
 
-@case("bdat-chunks", "RFC 3030 §2", "A message in several chunks, cut anywhere, is one message; dots are nothing special.")
+@case(
+    "bdat-chunks", "RFC 3030 §2", "A message in several chunks, cut anywhere, is one message; dots are nothing special."
+)
 def bdat_chunks(trial):
     connection, token = ready(trial), trial.token()
     body = b".\r\n..\r\n\r\n.\r\nQUIT\r\nend\r\n"
@@ -57,7 +59,12 @@ def bdat_fragments(trial):
     same(trial.stored(token), b"hello\r\n")
 
 
-@case("bdat-without-recipients", "RFC 3030 §2", "BDAT without recipients is refused, and its octets are not executed.", profiles=("mx",))
+@case(
+    "bdat-without-recipients",
+    "RFC 3030 §2",
+    "BDAT without recipients is refused, and its octets are not executed.",
+    profiles=("mx",),
+)
 def bdat_without_recipients(trial):
     connection, token = ready(trial), trial.token()
     expect(connection.command(f"MAIL FROM:<{trial.sender(token)}>").ok, "MAIL is refused")

@@ -4,7 +4,11 @@ from suite import Inconclusive, case, expect, known
 from wire import Closed, Garbled, Silent
 
 
-@case("mail-before-ehlo", "RFC 5321 §4.1.4", "A session with a transaction begins with EHLO or HELO: MAIL before is refused.")
+@case(
+    "mail-before-ehlo",
+    "RFC 5321 §4.1.4",
+    "A session with a transaction begins with EHLO or HELO: MAIL before is refused.",
+)
 def mail_before_ehlo(trial):
     reply = trial.connect().command("MAIL FROM:<a@sender.example>")
     expect(reply.refused, f"answered {reply}")
@@ -94,7 +98,12 @@ def quit_command(trial):
 @case("case-of-commands", "RFC 5321 §2.4", "Commands are recognised in upper, lower and mixed case.")
 def case_of_commands(trial):
     connection = trial.ready()
-    for command in ("nOoP", f"mail from:<{trial.sender(trial.token())}>", f"Rcpt To:<{trial.target.recipient}>", "rSeT"):
+    for command in (
+        "nOoP",
+        f"mail from:<{trial.sender(trial.token())}>",
+        f"Rcpt To:<{trial.target.recipient}>",
+        "rSeT",
+    ):
         reply = connection.command(command)
         expect(reply.ok, f"{command}: {reply}")
 
@@ -102,7 +111,12 @@ def case_of_commands(trial):
 @case("trailing-space", "RFC 5321 §4.1.1", "White space before the line end of a command is tolerated.")
 def trailing_space(trial):
     connection = trial.ready()
-    for command in ("NOOP ", f"MAIL FROM:<{trial.sender(trial.token())}> ", f"RCPT TO:<{trial.target.recipient}> ", "RSET "):
+    for command in (
+        "NOOP ",
+        f"MAIL FROM:<{trial.sender(trial.token())}> ",
+        f"RCPT TO:<{trial.target.recipient}> ",
+        "RSET ",
+    ):
         reply = connection.command(command)
         expect(reply.ok, f"{command!r}: {reply}")
 
@@ -132,7 +146,9 @@ def line_512(trial):
     expect(reply.code == 250, f"answered {reply}")
 
 
-@case("bare-lf-in-command", "RFC 5321 §2.3.8", "A bare LF does not end a command line: two commands are never executed.")
+@case(
+    "bare-lf-in-command", "RFC 5321 §2.3.8", "A bare LF does not end a command line: two commands are never executed."
+)
 def bare_lf(trial):
     connection = trial.hello()
     connection.last = "NOOP\\nNOOP"
@@ -140,7 +156,9 @@ def bare_lf(trial):
     trial.one_answer(connection)
 
 
-@case("bare-cr-in-command", "RFC 5321 §2.3.8", "A bare CR does not end a command line: two commands are never executed.")
+@case(
+    "bare-cr-in-command", "RFC 5321 §2.3.8", "A bare CR does not end a command line: two commands are never executed."
+)
 def bare_cr(trial):
     connection = trial.hello()
     connection.last = "NOOP\\rNOOP"
@@ -157,7 +175,12 @@ def split_command(trial):
     trial.in_step(connection)
 
 
-@case("http-request", "cross-protocol request forgery", "A web browser cannot be made to deliver: SMTP commands in an HTTP body store nothing.", profiles=("mx",))
+@case(
+    "http-request",
+    "cross-protocol request forgery",
+    "A web browser cannot be made to deliver: SMTP commands in an HTTP body store nothing.",
+    profiles=("mx",),
+)
 def http_request(trial):
     token = trial.token()
     body = (
@@ -186,7 +209,12 @@ def errors(trial):
     trial.deliver(connection, token, trial.message(token))
 
 
-@case("unknown-then-good", "RFC 5321 §3.3", "A refused recipient does not spoil the transaction of the others.", profiles=("mx",))
+@case(
+    "unknown-then-good",
+    "RFC 5321 §3.3",
+    "A refused recipient does not spoil the transaction of the others.",
+    profiles=("mx",),
+)
 def unknown_then_good(trial):
     unknown = known(trial.target.unknown_recipient, "--unknown-recipient")
     connection, token = trial.ready(), trial.token()

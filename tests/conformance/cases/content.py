@@ -16,7 +16,10 @@ def same(message, body):
     if message.body != expected:
         at = next((at for at, pair in enumerate(zip(message.body, expected)) if pair[0] != pair[1]), None)
         at = min(len(message.body), len(expected)) if at is None else at
-        expect(False, f"the stored body differs at octet {at}: {message.body[at:at + 12]!r} for {expected[at:at + 12]!r}")
+        expect(
+            False,
+            f"the stored body differs at octet {at}: {message.body[at : at + 12]!r} for {expected[at : at + 12]!r}",
+        )
 
 
 @case("message", "RFC 5321 §4.1.1.4", "A message that was answered with 250 is stored once, its body as sent.")
@@ -37,7 +40,12 @@ def empty_message(trial):
         trial.stored(token)
 
 
-@case("dot-on-first-line", "RFC 5321 §4.5.2", "A stuffed dot on the very first line loses exactly one dot.", profiles=("mx",))
+@case(
+    "dot-on-first-line",
+    "RFC 5321 §4.5.2",
+    "A stuffed dot on the very first line loses exactly one dot.",
+    profiles=("mx",),
+)
 def dot_on_first_line(trial):
     connection, token = trial.ready(), trial.token()
     trial.open_data(connection, token)
@@ -72,7 +80,11 @@ def eight_bit(trial):
     comes_back(trial, body, parameters=" BODY=8BITMIME")
 
 
-@case("eight-bit-undeclared", "RFC 5321 §2.4", "Octets above 127 without a declaration are kept or refused, never changed.")
+@case(
+    "eight-bit-undeclared",
+    "RFC 5321 §2.4",
+    "Octets above 127 without a declaration are kept or refused, never changed.",
+)
 def eight_bit_undeclared(trial):
     connection, token = trial.ready(), trial.token()
     body = bytes(range(128, 256)) + b"\r\n"
@@ -86,9 +98,15 @@ def eight_bit_undeclared(trial):
 
 
 def fragments(size):
-    @case(f"fragments-{size}", "RFC 5321 §2.3.8", f"A message that arrives in pieces of {size} octets is the same message.")
+    @case(
+        f"fragments-{size}",
+        "RFC 5321 §2.3.8",
+        f"A message that arrives in pieces of {size} octets is the same message.",
+    )
     def fragmented(trial):
-        comes_back(trial, b".\r\n..\r\n\r\n" + b"x" * 50 + b"\r\n.\r\n" + (b"y" * 70 + b"\r\n") * (size // 20), chunk=size)
+        comes_back(
+            trial, b".\r\n..\r\n\r\n" + b"x" * 50 + b"\r\n.\r\n" + (b"y" * 70 + b"\r\n") * (size // 20), chunk=size
+        )
 
 
 for size in (1, 2, 7, 4096):
@@ -101,7 +119,11 @@ def message_64k(trial):
     comes_back(trial, lines)
 
 
-@case("bare-line-ends-in-data", "RFC 5321 §2.3.8", "A bare CR or LF in a line of a message is refused or data, and the session stays in step.")
+@case(
+    "bare-line-ends-in-data",
+    "RFC 5321 §2.3.8",
+    "A bare CR or LF in a line of a message is refused or data, and the session stays in step.",
+)
 def bare_line_ends(trial):
     for octet in (b"\r", b"\n"):
         connection, token = trial.ready(), trial.token()

@@ -23,7 +23,11 @@ FORGED = {
 def register(name, forged):
     shown = forged.decode().replace("\r", "<CR>").replace("\n", "<LF>").replace("\0", "<NUL>")
 
-    @case(f"smuggling-{name}", "CVE-2023-51764", f"{shown} does not end a message: nothing after it is a command, no second message is stored.")
+    @case(
+        f"smuggling-{name}",
+        "CVE-2023-51764",
+        f"{shown} does not end a message: nothing after it is a command, no second message is stored.",
+    )
     def smuggling(trial):
         attempt(trial, forged)
 

@@ -36,7 +36,11 @@ def unknown_rcpt_parameter(trial):
     refused_everywhere(trial, [f"RCPT TO:<{trial.target.recipient}> XFROBNICATE=1"], f"MAIL FROM:<{sender}>")
 
 
-@case("8bitmime-parameters", "RFC 6152 §2", "BODY=7BIT and BODY=8BITMIME are taken, in any case of letters; another value is refused.")
+@case(
+    "8bitmime-parameters",
+    "RFC 6152 §2",
+    "BODY=7BIT and BODY=8BITMIME are taken, in any case of letters; another value is refused.",
+)
 def eight_bit_parameters(trial):
     connection = trial.ready()
     offered(connection, "8BITMIME")
@@ -48,7 +52,12 @@ def eight_bit_parameters(trial):
     expect(reply.refused, f"BODY=9BIT: {reply}")
 
 
-@case("enhanced-class", "RFC 2034 §4", "The class of every enhanced status code of the run is that of its reply code.", last=True)
+@case(
+    "enhanced-class",
+    "RFC 2034 §4",
+    "The class of every enhanced status code of the run is that of its reply code.",
+    last=True,
+)
 def enhanced_class(trial):
     coded = [reply for reply, announced in trial.run.transcript.replies if reply.enhanced and announced]
     if not coded:
@@ -57,26 +66,46 @@ def enhanced_class(trial):
     expect(not wrong, wrong and f"{wrong[0].command}: {wrong[0]}")
 
 
-@case("enhanced-everywhere", "RFC 2034 §4", "Every reply 2yz, 4yz and 5yz but those of greeting, EHLO and HELO has an enhanced status code.", last=True)
+@case(
+    "enhanced-everywhere",
+    "RFC 2034 §4",
+    "Every reply 2yz, 4yz and 5yz but those of greeting, EHLO and HELO has an enhanced status code.",
+    last=True,
+)
 def enhanced_everywhere(trial):
     if not any(announced for _, announced in trial.run.transcript.replies):
         raise NotOffered("ENHANCEDSTATUSCODES is not announced")
     bare = [
         reply
         for reply, announced in trial.run.transcript.replies
-        if announced and reply.command and not reply.enhanced and reply.code // 100 != 3
+        if announced
+        and reply.command
+        and not reply.enhanced
+        and reply.code // 100 != 3
         and reply.command[:4].upper() not in ("EHLO", "HELO")
     ]
     expect(not bare, bare and f"{bare[0].command}: {bare[0]}")
 
 
-@case("utf8-without-parameter", "RFC 6531 §3.4", "An address that is not ASCII is refused without SMTPUTF8.", profiles=("mx",))
+@case(
+    "utf8-without-parameter",
+    "RFC 6531 §3.4",
+    "An address that is not ASCII is refused without SMTPUTF8.",
+    profiles=("mx",),
+)
 def utf8_without_parameter(trial):
     refused_everywhere(trial, ["MAIL FROM:<grün@sender.example>", "MAIL FROM:<a@grün.example>"])
-    refused_everywhere(trial, [f"RCPT TO:<grün@{trial.target.recipient.rpartition('@')[2]}>"], "MAIL FROM:<a@sender.example>")
+    refused_everywhere(
+        trial, [f"RCPT TO:<grün@{trial.target.recipient.rpartition('@')[2]}>"], "MAIL FROM:<a@sender.example>"
+    )
 
 
-@case("utf8-address", "RFC 6531 §3.4", "With SMTPUTF8, an address in UTF-8 is an address: taken as sender, and as recipient taken or unknown.", profiles=("mx",))
+@case(
+    "utf8-address",
+    "RFC 6531 §3.4",
+    "With SMTPUTF8, an address in UTF-8 is an address: taken as sender, and as recipient taken or unknown.",
+    profiles=("mx",),
+)
 def utf8_address(trial):
     connection = trial.ready()
     offered(connection, "SMTPUTF8")
@@ -86,7 +115,9 @@ def utf8_address(trial):
     expect(reply.ok or reply.code == 550, f"RCPT: {reply}")
 
 
-@case("utf8-message", "RFC 6531 §3.6", "A message with UTF-8 in its header comes back octet by octet.", profiles=("mx",))
+@case(
+    "utf8-message", "RFC 6531 §3.6", "A message with UTF-8 in its header comes back octet by octet.", profiles=("mx",)
+)
 def utf8_message(trial):
     connection, token = trial.ready(), trial.token()
     offered(connection, "SMTPUTF8")
@@ -97,7 +128,12 @@ def utf8_message(trial):
     expect(message.fields("Subject") == [f"請求書 {token}"], f"stored Subject {message.fields('Subject')}")
 
 
-@case("utf8-invalid", "RFC 6531 §3.3", "Octets that are no UTF-8 are refused in an address, SMTPUTF8 or not.", profiles=("mx",))
+@case(
+    "utf8-invalid",
+    "RFC 6531 §3.3",
+    "Octets that are no UTF-8 are refused in an address, SMTPUTF8 or not.",
+    profiles=("mx",),
+)
 def utf8_invalid(trial):
     with trial.ready() as connection:
         offered(connection, "SMTPUTF8")
@@ -105,7 +141,9 @@ def utf8_invalid(trial):
         expect(reply.refused, f"answered {reply}")
 
 
-@case("utf8-labels", "RFC 5890 §2.3.2.1", "The U-label and the A-label of a domain are the same domain.", profiles=("mx",))
+@case(
+    "utf8-labels", "RFC 5890 §2.3.2.1", "The U-label and the A-label of a domain are the same domain.", profiles=("mx",)
+)
 def utf8_labels(trial):
     recipient = known(trial.target.idn_recipient, "--idn-recipient")
     local, _, domain = recipient.rpartition("@")
@@ -132,11 +170,15 @@ def dsn_parameters(trial):
         expect(reply.ok, f"{command}: {reply}")
     refused_everywhere(trial, [f"MAIL FROM:<{sender}> RET=SOME"])
     refused_everywhere(
-        trial, [f"RCPT TO:<{recipient}> NOTIFY=NEVER,SUCCESS", f"RCPT TO:<{recipient}> NOTIFY=PERHAPS"], f"MAIL FROM:<{sender}>"
+        trial,
+        [f"RCPT TO:<{recipient}> NOTIFY=NEVER,SUCCESS", f"RCPT TO:<{recipient}> NOTIFY=PERHAPS"],
+        f"MAIL FROM:<{sender}>",
     )
 
 
-@case("requiretls-in-the-clear", "RFC 8689 §2", "REQUIRETLS is neither announced nor taken without TLS.", profiles=("mx",))
+@case(
+    "requiretls-in-the-clear", "RFC 8689 §2", "REQUIRETLS is neither announced nor taken without TLS.", profiles=("mx",)
+)
 def requiretls_in_the_clear(trial):
     with trial.hello() as connection:
         expect("REQUIRETLS" not in connection.extensions, "announced without TLS")

@@ -12,7 +12,10 @@ def greeting(trial):
     connection = trial.connect_silently()
     reply = connection.reply()
     expect(reply.code == 220, f"greeted with {reply}")
-    expect(re.match(rf"({DOMAIN}|\[[^\]]+\])(?=[ ]|$)", reply.lines[0]), f"{reply.lines[0]!r} does not begin with a host name")
+    expect(
+        re.match(rf"({DOMAIN}|\[[^\]]+\])(?=[ ]|$)", reply.lines[0]),
+        f"{reply.lines[0]!r} does not begin with a host name",
+    )
 
 
 @case("ehlo-lines", "RFC 5321 §4.1.1.1", "EHLO is answered by the host name, and one keyword with parameters per line.")
@@ -20,7 +23,10 @@ def ehlo_lines(trial):
     connection = trial.connect()
     reply = connection.hello()
     expect(reply.code == 250, f"EHLO: {reply}")
-    expect(re.match(rf"({DOMAIN}|\[[^\]]+\])(?=[ ]|$)", reply.lines[0]), f"{reply.lines[0]!r} does not begin with a host name")
+    expect(
+        re.match(rf"({DOMAIN}|\[[^\]]+\])(?=[ ]|$)", reply.lines[0]),
+        f"{reply.lines[0]!r} does not begin with a host name",
+    )
     for line in reply.lines[1:]:
         expect(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*( [!-~]+)*", line), f"{line!r} is no ehlo-line")
 
@@ -67,7 +73,12 @@ def ehlo_resets(trial):
     expect(reply.refused, f"RCPT after EHLO: {reply}")
 
 
-@case("replies", "RFC 5321 §4.2.1", "Every reply of the whole run is well formed: CRLF, one code, at most 512 octets a line.", last=True)
+@case(
+    "replies",
+    "RFC 5321 §4.2.1",
+    "Every reply of the whole run is well formed: CRLF, one code, at most 512 octets a line.",
+    last=True,
+)
 def replies(trial):
     faults = trial.run.transcript.faults
     expect(not faults, faults and faults[0])

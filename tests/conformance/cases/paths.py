@@ -19,7 +19,12 @@ def null_sender(trial):
     expect(paths == ["<>"], f"Return-Path: {paths}")
 
 
-@case("quoted-local-part", "RFC 5321 §4.1.2", "A quoted local part with a space or an at sign is an address.", profiles=("mx",))
+@case(
+    "quoted-local-part",
+    "RFC 5321 §4.1.2",
+    "A quoted local part with a space or an at sign is an address.",
+    profiles=("mx",),
+)
 def quoted_local_part(trial):
     connection = trial.ready()
     for local in ('"a b"', '"a@b"', '"a\\"b"', '"plain"'):
@@ -37,7 +42,9 @@ def unusual_local_part(trial):
         connection.command("RSET")
 
 
-@case("long-path", "RFC 5321 §4.5.3.1", "A local part of 64 octets and a path of 256 octets are taken.", profiles=("mx",))
+@case(
+    "long-path", "RFC 5321 §4.5.3.1", "A local part of 64 octets and a path of 256 octets are taken.", profiles=("mx",)
+)
 def long_path(trial):
     connection = trial.ready()
     local = "l" * 64
@@ -47,7 +54,9 @@ def long_path(trial):
     expect(reply.ok, f"{len(path) + 2} octets: {reply}")
 
 
-@case("address-literal", "RFC 5321 §4.1.3", "An address literal is no syntax error in a reverse-path.", profiles=("mx",))
+@case(
+    "address-literal", "RFC 5321 §4.1.3", "An address literal is no syntax error in a reverse-path.", profiles=("mx",)
+)
 def address_literal(trial):
     connection = trial.ready()
     for literal in ("[192.0.2.1]", "[IPv6:2001:db8::1]"):
@@ -56,7 +65,12 @@ def address_literal(trial):
         connection.command("RSET")
 
 
-@case("source-route", "RFC 5321 §4.1.1.3", "A source route is ignored or declined, and the session goes on.", profiles=("mx",))
+@case(
+    "source-route",
+    "RFC 5321 §4.1.1.3",
+    "A source route is ignored or declined, and the session goes on.",
+    profiles=("mx",),
+)
 def source_route(trial):
     connection, token = trial.ready(), trial.token()
     expect(connection.command(f"MAIL FROM:<{trial.sender(token)}>").ok, "MAIL is refused")
@@ -71,9 +85,23 @@ def source_route(trial):
     trial.stored(token)
 
 
-@case("junk-paths", "RFC 5321 §4.1.2", "What is no path is refused: spaces, a second at sign, missing halves and brackets.", profiles=("mx",))
+@case(
+    "junk-paths",
+    "RFC 5321 §4.1.2",
+    "What is no path is refused: spaces, a second at sign, missing halves and brackets.",
+    profiles=("mx",),
+)
 def junk_paths(trial):
-    junk = ("<a b@sender.example>", "<a@b@sender.example>", "<a@sender.example", '<"a@sender.example>', "<a@>", "<@sender.example>", "", "<a@sender..example>")
+    junk = (
+        "<a b@sender.example>",
+        "<a@b@sender.example>",
+        "<a@sender.example",
+        '<"a@sender.example>',
+        "<a@>",
+        "<@sender.example>",
+        "",
+        "<a@sender..example>",
+    )
     taken = [path for path in junk if is_taken(trial, path)]
     expect(not taken, f"taken: {' '.join(taken)}")
 

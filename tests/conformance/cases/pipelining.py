@@ -3,7 +3,11 @@
 from suite import case, expect, known, offered
 
 
-@case("pipelined-envelope", "RFC 2920 §3.1", "MAIL, RCPT and DATA in one write are answered in order, and the message is stored.")
+@case(
+    "pipelined-envelope",
+    "RFC 2920 §3.1",
+    "MAIL, RCPT and DATA in one write are answered in order, and the message is stored.",
+)
 def pipelined_envelope(trial):
     connection, token = trial.ready(), trial.token()
     offered(connection, "PIPELINING")
@@ -35,7 +39,12 @@ def pipelined_rset(trial):
     expect(first.encode() not in message.raw, "the first envelope lives on")
 
 
-@case("pipelined-refusal", "RFC 2920 §3.1", "DATA in the same write as its only, refused recipient stores nothing, and the session stays in step.", profiles=("mx",))
+@case(
+    "pipelined-refusal",
+    "RFC 2920 §3.1",
+    "DATA in the same write as its only, refused recipient stores nothing, and the session stays in step.",
+    profiles=("mx",),
+)
 def pipelined_refusal(trial):
     unknown = known(trial.target.unknown_recipient, "--unknown-recipient")
     connection, token = trial.ready(), trial.token()
@@ -52,12 +61,18 @@ def pipelined_refusal(trial):
     trial.in_step(connection)
 
 
-@case("pipelined-in-pieces", "RFC 2920 §3.2", "A group of commands that arrives in pieces of three octets is the same group.")
+@case(
+    "pipelined-in-pieces",
+    "RFC 2920 §3.2",
+    "A group of commands that arrives in pieces of three octets is the same group.",
+)
 def pipelined_in_pieces(trial):
     connection, token = trial.ready(), trial.token()
     offered(connection, "PIPELINING")
     connection.last = "MAIL, RCPT, RSET"
-    connection.send(f"MAIL FROM:<{trial.sender(token)}>\r\nRCPT TO:<{trial.target.recipient}>\r\nRSET\r\n".encode(), chunk=3)
+    connection.send(
+        f"MAIL FROM:<{trial.sender(token)}>\r\nRCPT TO:<{trial.target.recipient}>\r\nRSET\r\n".encode(), chunk=3
+    )
     codes = [connection.reply().code for _ in range(3)]
     expect(codes == [250, 250, 250], f"answered {codes}")
     trial.in_step(connection)

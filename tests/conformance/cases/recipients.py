@@ -3,7 +3,12 @@
 from suite import NotOffered, case, expect, known
 
 
-@case("unknown-recipient", "RFC 5321 §3.3", "An address that does not exist is refused with 550 at RCPT.", profiles=("mx",))
+@case(
+    "unknown-recipient",
+    "RFC 5321 §3.3",
+    "An address that does not exist is refused with 550 at RCPT.",
+    profiles=("mx",),
+)
 def unknown_recipient(trial):
     unknown = known(trial.target.unknown_recipient, "--unknown-recipient")
     connection = trial.ready()
@@ -12,7 +17,12 @@ def unknown_recipient(trial):
     expect(reply.code == 550, f"answered {reply}")
 
 
-@case("postmaster", "RFC 5321 §4.5.1", "The address postmaster without a domain is taken, in any case of letters.", profiles=("mx",))
+@case(
+    "postmaster",
+    "RFC 5321 §4.5.1",
+    "The address postmaster without a domain is taken, in any case of letters.",
+    profiles=("mx",),
+)
 def postmaster(trial):
     connection = trial.ready()
     expect(connection.command("MAIL FROM:<a@sender.example>").ok, "MAIL is refused")
@@ -30,7 +40,11 @@ def domain_case(trial):
     expect(reply.ok, f"answered {reply}")
 
 
-@case("same-recipient-twice", "RFC 5321 §4.1.1.3", "A recipient that is named twice gets the message, at most as often as it was named.")
+@case(
+    "same-recipient-twice",
+    "RFC 5321 §4.1.1.3",
+    "A recipient that is named twice gets the message, at most as often as it was named.",
+)
 def same_recipient_twice(trial):
     connection, token = trial.ready(), trial.token()
     trial.envelope(connection, token)
@@ -51,7 +65,11 @@ def hundred_recipients(trial):
         expect(reply.ok, f"recipient {number + 1}: {reply}")
 
 
-@case("too-many-recipients", "RFC 5321 §4.5.3.1.10", "Recipients over the limit get 452, and those before get the message.")
+@case(
+    "too-many-recipients",
+    "RFC 5321 §4.5.3.1.10",
+    "Recipients over the limit get 452, and those before get the message.",
+)
 def too_many_recipients(trial):
     connection, token = trial.ready(), trial.token()
     expect(connection.command(f"MAIL FROM:<{trial.sender(token)}>").ok, "MAIL is refused")

@@ -25,8 +25,18 @@ def local_domain(trial):
 SPELLINGS = [
     ("relay", "RFC 5321 §3.6.1", "An address elsewhere is refused.", "{user}@{other}"),
     ("relay-percent", "RFC 5321 Appendix F.1", "user%other@local is not relayed to other.", "{user}%{other}@{local}"),
-    ("relay-source-route", "RFC 5321 Appendix C", "@local:user@other is not relayed to other.", "@{local}:{user}@{other}"),
-    ("relay-long-source-route", "RFC 5321 Appendix C", "@local,@b:user@other is not relayed.", "@{local},@b.example:{user}@{other}"),
+    (
+        "relay-source-route",
+        "RFC 5321 Appendix C",
+        "@local:user@other is not relayed to other.",
+        "@{local}:{user}@{other}",
+    ),
+    (
+        "relay-long-source-route",
+        "RFC 5321 Appendix C",
+        "@local,@b:user@other is not relayed.",
+        "@{local},@b.example:{user}@{other}",
+    ),
     ("relay-quoted-at", "RFC 5321 §4.1.2", '"user@other"@local is not relayed to other.', '"{user}@{other}"@{local}'),
     ("relay-bang", "RFC 5321 Appendix F.1", "other!user@local is not relayed to other.", "{other}!{user}@{local}"),
     ("relay-bare-bang", "RFC 5321 Appendix F.1", "other!user without a domain is not relayed.", "{other}!{user}"),
@@ -48,7 +58,12 @@ for row in SPELLINGS:
     register(*row)
 
 
-@case("relay-from-local-sender", "RFC 5321 §7.1", "A sender that claims to be local does not open the relay, nor does a bounce.", profiles=("mx",))
+@case(
+    "relay-from-local-sender",
+    "RFC 5321 §7.1",
+    "A sender that claims to be local does not open the relay, nor does a bounce.",
+    profiles=("mx",),
+)
 def relay_from_local_sender(trial):
     user, other = foreign(trial)
     for sender in (trial.target.recipient, ""):

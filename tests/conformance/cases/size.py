@@ -63,7 +63,11 @@ def refused_as_too_large(trial, connection):
     return reply
 
 
-@case("size-declared-too-large", "RFC 1870 §6.1", "A declared size over the limit is refused for good at MAIL, or at RCPT.")
+@case(
+    "size-declared-too-large",
+    "RFC 1870 §6.1",
+    "A declared size over the limit is refused for good at MAIL, or at RCPT.",
+)
 def size_declared_too_large(trial):
     connection = trial.ready()
     offered(connection, "SIZE")
@@ -90,7 +94,11 @@ def size_not_a_number(trial):
     expect(reply.refused, f"answered {reply}")
 
 
-@case("data-too-large", "RFC 1870 §6.3", "Content over the limit is refused at its end; nothing of it is executed or stored.")
+@case(
+    "data-too-large",
+    "RFC 1870 §6.3",
+    "Content over the limit is refused at its end; nothing of it is executed or stored.",
+)
 def data_too_large(trial):
     connection, token = trial.ready(), trial.token()
     limit = within_reach(trial, connection)

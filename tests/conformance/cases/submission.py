@@ -31,7 +31,12 @@ def auth_in_the_clear(trial):
     expect("AUTH" not in connection.extensions, f"announced: {mechanisms(connection)}")
 
 
-@case("auth-in-the-clear-refused", "RFC 4954 §6", "Without TLS, AUTH PLAIN is refused even with the right password (538, 530, 503).", profiles=SUBMISSION)
+@case(
+    "auth-in-the-clear-refused",
+    "RFC 4954 §6",
+    "Without TLS, AUTH PLAIN is refused even with the right password (538, 530, 503).",
+    profiles=SUBMISSION,
+)
 def auth_in_the_clear_refused(trial):
     reply = trial.hello().command(auth_plain(trial.target.user, trial.target.password))
     expect(reply.refused, f"answered {reply}")
@@ -56,7 +61,12 @@ def mail_before_tls(trial):
     expect(reply.code == 530, f"answered {reply}")
 
 
-@case("auth-wrong-password", "RFC 4954 §6", "A wrong password is 535, and the session is not authenticated.", profiles=SUBMISSION)
+@case(
+    "auth-wrong-password",
+    "RFC 4954 §6",
+    "A wrong password is 535, and the session is not authenticated.",
+    profiles=SUBMISSION,
+)
 def auth_wrong_password(trial):
     connection = trial.secure()
     reply = connection.command(auth_plain(trial.target.user, "not" + trial.target.password))
@@ -67,7 +77,12 @@ def auth_wrong_password(trial):
     expect(reply.refused, f"then {reply}")
 
 
-@case("auth-plain-challenge", "RFC 4616 §2", "AUTH PLAIN without an initial response is answered with an empty challenge.", profiles=SUBMISSION)
+@case(
+    "auth-plain-challenge",
+    "RFC 4616 §2",
+    "AUTH PLAIN without an initial response is answered with an empty challenge.",
+    profiles=SUBMISSION,
+)
 def auth_plain_challenge(trial):
     connection = trial.secure()
     reply = connection.command("AUTH PLAIN")
@@ -87,7 +102,9 @@ def auth_login(trial):
     expect(reply.code == 235, f"answered {reply}")
 
 
-@case("auth-cancelled", "RFC 4954 §4", "A single * cancels AUTH with 501, and the session goes on.", profiles=SUBMISSION)
+@case(
+    "auth-cancelled", "RFC 4954 §4", "A single * cancels AUTH with 501, and the session goes on.", profiles=SUBMISSION
+)
 def auth_cancelled(trial):
     connection = trial.secure()
     expect(connection.command("AUTH PLAIN").code == 334, "AUTH PLAIN is refused")

@@ -51,7 +51,11 @@ def starttls_injection(trial):
     expect([reply.code for reply in replies] in ([221], []), "the command was executed under TLS")
 
 
-@case("starttls-forgets-ehlo", "RFC 3207 §4.2", "After the handshake, the session begins anew: MAIL before EHLO is refused.")
+@case(
+    "starttls-forgets-ehlo",
+    "RFC 3207 §4.2",
+    "After the handshake, the session begins anew: MAIL before EHLO is refused.",
+)
 def starttls_forgets_ehlo(trial):
     connection = trial.hello()
     offered(connection, "STARTTLS")
@@ -61,7 +65,12 @@ def starttls_forgets_ehlo(trial):
     expect(reply.refused, f"answered {reply}")
 
 
-@case("starttls-forgets-envelope", "RFC 3207 §4.2", "A transaction from before the handshake is not continued after it.", profiles=("mx",))
+@case(
+    "starttls-forgets-envelope",
+    "RFC 3207 §4.2",
+    "A transaction from before the handshake is not continued after it.",
+    profiles=("mx",),
+)
 def starttls_forgets_envelope(trial):
     connection = trial.hello()
     offered(connection, "STARTTLS")
@@ -83,7 +92,11 @@ def starttls_twice(trial):
     trial.in_step(connection)
 
 
-@case("starttls-failed-handshake", "RFC 3207 §4.1", "Junk instead of a handshake is not executed as commands, and the server lives on.")
+@case(
+    "starttls-failed-handshake",
+    "RFC 3207 §4.1",
+    "Junk instead of a handshake is not executed as commands, and the server lives on.",
+)
 def starttls_failed_handshake(trial):
     connection, token = trial.hello(), trial.token()
     offered(connection, "STARTTLS")
@@ -101,7 +114,11 @@ def starttls_failed_handshake(trial):
 
 
 def old_version(name, version):
-    @case(f"no-{name}", "RFC 8996 §2", f"{version.name.replace('v1', ' 1').replace('_', '.')} is refused.".replace("TLS 1 is", "TLS 1.0 is"))
+    @case(
+        f"no-{name}",
+        "RFC 8996 §2",
+        f"{version.name.replace('v1', ' 1').replace('_', '.')} is refused.".replace("TLS 1 is", "TLS 1.0 is"),
+    )
     def refuses(trial):
         connection = trial.hello()
         offered(connection, "STARTTLS")

@@ -6,14 +6,25 @@ import re
 from suite import NotOffered, case, expect
 
 
-@case("return-path", "RFC 5321 §4.4", "A stored message has exactly one Return-Path, with the reverse-path of the envelope.")
+@case(
+    "return-path",
+    "RFC 5321 §4.4",
+    "A stored message has exactly one Return-Path, with the reverse-path of the envelope.",
+)
 def return_path(trial):
     connection, token = trial.ready(), trial.token()
     message = trial.deliver(connection, token, trial.message(token))
-    expect(message.fields("Return-Path") == [f"<{trial.sender(token)}>"], f"Return-Path: {message.fields('Return-Path')}")
+    expect(
+        message.fields("Return-Path") == [f"<{trial.sender(token)}>"], f"Return-Path: {message.fields('Return-Path')}"
+    )
 
 
-@case("return-path-forged", "RFC 5321 §4.4", "A Return-Path that the client sent does not stand before the true one.", profiles=("mx",))
+@case(
+    "return-path-forged",
+    "RFC 5321 §4.4",
+    "A Return-Path that the client sent does not stand before the true one.",
+    profiles=("mx",),
+)
 def return_path_forged(trial):
     connection, token = trial.ready(), trial.token()
     message = trial.deliver(connection, token, trial.message(token, fields="Return-Path: <forged@evil.example>\r\n"))
@@ -24,7 +35,9 @@ def return_path_forged(trial):
 @case("received", "RFC 5321 §4.4", "One Received field is added in front: from, by, with, and a date (RFC 5322 §3.3).")
 def received(trial):
     connection, token = trial.ready(), trial.token()
-    message = trial.deliver(connection, token, trial.message(token, fields="Received: from a by b; Tue, 24 Nov 2026 11:00:00 +0000\r\n"))
+    message = trial.deliver(
+        connection, token, trial.message(token, fields="Received: from a by b; Tue, 24 Nov 2026 11:00:00 +0000\r\n")
+    )
     fields = message.fields("Received")
     expect(len(fields) >= 2, "no Received field is added")
     expect(fields[-1].startswith("from a by b"), f"the oldest Received field is {fields[-1]!r}")
@@ -59,16 +72,46 @@ def greet_with_helo(trial):
     return connection
 
 
-with_keyword("received-smtp", "RFC 5321 §4.4", "After HELO, the Received field says with SMTP.", ("SMTP",), greet_with_helo, ("mx",))
-with_keyword("received-esmtp", "RFC 3848", "After EHLO, the Received field says with ESMTP.", ("ESMTP",), lambda trial: trial.hello(), ("mx",))
-with_keyword("received-esmtps", "RFC 3848", "Under TLS, the Received field says with ESMTPS.", ("ESMTPS",), lambda trial: trial.secure(), ("mx",))
 with_keyword(
-    "received-esmtpsa", "RFC 3848", "Under TLS and after AUTH, the Received field says with ESMTPSA.", ("ESMTPSA",),
-    lambda trial: trial.ready(), ("submission",),
+    "received-smtp",
+    "RFC 5321 §4.4",
+    "After HELO, the Received field says with SMTP.",
+    ("SMTP",),
+    greet_with_helo,
+    ("mx",),
+)
+with_keyword(
+    "received-esmtp",
+    "RFC 3848",
+    "After EHLO, the Received field says with ESMTP.",
+    ("ESMTP",),
+    lambda trial: trial.hello(),
+    ("mx",),
+)
+with_keyword(
+    "received-esmtps",
+    "RFC 3848",
+    "Under TLS, the Received field says with ESMTPS.",
+    ("ESMTPS",),
+    lambda trial: trial.secure(),
+    ("mx",),
+)
+with_keyword(
+    "received-esmtpsa",
+    "RFC 3848",
+    "Under TLS and after AUTH, the Received field says with ESMTPSA.",
+    ("ESMTPSA",),
+    lambda trial: trial.ready(),
+    ("submission",),
 )
 
 
-@case("loop", "RFC 5321 §6.3", "A message with 150 Received fields is in a loop: it is refused, or at least not delivered.", profiles=("mx",))
+@case(
+    "loop",
+    "RFC 5321 §6.3",
+    "A message with 150 Received fields is in a loop: it is refused, or at least not delivered.",
+    profiles=("mx",),
+)
 def loop(trial):
     connection, token = trial.ready(), trial.token()
     hop = "Received: from a.example by b.example; Tue, 24 Nov 2026 11:00:00 +0000\r\n"

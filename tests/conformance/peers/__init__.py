@@ -71,8 +71,24 @@ def free_port():
 def certificate(folder):
     """A self-signed certificate and its key, as PEM files."""
     certificate, key = folder / "cert.pem", folder / "key.pem"
-    run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN={HOSTNAME}",
-        "-addext", f"subjectAltName=DNS:{HOSTNAME}", "-keyout", key, "-out", certificate)
+    run(
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "30",
+        "-subj",
+        f"/CN={HOSTNAME}",
+        "-addext",
+        f"subjectAltName=DNS:{HOSTNAME}",
+        "-keyout",
+        key,
+        "-out",
+        certificate,
+    )
     return certificate, key
 
 
@@ -81,7 +97,9 @@ def process(command, log, ports, **options):
     """A server process: ready when it greets on all ports, stopped by its id afterwards."""
     with open(log, "ab") as output:
         try:
-            child = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options)
+            child = subprocess.Popen(
+                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
+            )
         except OSError as error:
             raise Unavailable(f"{command[0]}: {error}") from None
     try:
@@ -112,17 +130,24 @@ def wait_for_greeting(port, log, ended=lambda: False, seconds=30):
     raise Unavailable(f"does not greet on port {port}: {text[-300:]}")
 
 
+def apt_get(command, *packages, **options):
+    """Runs apt-get with fresh lists of packages."""
+    if not shutil.which("apt-get"):
+        raise Unavailable("needs Debian's apt-get")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run("apt-get", "update", "-q", env=environment)
+    run("apt-get", command, "-q", *packages, env=environment, **options)
+
+
 def debian_packages(name, packages):
     """Unpacks Debian packages into a folder of their own, because mail servers exclude one another there."""
     folder = CACHE / name
     if (folder / "complete").exists():
         return folder
-    if not shutil.which("apt-get"):
-        raise Unavailable("needs Debian's apt-get")
     shutil.rmtree(folder, ignore_errors=True)
     archives = folder / "archives"
     archives.mkdir(parents=True)
-    run("apt-get", "download", "-q", *packages, cwd=archives)
+    apt_get("download", *packages, cwd=archives)
     for archive in archives.glob("*.deb"):
         run("dpkg", "-x", archive, folder)
     (folder / "complete").touch()
@@ -136,6 +161,16 @@ def user(name, home="/nonexistent"):
     except KeyError:
         if os.geteuid() != 0:
             raise Unavailable(f"needs the user {name}, and root to make it") from None
-        run("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", home, "--shell", "/usr/sbin/nologin", name)
+        run(
+            "useradd",
+            "--system",
+            "--user-group",
+            "--no-create-home",
+            "--home-dir",
+            home,
+            "--shell",
+            "/usr/sbin/nologin",
+            name,
+        )
         entry = pwd.getpwnam(name)
     return entry.pw_uid, entry.pw_gid

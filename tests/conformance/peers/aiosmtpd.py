@@ -27,9 +27,16 @@ def start(folder):
     ports = {"mx": free_port(), "submission": free_port()}
     cert, key = certificate(folder)
     settings = {
-        "hostname": HOSTNAME, "ports": ports, "certificate": str(cert), "key": str(key), "limit": MAX_SIZE,
-        "maildir": str(folder / "mail"), "domains": ["example.com", IDN_DOMAIN], "local_parts": ["alice", "bob", "postmaster"],
-        "user": USER, "password": PASSWORD,
+        "hostname": HOSTNAME,
+        "ports": ports,
+        "certificate": str(cert),
+        "key": str(key),
+        "limit": MAX_SIZE,
+        "maildir": str(folder / "mail"),
+        "domains": ["example.com", IDN_DOMAIN],
+        "local_parts": ["alice", "bob", "postmaster"],
+        "user": USER,
+        "password": PASSWORD,
     }
     server = pathlib.Path(__file__).with_name("aiosmtpd_server.py")
     with process([PYTHON, server, json.dumps(settings)], folder / "log", ports.values()):

@@ -69,10 +69,17 @@ def main():
         return AuthResult(success=right, handled=False)
 
     common = {
-        "hostname": settings["hostname"], "data_size_limit": settings["limit"], "enable_SMTPUTF8": True, "tls_context": context,
+        "hostname": settings["hostname"],
+        "data_size_limit": settings["limit"],
+        "enable_SMTPUTF8": True,
+        "tls_context": context,
     }
     login = {"authenticator": authenticate, "auth_required": True, "auth_require_tls": True}
-    Server(Handler(settings, submission=False), settings["ports"]["mx"], {**common, "auth_exclude_mechanism": ["LOGIN", "PLAIN"]}).start()
+    Server(
+        Handler(settings, submission=False),
+        settings["ports"]["mx"],
+        {**common, "auth_exclude_mechanism": ["LOGIN", "PLAIN"]},
+    ).start()
     Server(Handler(settings, submission=True), settings["ports"]["submission"], {**common, **login}).start()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -4,12 +4,24 @@ import contextlib
 import os
 
 from peers import (
-    HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, USER, Peer, Unavailable, certificate, debian_packages, free_port, process, run, user,
+    HOSTNAME,
+    IDN_DOMAIN,
+    MAX_SIZE,
+    PASSWORD,
+    USER,
+    Peer,
+    Unavailable,
+    certificate,
+    debian_packages,
+    free_port,
+    process,
+    run,
+    user,
 )
 
 NAME = "Exim"
 SETTINGS = "`allow_domain_literals`; HELO required by an ACL; TLS 1.2 and newer; the recipient ACL of Debian's configuration (no `@ % ! /` in local parts)"
-PACKAGES = ("exim4-daemon-light", "exim4-base", "libidn12")
+PACKAGES = ("exim4-daemon-light", "exim4-base", "libidn12", "libgnutls-dane0", "libunbound8")
 ACCOUNT = "Debian-exim"
 
 
@@ -36,12 +48,25 @@ def start(folder):
     exim = folder / "exim4"
     # Exim starts itself anew for deliveries, as another user that cannot read the cache.
     exim.write_bytes((root() / "usr/sbin/exim4").read_bytes())
-    for path in (root() / "usr/lib/x86_64-linux-gnu").glob("libidn.so.12*"):
+    for path in (root() / "usr/lib/x86_64-linux-gnu").glob("*.so.*"):
         (folder / path.name).write_bytes(path.read_bytes())
     exim.chmod(0o755)
     config = folder / "exim.conf"
-    config.write_text(CONFIGURATION.format(folder=folder, hostname=HOSTNAME, idn=IDN_DOMAIN, limit=MAX_SIZE, mx=ports["mx"],
-                                           submission=ports["submission"], cert=cert, key=key, account=ACCOUNT, user=USER, password=PASSWORD))
+    config.write_text(
+        CONFIGURATION.format(
+            folder=folder,
+            hostname=HOSTNAME,
+            idn=IDN_DOMAIN,
+            limit=MAX_SIZE,
+            mx=ports["mx"],
+            submission=ports["submission"],
+            cert=cert,
+            key=key,
+            account=ACCOUNT,
+            user=USER,
+            password=PASSWORD,
+        )
+    )
     config.chmod(0o644)
     own = [folder / "spool", folder / "mail", folder / "logs"]
     for path in own:

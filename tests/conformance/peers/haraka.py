@@ -4,7 +4,18 @@ import contextlib
 import shutil
 
 from peers import (
-    CACHE, HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, USER, Peer, Unavailable, certificate, free_port, process, run,
+    CACHE,
+    HOSTNAME,
+    IDN_DOMAIN,
+    MAX_SIZE,
+    PASSWORD,
+    USER,
+    Peer,
+    Unavailable,
+    certificate,
+    free_port,
+    process,
+    run,
 )
 
 NAME = "Haraka"

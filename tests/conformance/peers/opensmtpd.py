@@ -8,8 +8,8 @@ from peers import HOSTNAME, IDN_DOMAIN, MAX_SIZE, Peer, Unavailable, debian_pack
 
 NAME = "OpenSMTPD"
 SETTINGS = (
-    "tables of virtual users; without TLS, and so without submission: this version fails every handshake with OpenSSL 3 "
-    "([issue 1171](https://github.com/OpenSMTPD/OpenSMTPD/issues/1171))"
+    "tables of virtual users; without TLS, and so without submission: this version fails every handshake with "
+    "OpenSSL 3 ([issue 1171](https://github.com/OpenSMTPD/OpenSMTPD/issues/1171))"
 )
 PACKAGES = ("opensmtpd", "libevent-2.1-7", "libdb5.3")
 ACCOUNTS = ("opensmtpd", "opensmtpq")
@@ -34,15 +34,27 @@ def start(folder):
     uid, gid = user(ACCOUNTS[0])
     (folder / "mail").mkdir()
     os.chown(folder / "mail", uid, gid)
-    addresses = ("alice@example.com", "bob@example.com", "postmaster@example.com", f"postmaster@{HOSTNAME}",
-                 f"alice@{IDN_DOMAIN}", "alice@grün.example")
+    addresses = (
+        "alice@example.com",
+        "bob@example.com",
+        "postmaster@example.com",
+        f"postmaster@{HOSTNAME}",
+        f"alice@{IDN_DOMAIN}",
+        "alice@grün.example",
+    )
     (folder / "addresses").write_text("".join(f"{address} delivered\n" for address in addresses))
     (folder / "users").write_text(f"delivered {uid}:{gid}:{folder}\n")
     config = folder / "smtpd.conf"
     config.write_text(CONFIGURATION.format(folder=folder, hostname=HOSTNAME, idn=IDN_DOMAIN, limit=MAX_SIZE, port=port))
     program = root() / "usr/sbin/smtpd"
     environ = {**os.environ, "LD_LIBRARY_PATH": f"{root()}/usr/lib/x86_64-linux-gnu"}
-    command = ["unshare", "--mount", "sh", "-ec", mounts(folder) + f"exec {shlex.quote(str(program))} -d -f {shlex.quote(str(config))}"]
+    command = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        mounts(folder) + f"exec {shlex.quote(str(program))} -d -f {shlex.quote(str(config))}",
+    ]
     version = run(program, "-h", env=environ, check=False).split("version: OpenSMTPD ")[-1].split()[0]
     with process(command, folder / "log", [port], env=environ):
         yield Peer(version, f"maildir:{folder}/mail", {"mx": port}, tls=False)

@@ -9,7 +9,20 @@ import shutil
 import socketserver
 import threading
 
-from peers import HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, USER, Peer, Unavailable, certificate, free_port, process, run
+from peers import (
+    HOSTNAME,
+    IDN_DOMAIN,
+    MAX_SIZE,
+    PASSWORD,
+    USER,
+    Peer,
+    Unavailable,
+    apt_get,
+    certificate,
+    free_port,
+    process,
+    run,
+)
 
 NAME = "Postfix"
 SETTINGS = (
@@ -22,10 +35,7 @@ def install():
     if os.geteuid() != 0:
         raise Unavailable("needs root, because Postfix changes users")
     if not shutil.which("postconf"):
-        if not shutil.which("apt-get"):
-            raise Unavailable("needs Debian's apt-get, or an installed Postfix")
-        run("apt-get", "install", "-y", "-q", "--no-install-recommends", "postfix",
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        apt_get("install", "-y", "--no-install-recommends", "postfix")
 
 
 @contextlib.contextmanager
@@ -38,12 +48,27 @@ def start(folder):
     owner = pwd.getpwnam("postfix")
     os.chown(folder / "data", owner.pw_uid, owner.pw_gid)
     os.chown(folder / "mail", owner.pw_uid, owner.pw_gid)
-    addresses = ("alice@example.com", "bob@example.com", "postmaster@example.com", f"alice@{IDN_DOMAIN}", "alice@grün.example")
+    addresses = (
+        "alice@example.com",
+        "bob@example.com",
+        "postmaster@example.com",
+        f"alice@{IDN_DOMAIN}",
+        "alice@grün.example",
+    )
     (config / "mailboxes").write_text("".join(f"{address} {address.partition('@')[0]}/\n" for address in addresses))
     with authentication() as auth_port:
         (config / "main.cf").write_text(
-            MAIN.format(folder=folder, hostname=HOSTNAME, idn=IDN_DOMAIN, limit=MAX_SIZE, cert=cert, key=key,
-                        uid=owner.pw_uid, gid=owner.pw_gid, auth=auth_port)
+            MAIN.format(
+                folder=folder,
+                hostname=HOSTNAME,
+                idn=IDN_DOMAIN,
+                limit=MAX_SIZE,
+                cert=cert,
+                key=key,
+                uid=owner.pw_uid,
+                gid=owner.pw_gid,
+                auth=auth_port,
+            )
         )
         (config / "master.cf").write_text(MASTER.format(mx=ports["mx"], submission=ports["submission"]))
         run("postfix", "-c", config, "check")
@@ -57,7 +82,15 @@ class Authentication(socketserver.StreamRequestHandler):
     """Dovecot's authentication protocol, as far as Postfix speaks it: Postfix itself knows no passwords."""
 
     def handle(self):
-        self.say("VERSION\t1\t2", "MECH\tPLAIN\tplaintext", "MECH\tLOGIN\tplaintext", "SPID\t1", "CUID\t1", f"COOKIE\t{'0' * 32}", "DONE")
+        self.say(
+            "VERSION\t1\t2",
+            "MECH\tPLAIN\tplaintext",
+            "MECH\tLOGIN\tplaintext",
+            "SPID\t1",
+            "CUID\t1",
+            f"COOKIE\t{'0' * 32}",
+            "DONE",
+        )
         waiting = {}
         for line in self.rfile:
             verb, *words = line.decode().rstrip("\n").split("\t")
