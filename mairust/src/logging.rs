@@ -27,7 +27,7 @@ pub enum LogFormat {
 /// # Errors
 /// When `level` is neither a level nor a filter such as `info,mairust_smtp=debug`.
 pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|error| format!("log level {level:?}: {error}"))?;
+    let filter = EnvFilter::try_new(directives(level)).map_err(|error| format!("log level {level:?}: {error}"))?;
     let registry = tracing_subscriber::registry().with(filter);
     // An application that embeds the server may have a subscriber already.
     let _ = match format {
@@ -40,6 +40,15 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
         }
     };
     Ok(())
+}
+
+/// What strangers do wrong in a handshake makes rustls warn: that is for whoever looks for a fault,
+/// and must not fill the log of everybody else.
+fn directives(level: &str) -> String {
+    match level {
+        "error" | "warn" | "info" => format!("{level},rustls=error"),
+        _ => level.to_owned(),
+    }
 }
 
 /// The fields of a span, kept for the events inside it.
@@ -89,6 +98,8 @@ where
             }
         }
         event.record(&mut fields);
+        // Of lines that come from the crate `log`: where the source stood when it was compiled.
+        fields.0.retain(|name, _| !name.starts_with("log."));
         let now = mairust_core::Clock::now(&mairust_core::SystemClock);
         let component = fields.0.remove("component");
         let line = Line {
@@ -163,7 +174,7 @@ mod tests {
                 tracing::info_span!("session", component = "smtp", session_id = "s1", size = tracing::field::Empty);
             let _entered = span.enter();
             span.record("size", 7_u64);
-            tracing::info!(message_id = "m1", "a \"quoted\" message");
+            tracing::info!(message_id = "m1", "log.file" = "lib.rs", "a \"quoted\" message");
         });
         let written = sink.0.lock().unwrap().clone();
         let line: serde_json::Value = serde_json::from_slice(&written).unwrap();
@@ -172,5 +183,20 @@ mod tests {
         assert_eq!(line["message_id"], "m1");
         assert_eq!(line["message"], "a \"quoted\" message");
         assert_eq!((&line["level"], &line["size"]), (&"INFO".into(), &7.into()));
+        assert_eq!(line.get("log.file"), None);
+    }
+
+    #[test]
+    fn rustls_speaks_to_those_who_look_for_a_fault() {
+        let hears = |level: &str| {
+            let filter = EnvFilter::try_new(directives(level)).unwrap();
+            let subscriber = tracing_subscriber::registry().with(filter);
+            tracing::subscriber::with_default(
+                subscriber,
+                || tracing::enabled!(target: "rustls::msgs::handshake", tracing::Level::WARN),
+            )
+        };
+        assert_eq!(["error", "warn", "info", "debug", "trace"].map(hears), [false, false, false, true, true]);
+        assert!(hears("info,rustls=warn"));
     }
 }
