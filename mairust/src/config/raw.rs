@@ -209,7 +209,8 @@ pub(super) struct RawTls {
     /// Further certificates. A client gets the one that is valid for the name it asks for (SNI),
     /// or else the first. All files are read again on SIGHUP, and within a minute after they
     /// change; sessions go on meanwhile.
-    pub(super) additional: Vec<RawCertificate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) additional: Option<Vec<RawCertificate>>,
 }
 
 /// A certificate and its key.
@@ -384,6 +385,10 @@ impl RawConfig {
         raw.authentication.authserv_id = raw.server.hostname.clone();
         raw.tls.cert = Some("/etc/mairust/tls/fullchain.pem".into());
         raw.tls.key = Some("/etc/mairust/tls/privkey.pem".into());
+        raw.tls.additional = Some(vec![RawCertificate {
+            cert: "/etc/mairust/tls/other.pem".into(),
+            key: "/etc/mairust/tls/other.key".into(),
+        }]);
         raw.database.path = Some(raw.server.data_dir.join("mairust.db"));
         raw.storage.options.base_path = Some(raw.server.data_dir.join("mail"));
         raw.secrets.master_key = Some(Text(SecretRef::File("/etc/mairust/master.key".into())));

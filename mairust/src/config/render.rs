@@ -299,16 +299,22 @@ mod tests {
         let config = crate::config::load(Some(&file), [("", ""); 0]).unwrap();
         assert_eq!(config.warnings, []);
         assert_eq!(config.server.hostname.as_str(), "mail.example.com");
-        let with_rules: Vec<String> = example
+        let mut in_tls = false;
+        let with_lists: Vec<String> = example
             .lines()
-            .map(|line| match line.strip_prefix("  # ") {
-                Some(rule) if rule == "rules:" || rule.starts_with("  - {") => format!("  {rule}"),
-                _ => line.to_owned(),
+            .map(|line| {
+                in_tls = line == "# tls:" || in_tls && !line.is_empty();
+                match (line.strip_prefix("# "), line.strip_prefix("  # ")) {
+                    (Some(setting), _) if in_tls => setting.to_owned(),
+                    (_, Some(rule)) if rule == "rules:" || rule.starts_with("  - {") => format!("  {rule}"),
+                    _ => line.to_owned(),
+                }
             })
             .collect();
-        std::fs::write(&file, with_rules.join("\n")).unwrap();
-        let rules = crate::config::load(Some(&file), [("", ""); 0]).unwrap().spam.rules.rules;
-        assert_eq!(rules.len(), mairust_hooks::scan::default_rules().len() + 6);
+        std::fs::write(&file, with_lists.join("\n")).unwrap();
+        let with_lists = crate::config::load(Some(&file), [("", ""); 0]).unwrap();
+        assert_eq!(with_lists.spam.rules.rules.len(), mairust_hooks::scan::default_rules().len() + 6);
+        assert_eq!(with_lists.tls.len(), 2);
         let default = crate::config::Config::new(config.server.hostname.clone(), Path::new("/var/lib/mairust"));
         assert_eq!(format!("{config:?}"), format!("{default:?}"), "the example shows the defaults");
     }

@@ -98,7 +98,8 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
 
 fn settle_tls(raw: RawTls) -> Vec<TlsFiles> {
     let first = raw.cert.zip(raw.key).map(|(cert, key)| TlsFiles { cert, key });
-    first.into_iter().chain(raw.additional.into_iter().map(|raw| TlsFiles { cert: raw.cert, key: raw.key })).collect()
+    let additional = raw.additional.unwrap_or_default().into_iter();
+    first.into_iter().chain(additional.map(|raw| TlsFiles { cert: raw.cert, key: raw.key })).collect()
 }
 
 fn settle_smtp(raw: RawSmtp) -> SmtpSettings {
@@ -267,7 +268,9 @@ impl Judge {
         let (missing, advice) = match (&raw.tls.cert, &raw.tls.key) {
             (Some(_), None) => ("tls.key", "write both cert and key, or neither"),
             (None, Some(_)) => ("tls.cert", "write both cert and key, or neither"),
-            (None, None) if !raw.tls.additional.is_empty() => ("tls.cert", "write the certificate for all other names"),
+            (None, None) if raw.tls.additional.as_ref().is_some_and(|more| !more.is_empty()) => {
+                ("tls.cert", "write the certificate for all other names")
+            }
             _ => return,
         };
         self.report(missing, "this key is missing", advice);
