@@ -1,4 +1,4 @@
-//! The certificate files of `serve`: read at start, and again when they change.
+//! The certificate files of `serve`: read at start, and again when they change or SIGHUP comes.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -42,6 +42,14 @@ pub(super) async fn keep_fresh(files: Vec<TlsFiles>, certificates: Certificates)
             Ok(()) => tracing::info!(component = "tls", "certificates were read again"),
             Err(error) => tracing::error!(component = "tls", error, "the old certificates stay in use"),
         }
+    }
+}
+
+/// Takes SIGHUP, which ends a process otherwise, where there are no files; goes on for ever.
+pub(super) async fn outlive_hangup() {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        tracing::info!(component = "tls", "no certificate is configured, nothing was read again");
     }
 }
 

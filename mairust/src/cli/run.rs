@@ -83,6 +83,8 @@ pub(super) async fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
         let certificates = certificates::load(&config.tls)?;
         tokio::spawn(certificates::keep_fresh(config.tls.clone(), certificates.clone()));
         builder = builder.certificates(certificates);
+    } else {
+        tokio::spawn(certificates::outlive_hangup());
     }
     let running = builder.build()?.start().await?;
     if let Some(file) = &arguments.ready_file {
