@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import signal
 import smtplib
 import socket
@@ -222,11 +223,33 @@ class Recorder:
         data = self.sent.split(b"\r\nDATA\r\n", 1)[1].split(b"\r\n.\r\n", 1)[0] + b"\r\n"
         return data.removeprefix(b".").replace(b"\r\n.", b"\r\n")
 
+    def chunks(self):
+        """What came by BDAT, a piece for each command."""
+        found, rest = [], self.sent
+        while command := re.search(rb"^BDAT (\d+)(?: LAST)?\r\n", rest, re.MULTILINE):
+            end = command.end() + int(command[1])
+            found.append(rest[command.end():end])
+            rest = rest[end:]
+        return found
+
 
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def self_signed(folder, name, *others):
+    """A certificate of the OpenSSL command for these names, and its key, both called after the first one."""
+    certificate, key = folder / f"{name}.cert.pem", folder / f"{name}.key.pem"
+    names = ",".join([f"DNS:{host}" for host in (name, *others)] + ["IP:127.0.0.1"])
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", f"/CN={name}", "-addext", f"subjectAltName={names}", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )
+    key.chmod(0o600)
+    return certificate, key
 
 
 def swaks(server, *arguments, service="smtp", check=True):

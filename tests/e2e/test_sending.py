@@ -5,25 +5,19 @@ import email
 import json
 import smtplib
 import ssl
-import subprocess
 import threading
 
 import pytest
-from conftest import Sink, free_port, insecure_tls, swaks, wait_until
+from conftest import Sink, free_port, insecure_tls, self_signed, swaks, wait_until
 
 LETTER = {"from": "dev@localhost", "to": ["bob@remote.example"], "subject": "by the API 請求", "text": "hello\nBob\n"}
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=sink.test", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
-        check=True, capture_output=True,
-    )
+    cert, key = self_signed(tmp_path_factory.mktemp("tls"), "sink.test")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    context.load_cert_chain(cert, key)
     return context
 
 
