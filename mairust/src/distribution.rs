@@ -4,7 +4,9 @@
 //! Both come into being in one acceptance. What does not go to INBOX is not sent on but held, in the
 //! same folder of the mailbox for forwards: mail that is suspect here must not go out in our name.
 
-use mairust_core::{Body, Content, EmailAddress, MailboxId, MessageDsn, MessageId, ReversePath, TenantId, Timestamp};
+use mairust_core::{
+    Body, Content, EmailAddress, MailboxId, MessageDsn, MessageId, RecipientDsn, ReversePath, TenantId, Timestamp,
+};
 use mairust_hooks::{HookPoint, HookRunner};
 use mairust_store::{Acceptance, Direction, Folder, MessageStatus, NewJob, NewMessage, Placement, Spam};
 
@@ -18,7 +20,15 @@ pub(crate) enum Destination {
     /// To a tenant here.
     Local(LocalDestination),
     /// To another server.
-    Remote(EmailAddress),
+    Remote(RemoteDestination),
+}
+
+/// An address elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RemoteDestination {
+    pub(crate) address: EmailAddress,
+    /// What the sender asks about notices.
+    pub(crate) dsn: RecipientDsn,
 }
 
 /// Where a tenant wants mail for one of its addresses; at least one place.
@@ -30,6 +40,8 @@ pub(crate) struct LocalDestination {
     pub(crate) mailboxes: Vec<MailboxId>,
     /// Addresses elsewhere, and the mailbox for what is sent on to them.
     pub(crate) forwards: Option<(MailboxId, Vec<EmailAddress>)>,
+    /// What the sender asks about notices.
+    pub(crate) dsn: RecipientDsn,
 }
 
 /// What a message becomes in one tenant; at least one copy.
@@ -44,7 +56,7 @@ pub(crate) struct Distribution {
 #[derive(Debug)]
 struct Forward {
     placement: Placement,
-    to: Vec<EmailAddress>,
+    to: Vec<RemoteDestination>,
     outbound: Outbound,
 }
 
@@ -75,8 +87,16 @@ impl Destination {
     /// The address as the sender wrote it.
     pub(crate) fn address(&self) -> &EmailAddress {
         match self {
-            Self::Local(LocalDestination { address, .. }) | Self::Remote(address) => address,
+            Self::Local(LocalDestination { address, .. }) | Self::Remote(RemoteDestination { address, .. }) => address,
         }
+    }
+
+    /// The same, with what the sender asks about notices.
+    pub(crate) fn with_dsn(mut self, wanted: RecipientDsn) -> Self {
+        match &mut self {
+            Self::Local(LocalDestination { dsn, .. }) | Self::Remote(RemoteDestination { dsn, .. }) => *dsn = wanted,
+        }
+        self
     }
 
     /// Where it is here, if it is.
@@ -84,6 +104,14 @@ impl Destination {
         match self {
             Self::Local(local) => Some(local),
             Self::Remote(_) => None,
+        }
+    }
+
+    /// Where it is elsewhere, if it is.
+    pub(crate) fn remote(&self) -> Option<&RemoteDestination> {
+        match self {
+            Self::Local(_) => None,
+            Self::Remote(remote) => Some(remote),
         }
     }
 
@@ -161,8 +189,9 @@ impl Distribution {
             outbound: keeping.outbound,
         });
         for address in to {
-            if forward.to.iter().all(|known| known.lookup_key() != address.lookup_key()) {
-                forward.to.push(address.clone());
+            if forward.to.iter().all(|known| known.address.lookup_key() != address.lookup_key()) {
+                // RFC 3461 §5.2.7.1: what was asked goes on with the message.
+                forward.to.push(RemoteDestination { address: address.clone(), dsn: destination.dsn.clone() });
             }
         }
     }
@@ -217,7 +246,8 @@ mod tests {
     fn to(tenant: TenantId, text: &str, mailboxes: &[MailboxId], forwards: Option<(MailboxId, &str)>) -> Destination {
         let forwards = forwards.map(|(mailbox, text)| (mailbox, vec![address(text)]));
         let (address, mailboxes) = (address(text), mailboxes.to_vec());
-        Destination::Local(LocalDestination { tenant, address, mailboxes, forwards })
+        let dsn = RecipientDsn::default();
+        Destination::Local(LocalDestination { tenant, address, mailboxes, forwards, dsn })
     }
 
     #[test]
@@ -227,7 +257,10 @@ mod tests {
         let destinations = [
             to(first, "alice@a.example", &[alice], None),
             to(first, "team@a.example", &[bob, alice], Some((forwards, "x@remote.example"))),
-            Destination::Remote(address("y@remote.example")),
+            Destination::Remote(RemoteDestination {
+                address: address("y@remote.example"),
+                dsn: RecipientDsn::default(),
+            }),
             to(second, "carol@b.example", &[MailboxId::new(NOW)], None),
             to(first, "x@a.example", &[], Some((forwards, "X@remote.example"))),
         ];
@@ -238,8 +271,11 @@ mod tests {
         let forward = all[0].forward.as_ref().unwrap();
         assert_eq!((forward.placement.mailbox, forward.placement.status), (forwards, MessageStatus::Queued));
         assert_eq!(
-            (forward.placement.address.clone(), &forward.to),
-            (address("team@a.example"), &vec![address("x@remote.example")])
+            (forward.placement.address.clone(), &forward.to[..]),
+            (
+                address("team@a.example"),
+                &[RemoteDestination { address: address("x@remote.example"), dsn: RecipientDsn::default() }][..]
+            )
         );
         assert!(all[1].forward.is_none());
     }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use mairust_core::{Domain, EmailAddress, MessageId, RecipientDsn, RecipientId, TenantId, Timestamp};
+use mairust_core::{Domain, MessageId, RecipientId, TenantId, Timestamp};
 use mairust_store::{DeliveryState, MessageStatus, NewJob, NewRecipient};
 
+use crate::distribution::RemoteDestination;
 use crate::work::job::Job;
 
 /// What becomes of mail to other servers.
@@ -37,15 +38,15 @@ impl Outbound {
     pub(crate) fn recipients<'a>(
         self,
         message: MessageId,
-        to: impl IntoIterator<Item = &'a EmailAddress>,
+        to: impl IntoIterator<Item = &'a RemoteDestination>,
         now: Timestamp,
     ) -> Vec<NewRecipient> {
-        let recipient = |address: &EmailAddress| NewRecipient {
+        let recipient = |to: &RemoteDestination| NewRecipient {
             id: RecipientId::new(now),
             message,
-            address: address.clone(),
+            address: to.address.clone(),
             state: self.state(),
-            dsn: RecipientDsn::default(),
+            dsn: to.dsn.clone(),
         };
         to.into_iter().map(recipient).collect()
     }
@@ -54,14 +55,14 @@ impl Outbound {
     pub(crate) fn jobs<'a>(
         self,
         message: MessageId,
-        to: impl IntoIterator<Item = &'a EmailAddress>,
+        to: impl IntoIterator<Item = &'a RemoteDestination>,
         tenant: TenantId,
         now: Timestamp,
     ) -> Vec<NewJob> {
         if self == Self::Capture {
             return Vec::new();
         }
-        let domains: BTreeSet<&Domain> = to.into_iter().map(EmailAddress::domain).collect();
+        let domains: BTreeSet<&Domain> = to.into_iter().map(|to| to.address.domain()).collect();
         domains.into_iter().map(|domain| Job::Deliver { message, domain: domain.clone() }.queued(tenant, now)).collect()
     }
 }

@@ -48,14 +48,15 @@ impl SessionHandler for Sessions {
         &self,
         session: &SessionInfo,
         to: &ForwardPath,
-        _options: &RcptOptions,
+        options: &RcptOptions,
     ) -> Result<Grant, Rejection> {
         let size = session.options.size;
         match account(session) {
-            Some(_) => Ok(Grant::new(self.recipients.for_author(to, size).await?)),
+            Some(_) => Ok(Grant::new(self.recipients.for_author(to, size).await?.with_dsn(options.dsn.clone()))),
             None => {
                 let destination = self.recipients.for_stranger(to, size).await?;
                 pin_tenant(session, &destination)?;
+                keep_under_tls(session, &destination)?;
                 Ok(Grant::new(destination))
             }
         }
@@ -87,6 +88,7 @@ impl Sessions {
             destinations,
             protocol: trace::smtp_protocol(session),
             origin: session.origin.clone(),
+            dsn: message.options.dsn,
             body: message.body,
         };
         match self.submissions.submit(submission).await {
@@ -104,6 +106,16 @@ fn account(session: &SessionInfo) -> Option<&Account> {
 
 fn author(account: &Account) -> Author {
     Author { tenant: account.user.tenant, user: Some(account.user.clone()) }
+}
+
+/// A message that may only go on under verified TLS (RFC 8689 §4.2) is not taken for an address
+/// that leads elsewhere: nobody verifies the hosts there.
+fn keep_under_tls(session: &SessionInfo, destination: &Destination) -> Result<(), Rejection> {
+    let leads_elsewhere = destination.local().is_none_or(|local| local.forwards.is_some());
+    if session.options.require_tls && leads_elsewhere {
+        return Err(Rejection::new(550, EnhancedCode(5, 7, 30), "REQUIRETLS can't be kept for this address"));
+    }
+    Ok(())
 }
 
 /// The first accepted recipient decides whose transaction this is: a recipient of another tenant

@@ -37,7 +37,7 @@ impl ListedScanner {
     async fn ask(&self, request: &ScanRequest) -> Result<ScanReport, ScanError> {
         match &self.scanner {
             Some(scanner) => scanner.scan(request).await,
-            None => Ok(ScanReport::new(NAME, ScanAction::Accept, 0.0)),
+            None => Ok(ScanReport::unscanned()),
         }
     }
 
@@ -66,6 +66,9 @@ impl Scanner for ListedScanner {
                     report.failed = Some(EngineFailure::new(self.name(), error));
                     report
                 });
+                if report.is_unscanned() {
+                    report.engine = NAME.to_owned();
+                }
                 report.action = ScanAction::Accept;
                 report.hits.push(RuleHit::new("ALLOW_LIST", 0.0, "the sender is on an allow list"));
                 Ok(report)
@@ -126,6 +129,7 @@ mod tests {
         assert_eq!((report.action, report.engine.as_str()), (ScanAction::Junk, "says"));
         let alone = ListedScanner::alone(lists(&[], &["x.test"]), ScanAction::Reject);
         let report = alone.scan(&request("\r\nx")).await.unwrap();
-        assert_eq!((report.action, report.engine.as_str(), alone.name()), (ScanAction::Accept, "lists", "lists"));
+        assert_eq!((report.action, report.engine.as_str(), alone.name()), (ScanAction::Accept, "none", "lists"));
+        assert!(report.is_unscanned());
     }
 }

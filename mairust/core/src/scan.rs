@@ -103,6 +103,16 @@ impl ScanReport {
         }
     }
 
+    /// The report about a message that nobody has looked at.
+    pub fn unscanned() -> Self {
+        Self::new("none", ScanAction::Accept, 0.0)
+    }
+
+    /// Whether nobody has looked at the message.
+    pub fn is_unscanned(&self) -> bool {
+        self.engine == "none" && self.hits.is_empty()
+    }
+
     /// Whether the message is taken for spam. One that is to come again is not, yet.
     pub fn is_spam(&self) -> bool {
         !matches!(self.action, ScanAction::Accept | ScanAction::Defer)

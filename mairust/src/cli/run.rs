@@ -120,9 +120,7 @@ pub(super) fn builder(
         .xclient_from(config.smtp.xclient_from.iter().copied())
         .delivery(delivery(config))
         .drain(config.drain);
-    if let Some(scanner) = spam::scanner(&config.spam)? {
-        builder = builder.scanner(scanner);
-    }
+    builder = builder.scanner(spam::scanner(&config.spam)?);
     if let Some(address) = &config.server.postmaster {
         builder = builder.postmaster(address.clone());
     }

@@ -1,6 +1,7 @@
 //! `mairust sender`: senders that a tenant welcomes or wants nothing from.
 
 use clap::Subcommand;
+use mairust_core::SenderPattern;
 use mairust_store::{SenderAction, SenderRule, StorageBackend, StoreErrorKind};
 use serde_json::{Value, json};
 
@@ -47,6 +48,7 @@ pub(super) async fn run(command: SenderCommand) -> Result<(), Failure> {
 }
 
 async fn set(pattern: &str, action: SenderAction, arguments: &InTenant) -> Result<(), Failure> {
+    pattern.parse::<SenderPattern>().map_err(Failure::usage)?;
     let rule = SenderRule::new(pattern, action).map_err(Failure::usage)?;
     let (storage, tenant) = arguments.open().await?;
     storage.directory().set_sender_rule(tenant.id, rule.clone()).await?;

@@ -8,8 +8,8 @@ use mairust_hooks::scan::{FallbackScanner, ListedScanner, RuleEngine, RuleSettin
 use super::output::Failure;
 use crate::config::{OnScanFailure, SpamEngine, SpamSettings};
 
-/// `None` if nobody looks at mail.
-pub(super) fn scanner(settings: &SpamSettings) -> Result<Option<Arc<dyn Scanner>>, Failure> {
+/// Lists of senders hold with every engine, and without one.
+pub(super) fn scanner(settings: &SpamSettings) -> Result<Arc<dyn Scanner>, Failure> {
     let (lists, blocked) = (settings.lists.clone(), settings.blocked);
     let rspamd = || Arc::new(Rspamd::new(settings.rspamd.clone()));
     let engine: Arc<dyn Scanner> = match (settings.engine, settings.on_failure) {
@@ -18,10 +18,9 @@ pub(super) fn scanner(settings: &SpamSettings) -> Result<Option<Arc<dyn Scanner>
             Arc::new(FallbackScanner::new(rspamd(), rules(&settings.rules)?))
         }
         (SpamEngine::Rspamd, OnScanFailure::Tempfail) => rspamd(),
-        (SpamEngine::None, _) if lists.is_empty() => return Ok(None),
-        (SpamEngine::None, _) => return Ok(Some(Arc::new(ListedScanner::alone(lists, blocked)))),
+        (SpamEngine::None, _) => return Ok(Arc::new(ListedScanner::alone(lists, blocked))),
     };
-    Ok(Some(Arc::new(ListedScanner::new(engine, lists, blocked))))
+    Ok(Arc::new(ListedScanner::new(engine, lists, blocked)))
 }
 
 fn rules(settings: &RuleSettings) -> Result<Arc<RuleEngine>, Failure> {

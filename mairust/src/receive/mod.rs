@@ -56,7 +56,8 @@ impl Receiver {
         let authenticator = self.authenticator.as_ref().filter(|_| session.peer.service == Service::Mx);
         let clock = self.clock.as_ref();
         let verified = verify::verify(inspected, authenticator, &self.hostname, &self.metrics, clock).await?;
-        let scanned = scan::scan(verified, self.scanner.as_deref(), &self.metrics).await?;
+        let (scanner, directory) = (self.scanner.as_deref(), self.storage.directory());
+        let scanned = scan::scan(verified, scanner, directory, &self.metrics).await?;
         let judged = judge::judge(scanned, &self.hooks, &self.metrics).await?;
         commit::commit(judged, self).await
     }

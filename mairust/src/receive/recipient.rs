@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use mairust_core::{Domain, EmailAddress, EnhancedCode, ForwardPath, LocalPart, MailboxId, Rejection, TenantId};
+use mairust_core::{
+    Domain, EmailAddress, EnhancedCode, ForwardPath, LocalPart, MailboxId, RecipientDsn, Rejection, TenantId,
+};
 use mairust_smtp::server::{Grant, Received};
 use mairust_store::directory::DEFAULT_TENANT;
 use mairust_store::{MailboxRoute, StorageBackend, StoreError};
 
 use super::refuse_for_store;
-use crate::distribution::{Destination, LocalDestination};
+use crate::distribution::{Destination, LocalDestination, RemoteDestination};
 use crate::expansion::{Broken, Expansion, Places, expand};
 
 /// Answers RCPT TO from the directory.
@@ -92,7 +94,10 @@ impl Recipients {
                 return Ok(places.destination(address.clone()));
             }
             // `<postmaster>` without a domain is ours, whosever domain our name is.
-            Expansion::Foreign if *to != ForwardPath::Postmaster => return Ok(Destination::Remote(address.clone())),
+            Expansion::Foreign if *to != ForwardPath::Postmaster => {
+                let (address, dsn) = (address.clone(), RecipientDsn::default());
+                return Ok(Destination::Remote(RemoteDestination { address, dsn }));
+            }
             other => other,
         };
         if is_postmaster(address) {
@@ -159,7 +164,8 @@ impl Recipients {
 impl CatchAll {
     fn destination(self, address: EmailAddress) -> Destination {
         let (tenant, mailboxes) = (self.tenant, vec![self.mailbox]);
-        Destination::Local(LocalDestination { tenant, address, mailboxes, forwards: None })
+        let dsn = RecipientDsn::default();
+        Destination::Local(LocalDestination { tenant, address, mailboxes, forwards: None, dsn })
     }
 }
 
@@ -168,7 +174,8 @@ impl Places {
     pub(crate) fn destination(self, address: EmailAddress) -> Destination {
         let Self { tenant, mailboxes, forwards } = self;
         let mailboxes = mailboxes.into_iter().map(|route| route.mailbox).collect();
-        Destination::Local(LocalDestination { tenant, address, mailboxes, forwards })
+        let dsn = RecipientDsn::default();
+        Destination::Local(LocalDestination { tenant, address, mailboxes, forwards, dsn })
     }
 }
 

@@ -8,10 +8,12 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::FutureExt;
-use mairust_core::{Domain, EnhancedCode, Mail, Rejection, ScanAction, ScanReport};
+use mairust_core::{Domain, EnhancedCode, Mail, Rejection, ScanAction, ScanReport, SenderLists, TenantId};
 use mairust_hooks::{ScanError, ScanRequest, Scanner};
+use mairust_store::{Directory, SenderAction};
 use tokio::time::Instant;
 
+use super::refuse_for_store;
 use super::verify::Verified;
 use crate::metrics::Metrics;
 
@@ -40,15 +42,19 @@ impl Scanned {
 pub(crate) async fn scan(
     verified: Verified,
     scanner: Option<&dyn Scanner>,
+    directory: &dyn Directory,
     metrics: &Metrics,
 ) -> Result<Scanned, Rejection> {
     let (Some(scanner), Some(mail)) = (scanner, verified.mail()) else {
         return Ok(Scanned { verified, mail: None });
     };
+    let mut request = ScanRequest::new(mail.clone());
+    request.lists = lists(directory, mail.tenant()).await?;
     let start = Instant::now();
-    let asked = ask(scanner, &ScanRequest::new(mail.clone())).await;
+    let asked = ask(scanner, &request).await;
     let took = start.elapsed();
     match asked {
+        Ok(report) if report.is_unscanned() => Ok(Scanned { verified, mail: None }),
         Ok(report) => {
             note(&report, took, metrics);
             Ok(Scanned { verified, mail: Some(mail.with_scan(report)) })
@@ -59,6 +65,24 @@ pub(crate) async fn scan(
             Err(Rejection::unavailable(format_args!("scanner {}: {error}", scanner.name())))
         }
     }
+}
+
+/// What the tenant has decided about senders.
+async fn lists(directory: &dyn Directory, tenant: TenantId) -> Result<SenderLists, Rejection> {
+    let rules = directory.sender_rules(tenant).await.map_err(|error| refuse_for_store(&error))?;
+    let mut lists = SenderLists::default();
+    for rule in rules {
+        match (rule.pattern.parse(), rule.action) {
+            (Ok(pattern), SenderAction::Allow) => lists.allow.push(pattern),
+            (Ok(pattern), SenderAction::Block) => lists.block.push(pattern),
+            (Ok(_), _) => {}
+            (Err(error), _) => {
+                let pattern = rule.pattern;
+                tracing::warn!(component = "scan", pattern, %error, "a sender rule fits nobody and is left out");
+            }
+        }
+    }
+    Ok(lists)
 }
 
 async fn ask(scanner: &dyn Scanner, request: &ScanRequest) -> Result<ScanReport, ScanError> {

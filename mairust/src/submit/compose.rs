@@ -9,7 +9,7 @@ use mail_builder::headers::address::Address;
 use mail_builder::headers::content_type::ContentType;
 use mail_builder::headers::text::Text;
 use mail_builder::mime::MimePart;
-use mairust_core::{EmailAddress, Envelope, MessageId, Origin, Rejection, ReversePath, Timestamp};
+use mairust_core::{EmailAddress, Envelope, MessageDsn, MessageId, Origin, Rejection, ReversePath, Timestamp};
 use mairust_http::{
     Draft, DraftAddress, DraftAttachment, Principal, SubmitError, Submitted as ApiSubmitted, SubmittedRecipient,
     Submitter,
@@ -42,6 +42,7 @@ impl Submitter for ApiSubmitter {
             destinations,
             origin: Origin { user: Some(format!("API key {}", principal.key_id)), ..Origin::default() },
             protocol: "HTTP",
+            dsn: MessageDsn::default(),
             body: raw.into(),
         };
         match self.0.submit(submission).await {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use mairust_core::{
     Clock, Domain, EmailAddress, EnhancedCode, Envelope, ForwardPath, MailboxId, MessageDsn, MessageId, Origin,
-    Rejection, ReversePath, TenantId, Timestamp,
+    RecipientDsn, Rejection, ReversePath, TenantId, Timestamp,
 };
 use mairust_hooks::HookRunner;
 use mairust_store::{
@@ -21,12 +21,13 @@ use mairust_store::{
     StoreError, User,
 };
 
-use crate::distribution::{Destination, Distribution, Keeping, Original};
+use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original, RemoteDestination};
 use crate::expansion::{Expansion, expand};
 use crate::outbound::Outbound;
 use crate::receive::Memory;
 use crate::receive::recipient::Recipients;
 use crate::receive::trace::Trace;
+use crate::work::dsn::{Action, Notice, Report};
 
 pub(crate) use self::compose::ApiSubmitter;
 use self::fix_up::{FixedUp, fix_up};
@@ -61,6 +62,8 @@ pub(crate) struct Submission {
     pub(crate) origin: Origin,
     /// For the Received field.
     pub(crate) protocol: &'static str,
+    /// What the sender asks about notices for the whole message.
+    pub(crate) dsn: MessageDsn,
     pub(crate) body: mairust_core::Body,
 }
 
@@ -122,7 +125,11 @@ impl Submissions {
         self.check_authors(&submission.author, &fixed.authors).await?;
         let mailbox = self.senders_mailbox(&submission).await?;
         let plan = Plan { submission, fixed, id, mailbox, now };
-        let (acceptances, submitted) = self.plan(&plan);
+        let (mut acceptances, submitted) = self.plan(&plan);
+        if let (Some(own), Some(notice)) = (acceptances.first_mut(), self.success_notice(&plan).await?) {
+            own.messages.extend(notice.messages);
+            own.jobs.extend(notice.jobs);
+        }
         for answer in self.storage.messages().accept(acceptances).await {
             answer?;
         }
@@ -184,7 +191,7 @@ impl Submissions {
     /// own in the same batch.
     fn plan(&self, plan: &Plan) -> (Vec<Acceptance>, Submitted) {
         let tenant = plan.submission.author.tenant;
-        let remote: Vec<&EmailAddress> = plan.remote().collect();
+        let remote: Vec<&RemoteDestination> = plan.remote().collect();
         let status = if remote.is_empty() { MessageStatus::Sent } else { self.outbound.status() };
         let original = self.original(plan);
         let mut own = Acceptance {
@@ -210,6 +217,35 @@ impl Submissions {
         (acceptances, plan.submitted(status, self.outbound.state()))
     }
 
+    /// The notice about deliveries into mailboxes here, if the sender asks for one (RFC 3461 §4.1).
+    async fn success_notice(&self, plan: &Plan) -> Result<Option<Acceptance>, SubmissionError> {
+        let reports = plan.delivered();
+        let ReversePath::Address(sender) = &plan.submission.envelope.sender else { return Ok(None) };
+        if reports.is_empty() {
+            return Ok(None);
+        }
+        let notice = Notice {
+            hostname: self.hostname.clone(),
+            id: MessageId::new(plan.now),
+            sender: sender.clone(),
+            arrived: plan.now,
+            now: plan.now,
+            dsn: plan.submission.dsn.clone(),
+            reports,
+            original: plan.fixed.body.clone(),
+        };
+        let destination = Destination::Local(LocalDestination {
+            tenant: plan.submission.author.tenant,
+            address: sender.clone(),
+            mailboxes: vec![plan.mailbox],
+            forwards: None,
+            dsn: RecipientDsn::default(),
+        });
+        let distribution = Distribution::of(&[destination], Keeping::inbox(self.outbound, plan.now)).pop();
+        let original = notice.write().await?;
+        Ok(distribution.map(|distribution| distribution.acceptance(&original, &self.hooks)))
+    }
+
     fn original(&self, plan: &Plan) -> Original {
         let trace = Trace {
             hostname: &self.hostname,
@@ -224,7 +260,7 @@ impl Submissions {
             body: plan.fixed.body.clone(),
             content: plan.fixed.content.clone(),
             sender: plan.submission.envelope.sender.clone(),
-            dsn: MessageDsn::default(),
+            dsn: plan.submission.dsn.clone(),
             auth_results: None,
             spam: None,
             received_at: plan.now,
@@ -242,8 +278,24 @@ struct Plan {
 }
 
 impl Plan {
-    fn remote(&self) -> impl Iterator<Item = &EmailAddress> {
-        self.submission.destinations.iter().filter(|to| to.tenant().is_none()).map(Destination::address)
+    fn remote(&self) -> impl Iterator<Item = &RemoteDestination> {
+        self.submission.destinations.iter().filter_map(Destination::remote)
+    }
+
+    /// What the sender wants to hear about deliveries into mailboxes here.
+    fn delivered(&self) -> Vec<Report> {
+        let local = self.submission.destinations.iter().filter_map(Destination::local);
+        local
+            .filter(|to| !to.mailboxes.is_empty() && Action::Delivered.is_wanted(&to.dsn))
+            .map(|to| Report {
+                recipient: to.address.clone(),
+                dsn: to.dsn.clone(),
+                action: Action::Delivered,
+                host: None,
+                reply: None,
+                detail: "delivered".to_owned(),
+            })
+            .collect()
     }
 
     fn submitted(&self, status: MessageStatus, remote: DeliveryState) -> Submitted {

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use mairust_core::{Body, Domain, EmailAddress, MessageId, RecipientId, ReversePath, Timestamp};
-use mairust_smtp::client::{LineEnds, Outcome, Outgoing, RecipientReport, Route};
+use mairust_core::{Body, Domain, EmailAddress, MessageId, RecipientDsn, RecipientId, ReversePath, Timestamp};
+use mairust_smtp::client::{LineEnds, Notices, Outcome, Outgoing, Receiver, RecipientReport, Route};
 use mairust_store::{Acceptance, Attempt, AttemptOutcome, DeliveryRow, Lease, MessageRow, StoreError, StoreErrorKind};
 
-use super::dsn::Failure;
+use super::dsn::{Action, Report};
 use super::retry::Next;
 use super::{Disposition, Workers};
 
@@ -61,8 +61,8 @@ impl Workers {
     async fn attempt(&self, delivery: &Delivery, body: &Body, domain: &Domain, last: bool) -> Vec<Tried> {
         let outgoing = Outgoing {
             sender: delivery.row.sender.clone(),
-            recipients: delivery.waiting.iter().map(|recipient| recipient.address.clone().into()).collect(),
-            dsn: mairust_core::MessageDsn::default(),
+            recipients: delivery.waiting.iter().map(receiver).collect(),
+            dsn: delivery.row.dsn.clone(),
             body: body.clone(),
             // Only a binary message is stored with any that stand alone.
             line_ends: LineEnds::Keep,
@@ -125,11 +125,10 @@ impl Workers {
         original: &Body,
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let failures: Vec<Failure> =
-            results.iter().filter(|result| result.outcome == AttemptOutcome::Failed).map(Tried::failure).collect();
+        let reports: Vec<Report> = results.iter().filter_map(Tried::report).collect();
         let mut acceptance = match &delivery.row.sender {
-            ReversePath::Address(sender) if !failures.is_empty() => {
-                self.notice(&delivery.row, original, sender, &failures, now).await?
+            ReversePath::Address(sender) if !reports.is_empty() => {
+                self.notice(&delivery.row, original, sender, reports, now).await?
             }
             // Nobody is told about mail that has no sender (RFC 5321 §4.5.5).
             _ => Acceptance {
@@ -154,16 +153,26 @@ struct Tried {
     host: Option<String>,
     reply: Option<mairust_core::Reply>,
     detail: String,
+    dsn: RecipientDsn,
+    notices: Notices,
 }
 
 impl Tried {
-    fn failure(&self) -> Failure {
-        Failure {
+    /// What the sender is told about it, if anything.
+    fn report(&self) -> Option<Report> {
+        let action = match (self.outcome, self.notices) {
+            (AttemptOutcome::Failed, _) => Action::Failed,
+            (AttemptOutcome::Delivered, Notices::StayHere) => Action::Relayed,
+            (AttemptOutcome::Delivered, Notices::PassedOn) | (AttemptOutcome::Deferred, _) => return None,
+        };
+        action.is_wanted(&self.dsn).then(|| Report {
             recipient: self.address.clone(),
+            dsn: self.dsn.clone(),
+            action,
             host: self.host.clone(),
             reply: self.reply.clone(),
             detail: self.detail.clone(),
-        }
+        })
     }
 
     fn attempt(&self, at: Timestamp) -> Attempt {
@@ -175,6 +184,11 @@ impl Tried {
             result: self.detail.clone(),
         }
     }
+}
+
+/// A recipient as the client knows it.
+fn receiver(row: &DeliveryRow) -> Receiver {
+    Receiver { address: row.address.clone(), dsn: row.dsn.clone() }
 }
 
 /// Joins recipients with their reports. When it was the last attempt, what is deferred has failed.
@@ -195,6 +209,8 @@ fn tried(waiting: &[DeliveryRow], reports: Vec<RecipientReport>, last: bool) -> 
             host: report.host,
             reply: report.reply,
             detail,
+            dsn: row.dsn.clone(),
+            notices: report.notices,
         }
     };
     waiting.iter().zip(reports).map(join).collect()
@@ -209,6 +225,8 @@ fn unreadable(waiting: &[DeliveryRow]) -> Vec<Tried> {
         host: None,
         reply: None,
         detail: "the message was damaged in our storage".to_owned(),
+        dsn: row.dsn.clone(),
+        notices: Notices::StayHere,
     };
     waiting.iter().map(fail).collect()
 }

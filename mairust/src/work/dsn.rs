@@ -1,4 +1,5 @@
-//! Failure notices: delivery status notifications (RFC 3464) in a multipart/report (RFC 6522).
+//! Delivery status notifications (RFC 3464) in a multipart/report (RFC 6522), with what the sender
+//! asked for (RFC 3461).
 
 use std::io::Read;
 
@@ -6,59 +7,98 @@ use bytes::Bytes;
 use mail_builder::MessageBuilder;
 use mail_builder::headers::content_type::ContentType;
 use mail_builder::mime::MimePart;
-use mairust_core::{Body, Domain, EmailAddress, MessageId, Reply, Timestamp};
+use mairust_core::{Body, Domain, EmailAddress, MessageDsn, MessageId, RecipientDsn, Reply, Return, Timestamp};
 
-/// How much of the header section of the failed message goes into the notice.
+/// How much of the header section of a message goes into a notice about it.
 const HEADER_LIMIT: usize = 64 << 10;
+
+/// The largest message that goes back whole where the sender asks for that.
+const FULL_LIMIT: u64 = 1 << 20;
 
 /// What a notice is about.
 #[derive(Debug)]
-pub(crate) struct Notice<'a> {
+pub(crate) struct Notice {
     /// Our name.
-    pub(crate) hostname: &'a Domain,
+    pub(crate) hostname: Domain,
     /// The id of the notice itself.
     pub(crate) id: MessageId,
-    /// Who sent the failed message and gets the notice.
-    pub(crate) sender: &'a EmailAddress,
-    /// When the failed message was taken.
+    /// Who sent the message and gets the notice.
+    pub(crate) sender: EmailAddress,
+    /// When the message was taken.
     pub(crate) arrived: Timestamp,
     /// Now.
     pub(crate) now: Timestamp,
-    /// The recipients that were not reached; at least one.
-    pub(crate) failures: &'a [Failure],
-    /// The failed message.
-    pub(crate) original: &'a Body,
+    /// What the sender asked for the whole message.
+    pub(crate) dsn: MessageDsn,
+    /// What became of the message for some of its recipients; at least one.
+    pub(crate) reports: Vec<Report>,
+    /// The message.
+    pub(crate) original: Body,
 }
 
-/// A recipient that was not reached.
+/// What became of a message for one recipient.
 #[derive(Debug, Clone)]
-pub(crate) struct Failure {
+pub(crate) struct Report {
     pub(crate) recipient: EmailAddress,
-    /// The host that refused, if there was one.
+    /// What the sender asked for this recipient.
+    pub(crate) dsn: RecipientDsn,
+    pub(crate) action: Action,
+    /// The host that answered, if there was one.
     pub(crate) host: Option<String>,
     /// Its reply, if there was one.
     pub(crate) reply: Option<Reply>,
-    /// What went wrong, for people.
+    /// What went wrong or how it was taken, for people.
     pub(crate) detail: String,
 }
 
-impl Notice<'_> {
+/// What happened (RFC 3464 §2.3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// It is in its mailbox.
+    Delivered,
+    /// It will never be delivered.
+    Failed,
+    /// A host took it that sends no notices about success.
+    Relayed,
+}
+
+impl Action {
+    /// Whether the sender wants to hear of it; without a wish, of failures only (RFC 3461 §4.1).
+    pub(crate) fn is_wanted(self, dsn: &RecipientDsn) -> bool {
+        match self {
+            Self::Failed => dsn.notify.is_none_or(|notify| notify.failure),
+            Self::Delivered | Self::Relayed => dsn.notify.is_some_and(|notify| notify.success),
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Relayed => "relayed",
+        }
+    }
+}
+
+impl Notice {
     /// The notice as a message.
     ///
     /// # Errors
-    /// When the failed message can't be read.
+    /// When the original message can't be read.
     pub(crate) fn render(&self) -> std::io::Result<Bytes> {
         let report = ContentType::new("multipart/report").attribute("report-type", "delivery-status");
         let parts = vec![
             MimePart::new("text/plain", self.text()),
             // As text, so that no transfer encoding hides the fields (RFC 3464 §2.1 wants 7bit).
             MimePart::new("message/delivery-status", self.status()).transfer_encoding("7bit"),
-            MimePart::new("text/rfc822-headers", header_section(self.original)?),
+            self.returned()?,
         ];
+        let subject =
+            if self.has_failures() { "Undelivered Mail Returned to Sender" } else { "Successful Mail Delivery Report" };
         let raw = MessageBuilder::new()
             .from(("Mail Delivery System", format!("postmaster@{}", self.hostname).as_str()))
             .to(self.sender.to_string())
-            .subject("Undelivered Mail Returned to Sender")
+            .subject(subject)
             .date(i64::try_from(self.now.to_unix().0).unwrap_or(0))
             .message_id(format!("{}@{}", self.id, self.hostname))
             // RFC 3834 §5: nobody is to answer this by machine.
@@ -68,41 +108,124 @@ impl Notice<'_> {
         Ok(raw.into())
     }
 
+    fn has_failures(&self) -> bool {
+        self.reports.iter().any(|report| report.action == Action::Failed)
+    }
+
     fn text(&self) -> String {
-        let mut text = format!(
-            "This is the mail system at {}.\r\n\r\nYour message could not be delivered to the following recipients:\r\n",
-            self.hostname
-        );
-        for failure in self.failures {
-            text.push_str(&format!("\r\n  {}\r\n    {}\r\n", failure.recipient, printable(&failure.detail)));
+        let mut text = format!("This is the mail system at {}.\r\n", self.hostname);
+        let groups = [
+            (Action::Failed, "Your message could not be delivered to the following recipients"),
+            (Action::Delivered, "Your message was delivered to the following recipients"),
+            (
+                Action::Relayed,
+                "Your message was passed on to hosts that report no deliveries, for the following recipients",
+            ),
+        ];
+        for (action, heading) in groups {
+            let mut reports = self.reports.iter().filter(|report| report.action == action).peekable();
+            if reports.peek().is_some() {
+                text.push_str(&format!("\r\n{heading}:\r\n"));
+            }
+            for report in reports {
+                text.push_str(&format!("\r\n  {}\r\n    {}\r\n", report.recipient, printable(&report.detail)));
+            }
         }
-        text.push_str("\r\nThe message is not tried any more. Its header fields are attached.\r\n");
+        if self.has_failures() {
+            text.push_str("\r\nThe message is not tried any more. ");
+        } else {
+            text.push_str("\r\n");
+        }
+        text.push_str("What you sent is attached, the header fields at least.\r\n");
         text
     }
 
     /// The machine-readable part (RFC 3464 §2).
     fn status(&self) -> String {
-        let mut status =
-            format!("Reporting-MTA: dns; {}\r\nArrival-Date: {}\r\n", self.hostname, self.arrived.to_rfc5322());
-        for failure in self.failures {
-            let enhanced = failure.reply.as_ref().and_then(Reply::enhanced).filter(|code| code.0 == 5);
-            let code = enhanced.map_or_else(|| "5.0.0".to_owned(), |code| code.to_string());
-            status.push_str(&format!(
-                "\r\nFinal-Recipient: rfc822; {}\r\nAction: failed\r\nStatus: {code}\r\n",
-                failure.recipient
-            ));
-            if let Some(host) = &failure.host {
-                status.push_str(&format!("Remote-MTA: dns; {}\r\n", printable(host)));
-            }
-            let (kind, text) = match &failure.reply {
-                Some(reply) => ("smtp", reply.to_string()),
-                None => ("x-mairust", failure.detail.clone()),
-            };
-            status.push_str(&format!("Diagnostic-Code: {kind}; {}\r\n", printable(&text)));
-            status.push_str(&format!("Last-Attempt-Date: {}\r\n", self.now.to_rfc5322()));
+        let mut status = String::new();
+        if let Some(id) = &self.dsn.envelope_id {
+            status.push_str(&format!("Original-Envelope-Id: {}\r\n", printable(&id.to_field())));
+        }
+        status.push_str(&format!("Reporting-MTA: dns; {}\r\n", self.hostname));
+        status.push_str(&format!("Arrival-Date: {}\r\n", self.arrived.to_rfc5322()));
+        for report in &self.reports {
+            report.write_status(&mut status, self.now);
         }
         status
     }
+
+    /// The message, or its header fields (RFC 3461 §4.3).
+    fn returned(&self) -> std::io::Result<MimePart<'static>> {
+        let whole = self.dsn.ret == Some(Return::Full) && self.has_failures() && self.original.len() <= FULL_LIMIT;
+        if whole {
+            let bytes = self.original.read_all()?;
+            // No transfer encoding may hide it (RFC 2046 §5.2.1), so it must hold lines.
+            if has_lines(&bytes) {
+                let encoding = if bytes.is_ascii() { "7bit" } else { "8bit" };
+                return Ok(MimePart::new("message/rfc822", bytes.to_vec()).transfer_encoding(encoding));
+            }
+        }
+        Ok(MimePart::new("text/rfc822-headers", header_section(&self.original)?))
+    }
+}
+
+impl Report {
+    /// The fields of one recipient (RFC 3464 §2.3).
+    fn write_status(&self, status: &mut String, now: Timestamp) {
+        status.push_str("\r\n");
+        if let Some(original) = &self.dsn.original {
+            status.push_str(&format!("Original-Recipient: {}\r\n", printable(&original.to_field())));
+        }
+        status.push_str(&format!("Final-Recipient: {}\r\n", typed_address(&self.recipient)));
+        status.push_str(&format!("Action: {}\r\nStatus: {}\r\n", self.action.as_str(), self.status_code()));
+        if let Some(host) = &self.host {
+            status.push_str(&format!("Remote-MTA: dns; {}\r\n", printable(host)));
+        }
+        let (kind, text) = match &self.reply {
+            Some(reply) => ("smtp", reply.to_string()),
+            None => ("x-mairust", self.detail.clone()),
+        };
+        status.push_str(&format!("Diagnostic-Code: {kind}; {}\r\n", printable(&text)));
+        status.push_str(&format!("Last-Attempt-Date: {}\r\n", now.to_rfc5322()));
+    }
+
+    /// The enhanced code of the reply, if its class fits the action (RFC 3463).
+    fn status_code(&self) -> String {
+        let class = if self.action == Action::Failed { 5 } else { 2 };
+        let told = self.reply.as_ref().and_then(Reply::enhanced).filter(|code| code.0 == class);
+        told.map_or_else(|| format!("{class}.0.0"), |code| code.to_string())
+    }
+}
+
+/// An address with its type; one outside of ASCII in the form that 7-bit text can hold (RFC 6533 §3).
+fn typed_address(address: &EmailAddress) -> String {
+    let text = address.to_string();
+    if text.is_ascii() {
+        return format!("rfc822; {text}");
+    }
+    let escape = |character: char| match character {
+        '!'..='~' if !matches!(character, '\\' | '+' | '=') => character.to_string(),
+        other => format!("\\x{{{:X}}}", u32::from(other)),
+    };
+    format!("utf-8; {}", text.chars().map(escape).collect::<String>())
+}
+
+/// Whether every line ends in CRLF and is short enough for SMTP (RFC 5321 §4.5.3.1.6).
+fn has_lines(bytes: &[u8]) -> bool {
+    let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let mut lines = text.split(|byte| *byte == b'\n').peekable();
+    while let Some(line) = lines.next() {
+        let content = line.strip_suffix(b"\r");
+        // Only the last line may have no end.
+        if content.is_none() && (lines.peek().is_some() || text.len() < bytes.len()) {
+            return false;
+        }
+        let content = content.unwrap_or(line);
+        if content.len() > 998 || content.contains(&b'\r') || content.contains(&0) {
+            return false;
+        }
+    }
+    true
 }
 
 /// The header section of a message, up to its empty line, bounded.
@@ -122,49 +245,106 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mairust_core::{Content, EnhancedCode};
+    use mairust_core::{Content, EnhancedCode, EnvelopeId, Notify, OriginalRecipient};
 
     use super::*;
 
-    #[test]
-    fn names_every_recipient_and_the_reply() {
+    fn report(recipient: &str, action: Action, reply: Option<Reply>) -> Report {
+        let detail = reply.as_ref().map_or_else(|| "connection\r\nrefused".to_owned(), Reply::to_string);
+        Report {
+            recipient: EmailAddress::parse(recipient).unwrap(),
+            dsn: RecipientDsn::default(),
+            action,
+            host: reply.is_some().then(|| "mx.remote.example".to_owned()),
+            reply,
+            detail,
+        }
+    }
+
+    fn render(dsn: &MessageDsn, reports: &[Report], original: &[u8]) -> (String, Content) {
         let now = Timestamp::from_unix(1_763_780_646);
-        let sender = EmailAddress::parse("alice@example.com").unwrap();
-        let failures = [
-            Failure {
-                recipient: EmailAddress::parse("bob@remote.example").unwrap(),
-                host: Some("mx.remote.example".to_owned()),
-                reply: Some(Reply::new(550, EnhancedCode(5, 1, 1), "no such user")),
-                detail: "550 5.1.1 no such user".to_owned(),
-            },
-            Failure {
-                recipient: EmailAddress::parse("eve@gone.example").unwrap(),
-                host: None,
-                reply: None,
-                detail: "given up after 5d: connection\r\nrefused".to_owned(),
-            },
-        ];
-        let original = Body::from(b"Subject: hello\r\nX-A: b\r\n\r\nsecret body\r\n".to_vec());
-        let hostname = Domain::parse("mx.example.com").unwrap();
         let notice = Notice {
-            hostname: &hostname,
+            hostname: Domain::parse("mx.example.com").unwrap(),
             id: MessageId::new(now),
-            sender: &sender,
+            sender: EmailAddress::parse("alice@example.com").unwrap(),
             arrived: now,
             now,
-            failures: &failures,
-            original: &original,
+            dsn: dsn.clone(),
+            reports: reports.to_vec(),
+            original: Body::from(original.to_vec()),
         };
         let raw = notice.render().unwrap();
-        let text = String::from_utf8(raw.to_vec()).unwrap();
+        (String::from_utf8(raw.to_vec()).unwrap(), Content::parse(&raw))
+    }
+
+    const ORIGINAL: &[u8] = b"Subject: hello\r\nX-A: b\r\n\r\nsecret body\r\n";
+
+    #[test]
+    fn names_every_recipient_and_the_reply() {
+        let refused = Reply::new(550, EnhancedCode(5, 1, 1), "no such user");
+        let reports = [
+            report("bob@remote.example", Action::Failed, Some(refused)),
+            report("eve@gone.example", Action::Failed, None),
+        ];
+        let (text, content) = render(&MessageDsn::default(), &reports, ORIGINAL);
         assert!(text.contains("report-type=\"delivery-status\""), "{text}");
         assert!(text.contains("Final-Recipient: rfc822; bob@remote.example\r\nAction: failed\r\nStatus: 5.1.1\r\n"));
         assert!(text.contains("Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n"));
-        assert!(text.contains("Diagnostic-Code: x-mairust; given up after 5d: connection  refused\r\n"));
+        assert!(text.contains("Diagnostic-Code: x-mairust; connection  refused\r\n"));
         assert!(text.contains("Subject: hello"));
         assert!(!text.contains("secret body"));
-        let content = Content::parse(&raw);
         assert_eq!(content.to[0].address, "alice@example.com");
         assert_eq!(content.header("auto-submitted"), Some("auto-replied"));
+    }
+
+    #[test]
+    fn tells_what_the_sender_asked_for() {
+        let dsn = MessageDsn { ret: Some(Return::Full), envelope_id: EnvelopeId::parse("QQ+2B1") };
+        let mut failed = report("佐藤@例え.jp", Action::Failed, None);
+        failed.dsn.original = OriginalRecipient::parse("rfc822;info+2Bx@example.com");
+        let (text, _) = render(&dsn, &[failed], ORIGINAL);
+        assert!(text.contains("Original-Envelope-Id: QQ+1\r\n"), "{text}");
+        assert!(text.contains("Original-Recipient: rfc822;info+x@example.com\r\n"));
+        assert!(text.contains("Final-Recipient: utf-8; \\x{4F50}\\x{85E4}@xn--r8jz45g.jp\r\n"));
+        assert!(text.contains("Content-Type: message/rfc822") && text.contains("secret body"));
+        let (binary, _) = render(&dsn, &[report("a@b.c", Action::Failed, None)], b"Subject: x\r\n\r\nsecret\nbody");
+        assert!(!binary.contains("secret"), "what has no lines can't be attached whole");
+    }
+
+    #[test]
+    fn lines_end_in_crlf() {
+        for lines in [&b""[..], b"a", b"a\r\n", b"a\r\n\r\nb"] {
+            assert!(has_lines(lines), "{}", lines.escape_ascii());
+        }
+        for none in [&b"a\nb"[..], b"a\n", b"a\rb\r\n", b"a\0", &[b'a'; 999]] {
+            assert!(!has_lines(none), "{}", none.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn success_is_reported_without_the_message() {
+        let dsn = MessageDsn { ret: Some(Return::Full), envelope_id: None };
+        let taken = Reply::new(250, EnhancedCode(2, 0, 0), "queued");
+        let reports = [report("a@b.c", Action::Relayed, Some(taken)), report("d@example.com", Action::Delivered, None)];
+        let (text, content) = render(&dsn, &reports, ORIGINAL);
+        assert_eq!(content.subject.as_deref(), Some("Successful Mail Delivery Report"));
+        assert!(text.contains("Action: relayed\r\nStatus: 2.0.0\r\n") && text.contains("Action: delivered\r\n"));
+        assert!(!text.contains("secret body"));
+    }
+
+    #[test]
+    fn nobody_is_told_who_does_not_want_to_hear() {
+        let wish = |text| RecipientDsn { notify: Notify::parse(text), original: None };
+        for (action, notify, wanted) in [
+            (Action::Failed, "NEVER", false),
+            (Action::Failed, "SUCCESS", false),
+            (Action::Failed, "FAILURE", true),
+            (Action::Relayed, "FAILURE", false),
+            (Action::Delivered, "SUCCESS,DELAY", true),
+        ] {
+            assert_eq!(action.is_wanted(&wish(notify)), wanted, "{action:?} {notify}");
+        }
+        assert!(Action::Failed.is_wanted(&RecipientDsn::default()));
+        assert!(!Action::Relayed.is_wanted(&RecipientDsn::default()));
     }
 }

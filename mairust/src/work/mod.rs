@@ -1,7 +1,7 @@
 //! Work: lease jobs, do them, give them back or end them.
 
 mod deliver;
-mod dsn;
+pub(crate) mod dsn;
 pub(crate) mod job;
 mod notice;
 mod post_receive;

@@ -1,27 +1,70 @@
-//! Whom a failure notice goes to: the mailbox that the failed message was sent from, or, when it was
-//! sent on for an alias, whoever wrote to that (RFC 5321 §3.9.1: the sender stays as it was).
+//! Whom a notice about deliveries goes to: the mailbox that the message was sent from, or, when it
+//! was sent on for an alias, whoever wrote to that (RFC 5321 §3.9.1: the sender stays as it was).
 
-use mairust_core::{Body, Content, EmailAddress, MessageDsn, MessageId, ReversePath, Timestamp};
+use mairust_core::{Body, Content, EmailAddress, MessageDsn, MessageId, RecipientDsn, ReversePath, Timestamp};
 use mairust_store::{Acceptance, MessageRow, StoreError, StoreErrorKind};
 
 use super::Workers;
-use super::dsn::{Failure, Notice};
+use super::dsn::{Notice, Report};
 use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original};
 use crate::expansion::{Expansion, expand};
 use crate::outbound::Outbound;
 
 impl Workers {
-    /// The notice about failures, ready to be accepted together with them.
+    /// The notice about these recipients, ready to be accepted together with what it tells.
     pub(super) async fn notice(
         &self,
         row: &MessageRow,
-        failed: &Body,
+        original: &Body,
         sender: &EmailAddress,
-        failures: &[Failure],
+        reports: Vec<Report>,
         now: Timestamp,
     ) -> Result<Acceptance, StoreError> {
-        let raw = self.render(row, failed, sender, failures, now).await?;
-        let notice = Original {
+        let notice = Notice {
+            hostname: self.hostname.clone(),
+            id: MessageId::new(now),
+            sender: sender.clone(),
+            arrived: row.received_at,
+            now,
+            dsn: row.dsn.clone(),
+            reports,
+            original: original.clone(),
+        };
+        let destination = self.goes_to(row, sender).await?;
+        let distribution = Distribution::of(&[destination], Keeping::inbox(Outbound::Deliver, now)).pop();
+        let distribution = distribution.ok_or_else(|| unwritten(&"it goes nowhere"))?;
+        Ok(distribution.acceptance(&notice.write().await?, &self.hooks))
+    }
+
+    async fn goes_to(&self, row: &MessageRow, sender: &EmailAddress) -> Result<Destination, StoreError> {
+        let (directory, tenant) = (self.storage.directory(), row.tenant);
+        // Nobody is told about a notice.
+        let dsn = RecipientDsn::default();
+        let forwards = directory.tenant(tenant).await?.map(|tenant| tenant.forwards);
+        if forwards != Some(row.mailbox) {
+            let (address, mailboxes) = (sender.clone(), vec![row.mailbox]);
+            return Ok(Destination::Local(LocalDestination { tenant, address, mailboxes, forwards: None, dsn }));
+        }
+        match expand(directory, sender).await? {
+            Expansion::Places(places) if places.tenant == tenant => Ok(places.destination(sender.clone())),
+            _ => {
+                let (address, forwards) = (row.address.clone(), Some((row.mailbox, vec![sender.clone()])));
+                Ok(Destination::Local(LocalDestination { tenant, address, mailboxes: Vec::new(), forwards, dsn }))
+            }
+        }
+    }
+}
+
+impl Notice {
+    /// The notice as a message that is to be kept; written off the async threads.
+    ///
+    /// # Errors
+    /// When the original message can't be read.
+    pub(crate) async fn write(self) -> Result<Original, StoreError> {
+        let now = self.now;
+        let written = tokio::task::spawn_blocking(move || self.render()).await.map_err(|error| unwritten(&error))?;
+        let raw = written.map_err(|error| unwritten(&error))?;
+        Ok(Original {
             prefix: String::new(),
             content: Content::parse(&raw),
             body: raw.into(),
@@ -30,53 +73,7 @@ impl Workers {
             auth_results: None,
             spam: None,
             received_at: now,
-        };
-        let destination = self.goes_to(row, sender).await?;
-        let distribution = Distribution::of(&[destination], Keeping::inbox(Outbound::Deliver, now)).pop();
-        let distribution = distribution.ok_or_else(|| unwritten(&"it goes nowhere"))?;
-        Ok(distribution.acceptance(&notice, &self.hooks))
-    }
-
-    async fn goes_to(&self, row: &MessageRow, sender: &EmailAddress) -> Result<Destination, StoreError> {
-        let (directory, tenant) = (self.storage.directory(), row.tenant);
-        let forwards = directory.tenant(tenant).await?.map(|tenant| tenant.forwards);
-        if forwards != Some(row.mailbox) {
-            let (address, mailboxes) = (sender.clone(), vec![row.mailbox]);
-            return Ok(Destination::Local(LocalDestination { tenant, address, mailboxes, forwards: None }));
-        }
-        match expand(directory, sender).await? {
-            Expansion::Places(places) if places.tenant == tenant => Ok(places.destination(sender.clone())),
-            _ => {
-                let (address, forwards) = (row.address.clone(), Some((row.mailbox, vec![sender.clone()])));
-                Ok(Destination::Local(LocalDestination { tenant, address, mailboxes: Vec::new(), forwards }))
-            }
-        }
-    }
-
-    /// The notice as a message.
-    async fn render(
-        &self,
-        row: &MessageRow,
-        failed: &Body,
-        sender: &EmailAddress,
-        failures: &[Failure],
-        now: Timestamp,
-    ) -> Result<bytes::Bytes, StoreError> {
-        let (hostname, sender, failures) = (self.hostname.clone(), sender.clone(), failures.to_vec());
-        let (id, arrived, original) = (MessageId::new(now), row.received_at, failed.clone());
-        let render = move || {
-            let notice = Notice {
-                hostname: &hostname,
-                id,
-                sender: &sender,
-                arrived,
-                now,
-                failures: &failures,
-                original: &original,
-            };
-            notice.render()
-        };
-        tokio::task::spawn_blocking(render).await.map_err(|error| unwritten(&error))?.map_err(|error| unwritten(&error))
+        })
     }
 }
 
