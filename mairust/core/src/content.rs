@@ -225,9 +225,10 @@ fn ids(value: &HeaderValue<'_>) -> Vec<String> {
 }
 
 fn preview(message: &Message<'_>) -> String {
-    let mut text = message.body_text(0).map(|text| text.trim().to_owned()).unwrap_or_default();
-    text.truncate(text.floor_char_boundary(PREVIEW_BYTES));
-    text
+    let text = message.body_text(0).unwrap_or_default();
+    let text = text.trim();
+    // Cut before it is copied: a string keeps the room that it once had.
+    text[..text.floor_char_boundary(PREVIEW_BYTES)].to_owned()
 }
 
 fn attachment(part: &mail_parser::MessagePart<'_>, raw: &[u8]) -> Attachment {
@@ -355,5 +356,6 @@ mod tests {
         let long = format!("Subject: x\r\n\r\n{}", "あ".repeat(2000));
         let preview = Content::parse(long.as_bytes()).preview;
         assert!(preview.len() <= PREVIEW_BYTES && preview.len() > PREVIEW_BYTES - 3);
+        assert!(preview.capacity() <= PREVIEW_BYTES, "a preview holds no memory beyond itself");
     }
 }
