@@ -69,7 +69,7 @@ pub struct Limits {
     pub admission: AdmissionConfig,
     /// Messages in a session. Default 1,000.
     pub max_messages: u32,
-    /// Commands in a session since its last message. Default 1,000.
+    /// Commands in a session since its last message. Default 2,000.
     pub max_commands: u32,
     /// Errors in a session. Default 20.
     pub max_errors: u32,
@@ -95,7 +95,7 @@ impl Default for Limits {
             max_recipients: 100,
             admission: AdmissionConfig::default(),
             max_messages: 1_000,
-            max_commands: 1_000,
+            max_commands: 2_000,
             max_errors: 20,
             idle_timeout: Duration::from_secs(300),
             handshake_timeout: Duration::from_secs(30),

@@ -66,7 +66,7 @@ pub struct ServerConfig {
     pub admission: AdmissionConfig,
     /// Messages (MAIL commands) in a session; the next one gets 421. Default 1,000.
     pub max_messages: u32,
-    /// Commands in a session since its last message; then it is ended with 421. Default 1,000:
+    /// Commands in a session since its last message; then it is ended with 421. Default 2,000:
     /// enough for every recipient that may be tried, and little for a client that only talks.
     pub max_commands: u32,
     /// Errors in a session before it is ended with 421. Default 20.
@@ -141,7 +141,7 @@ impl ServerConfig {
             max_recipients: 100,
             admission: AdmissionConfig::default(),
             max_messages: 1_000,
-            max_commands: 1_000,
+            max_commands: 2_000,
             max_errors: 20,
             max_failed_logins: 3,
             login_delay: Duration::from_secs(1),

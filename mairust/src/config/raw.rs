@@ -439,7 +439,7 @@ impl Default for RawSmtpLimits {
             recipient_rate: a_minute(6000),
             trusted: this_machine(),
             max_messages: 1000,
-            max_commands: 1000,
+            max_commands: 2000,
             max_errors: 20,
             greeting_delay: seconds(1),
             early_talkers: EarlyTalkers::Refuse,
