@@ -85,7 +85,7 @@ enum MigrateCommand {
 }
 
 /// Threads for files and passwords. More would not make the disk faster, and each keeps memory.
-const BLOCKING_THREADS: usize = 64;
+const BLOCKING_THREADS: usize = 16;
 
 /// Which configuration file.
 #[derive(Debug, Clone, Args)]
