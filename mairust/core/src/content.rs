@@ -73,7 +73,7 @@ pub const MAX_ADDRESSES: usize = 100;
 /// References that are kept.
 const MAX_REFERENCES: usize = 100;
 
-/// Octets that are kept of a subject, a name, an address or an id.
+/// Octets that are kept of a subject, a name, an address, an id or what an attachment is called.
 const MAX_TEXT: usize = 2048;
 
 impl Content {
@@ -238,9 +238,9 @@ fn attachment(part: &mail_parser::MessagePart<'_>, raw: &[u8]) -> Attachment {
         None => "application/octet-stream".to_owned(),
     };
     Attachment {
-        filename: part.attachment_name().map(str::to_owned),
-        content_type: content_type.to_ascii_lowercase(),
-        charset: part.content_type().and_then(|kind| kind.attribute("charset")).map(str::to_owned),
+        filename: part.attachment_name().map(bounded),
+        content_type: bounded(&content_type.to_ascii_lowercase()),
+        charset: part.content_type().and_then(|kind| kind.attribute("charset")).map(bounded),
         size: match &part.body {
             PartType::Binary(bytes) | PartType::InlineBinary(bytes) => bytes.len(),
             _ => part_bytes(part, raw).len(),
@@ -249,12 +249,13 @@ fn attachment(part: &mail_parser::MessagePart<'_>, raw: &[u8]) -> Attachment {
 }
 
 /// The bytes of a part as they were attached. The parser decodes text to UTF-8, which is not what
-/// somebody attached, so text is taken from the raw message again.
+/// somebody attached, and takes the message around it for the bytes of an attached message, so both
+/// are taken from the raw message again.
 fn part_bytes(part: &mail_parser::MessagePart<'_>, raw: &[u8]) -> Vec<u8> {
     match &part.body {
         PartType::Binary(bytes) | PartType::InlineBinary(bytes) => bytes.to_vec(),
-        PartType::Message(inner) => inner.raw_message.to_vec(),
-        PartType::Text(_) | PartType::Html(_) | PartType::Multipart(_) => {
+        PartType::Message(inner) if part.encoding != Encoding::None => inner.raw_message.to_vec(),
+        PartType::Message(_) | PartType::Text(_) | PartType::Html(_) | PartType::Multipart(_) => {
             let range = part.offset_body as usize..part.offset_end as usize;
             let encoded = raw.get(range).unwrap_or_default();
             let decoded = match part.encoding {
@@ -319,6 +320,21 @@ mod tests {
         }
         let seven_bit = part("7bit", "plain");
         assert_eq!(attachment_bytes(seven_bit.as_bytes(), 0).as_deref(), Some(&b"plain"[..]));
+    }
+
+    #[test]
+    fn an_attached_message_is_not_the_message_around_it() {
+        for (encoding, body) in
+            [("7bit", "Subject: inner\r\n\r\nhello"), ("base64", "U3ViamVjdDogaW5uZXINCg0KaGVsbG8=")]
+        {
+            let raw = format!(
+                "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhi\r\n--b\r\n\
+                 Content-Type: message/rfc822\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{body}\r\n--b--\r\n"
+            );
+            let inner = b"Subject: inner\r\n\r\nhello";
+            assert_eq!(attachment_bytes(raw.as_bytes(), 0).as_deref(), Some(&inner[..]), "{encoding}");
+            assert_eq!(Content::parse(raw.as_bytes()).attachments[0].size, inner.len() as u64);
+        }
     }
 
     #[test]
