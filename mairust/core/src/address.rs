@@ -86,9 +86,9 @@ impl LocalPart {
     }
 
     /// The form in which local parts are compared: in lower case, composed (Unicode NFC).
-    fn lookup_key(&self) -> String {
+    fn folded(&self) -> Self {
         let lower = self.0.to_lowercase();
-        if lower.is_ascii() { lower } else { ComposingNormalizer::new_nfc().normalize(&lower).into_owned() }
+        Self(if lower.is_ascii() { lower } else { ComposingNormalizer::new_nfc().normalize(&lower).into_owned() })
     }
 }
 
@@ -123,7 +123,12 @@ impl EmailAddress {
     /// RFC 5321 lets a host tell local parts apart by case; MaiRust, like all servers in wide
     /// use, does not.
     pub fn lookup_key(&self) -> String {
-        format!("{}@{}", self.local.lookup_key(), self.domain)
+        format!("{}@{}", self.local.folded().0, self.domain)
+    }
+
+    /// An address that is equal to that of all others with the same lookup key.
+    pub(crate) fn folded(&self) -> Self {
+        Self { local: self.local.folded(), domain: self.domain.clone() }
     }
 
     /// Whether only a server with SMTPUTF8 can take mail for it: the local part holds characters

@@ -20,8 +20,8 @@ pub struct SenderPattern(Kind);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Kind {
-    /// In the form by which addresses are looked up.
-    Address(String),
+    /// Folded, as addresses are compared.
+    Address(EmailAddress),
     Domain(Domain),
     /// Everything below a domain.
     Below(Domain),
@@ -71,7 +71,7 @@ impl SenderPattern {
         } else if text.contains('@') {
             // A local part may hold a star, but who writes one here means something else.
             let address = EmailAddress::parse(text).ok().filter(|address| !address.local().as_str().contains('*'));
-            address.map(|address| Kind::Address(address.lookup_key()))
+            address.map(|address| Kind::Address(address.folded()))
         } else {
             host(text).map(Kind::Domain)
         };
@@ -125,7 +125,7 @@ impl Sender {
     fn is(&self, pattern: &SenderPattern) -> bool {
         let any = |fits: &dyn Fn(&EmailAddress) -> bool| self.addresses.iter().any(fits);
         match &pattern.0 {
-            Kind::Address(key) => any(&|address| address.lookup_key() == *key),
+            Kind::Address(wanted) => any(&|address| address.folded() == *wanted),
             Kind::Domain(domain) => any(&|address| address.domain() == domain),
             Kind::Below(domain) => any(&|address| is_below(address.domain(), domain)),
             Kind::Network(network, prefix) => self.client.is_some_and(|client| mask(client, *prefix) == *network),
@@ -169,7 +169,7 @@ fn mask(address: IpAddr, prefix: u8) -> IpAddr {
 impl fmt::Display for SenderPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Address(key) => f.write_str(key),
+            Kind::Address(address) => write!(f, "{address}"),
             Kind::Domain(domain) => write!(f, "{domain}"),
             Kind::Below(domain) => write!(f, "*.{domain}"),
             Kind::Network(IpAddr::V4(address), 32) => write!(f, "{address}"),
@@ -233,6 +233,11 @@ mod tests {
     fn patterns_read_back() {
         for text in ["a@b.c", "b.c", "*.b.c", "192.0.2.7", "192.0.2.0/24", "2001:db8::/32", "::1"] {
             assert_eq!(SenderPattern::parse(text).unwrap().to_string(), text);
+        }
+        for text in [r#""a b"@x.org"#, r#""\"a\""@x.org"#] {
+            let pattern = SenderPattern::parse(text).unwrap();
+            assert_eq!(pattern.to_string(), text, "the quotes are part of it");
+            assert_eq!(SenderPattern::parse(&pattern.to_string()), Ok(pattern));
         }
         for text in
             ["", "*", "*.", "@b.c", "a@", "a b", "192.0.2.0/33", "192.0.2.0/", "192.0.2.0/+8", "::/129", "*@b.c"]
