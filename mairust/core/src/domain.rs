@@ -73,12 +73,12 @@ impl Domain {
     }
 
     /// The form for people: U-labels in place of A-labels. A name with a label that is no
-    /// valid A-label stays as it is.
+    /// valid A-label stays as it is, so that [`parse`](Self::parse) reads back the same domain.
     pub fn to_unicode(&self) -> Cow<'_, str> {
         if !self.0.contains("xn--") {
             return Cow::Borrowed(&self.0);
         }
-        match Uts46::new().to_unicode(self.0.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow) {
+        match Uts46::new().to_unicode(self.0.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Check) {
             (name, Ok(())) => name,
             (_, Err(_)) => Cow::Borrowed(&self.0),
         }
@@ -162,6 +162,15 @@ mod tests {
         assert_eq!(Domain::parse("xn--zz--.jp"), Err(DomainError::Character));
         assert_eq!(Domain::parse("xn--0.jp").unwrap().to_unicode(), "xn--0.jp");
         assert_eq!(Domain::parse(&format!("{}.jp", "あ".repeat(64))), Err(DomainError::Length));
+    }
+
+    #[test]
+    fn the_form_for_people_reads_back() {
+        // The second is made of hyphens where no U-label may have them, the third of an A-label beside such a label.
+        for text in ["xn--r8jz45g.jp", "xn--4xn--44j", "ab--c.xn--r8jz45g"] {
+            let domain = Domain::parse(text).unwrap();
+            assert_eq!(Domain::parse(&domain.to_unicode()), Ok(domain), "{text}");
+        }
     }
 
     #[test]
