@@ -202,7 +202,7 @@ impl Session {
                 Phase::Transaction(transaction)
             }
             Some(Question::Message(answers)) => {
-                answers.iter().for_each(|_| self.reply(reply));
+                self.reply_to_each(answers.iter().map(|_| reply));
                 Phase::Ready
             }
         };
@@ -212,7 +212,6 @@ impl Session {
     /// 421 the session is over, as it is after a refusal of the connection.
     pub fn refuse(&mut self, reply: &Reply) {
         let reply = negative(reply);
-        let mut copies = 1;
         self.phase = match self.take_question() {
             None => return,
             // There is no way back from here: the client begins its handshake.
@@ -230,15 +229,15 @@ impl Session {
             }
             Some(Question::Mail(_)) => Phase::Ready,
             Some(Question::Message(answers)) => {
-                copies = answers.len();
-                Phase::Ready
+                self.phase = Phase::Ready;
+                return self.reply_to_each(answers.iter().map(|_| &reply));
             }
             Some(Question::Recipient(mut transaction, _)) => {
                 transaction.refused = true;
                 Phase::Transaction(transaction)
             }
         };
-        (0..copies).for_each(|_| self.reply(&reply));
+        self.reply(&reply);
     }
 
     /// Answers a failed login; too many of them end the session.
@@ -257,12 +256,9 @@ impl Session {
         match self.take_question() {
             Some(Question::Message(answers)) => {
                 self.phase = Phase::Ready;
-                for recipient in answers {
-                    match replies.get(recipient) {
-                        Some(reply) => self.reply(reply),
-                        None => self.reply(&unavailable()),
-                    }
-                }
+                let unanswered = unavailable();
+                let reply_for = |recipient: usize| replies.get(recipient).unwrap_or(&unanswered);
+                self.reply_to_each(answers.into_iter().map(reply_for));
             }
             Some(question) => self.phase = Phase::Asking(question),
             None => {}
@@ -423,6 +419,16 @@ impl Session {
             if self.errors >= self.config.max_errors {
                 self.close(&Reply::new(421, EnhancedCode(4, 7, 0), "Too many errors"));
             }
+        }
+    }
+
+    /// Writes the replies to a message; none follows the one that ends the session.
+    fn reply_to_each<'r>(&mut self, replies: impl Iterator<Item = &'r Reply>) {
+        for reply in replies {
+            if self.ending {
+                break;
+            }
+            self.reply(reply);
         }
     }
 

@@ -102,7 +102,7 @@ impl Session {
         let is_last = !matches!(incoming.reader, Reader::Chunks { last: false, .. });
         if let Some(reply) = incoming.failure.take() {
             let copies = if is_last { self.answers(&incoming.transaction).len() } else { 1 };
-            (0..copies).for_each(|_| self.reply(&reply));
+            self.reply_to_each(std::iter::repeat_n(&reply, copies));
             return (Phase::Ready, Step::Tell(Event::MessageRefused(incoming.transaction, reply)));
         }
         if let Reader::Chunks { size, last: false, .. } = incoming.reader {
