@@ -141,6 +141,9 @@ impl DataReader {
 }
 
 #[cfg(test)]
+mod oracle;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -159,30 +162,6 @@ mod tests {
             assert!(buffer.is_empty(), "a reader that needs more has used all there is");
         }
         (Progress::More, output, reader.flaw(), Vec::new())
-    }
-
-    /// The rules of RFC 5321 by searching and splitting the whole text: body, flawed, rest.
-    fn oracle(input: &[u8]) -> Option<(Vec<u8>, bool, Vec<u8>)> {
-        let text = [b"\r\n", input].concat();
-        let end = text.windows(5).position(|part| part == b"\r\n.\r\n")?;
-        let rest = text[end + 5..].to_vec();
-        let (mut lines, mut line, mut at) = (Vec::new(), Vec::new(), 2);
-        while at < end + 2 {
-            if text[at..].starts_with(b"\r\n") {
-                lines.push(std::mem::take(&mut line));
-                at += 2;
-            } else {
-                line.push(text[at]);
-                at += 1;
-            }
-        }
-        let flawed = lines.iter().flatten().any(|byte| matches!(byte, b'\r' | b'\n'));
-        let mut body = Vec::new();
-        for line in lines {
-            body.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
-            body.extend_from_slice(b"\r\n");
-        }
-        Some((body, flawed, rest))
     }
 
     /// A small generator (xorshift), so that failures repeat.
@@ -209,9 +188,9 @@ mod tests {
             }
             let lengths: Vec<usize> = (0..4).map(|_| 1 + random.below(9)).collect();
             let (progress, output, flaw, rest) = read(&input, &lengths, u64::MAX);
-            match oracle(&input) {
+            match oracle::message(&input) {
                 None => assert_eq!(progress, Progress::More, "case {case}: {:?}", input.escape_ascii().to_string()),
-                Some((body, flawed, after)) => {
+                Some(oracle::Message { body, flawed, rest: after }) => {
                     ended += 1;
                     let shown = input.escape_ascii().to_string();
                     assert_eq!(progress, Progress::End, "case {case}: {shown}");
