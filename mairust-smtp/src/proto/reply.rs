@@ -74,19 +74,20 @@ fn split_line(line: &[u8]) -> Result<(u16, bool, String), ReplyError> {
 
 /// A reply whose enhanced code, if all is well with it, stands apart from the text.
 fn assemble(code: u16, lines: &[String]) -> Reply {
-    let enhanced = lines.first().and_then(|line| split_enhanced(code, line));
+    let first = lines.first().and_then(|line| split_enhanced(code, line)).map(|(enhanced, _)| enhanced);
+    let enhanced = first.filter(|_| code / 100 != 3);
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(match split_enhanced(code, line) {
+            Some((same, rest)) if Some(same) == enhanced => rest,
+            _ => line,
+        });
+        // Each line has an end, or one without text would be lost behind the others.
+        text.push('\n');
+    }
     match enhanced {
-        Some((enhanced, _)) if code / 100 != 3 => {
-            let texts: Vec<&str> = lines
-                .iter()
-                .map(|line| match split_enhanced(code, line) {
-                    Some((same, text)) if same == enhanced => text,
-                    _ => line,
-                })
-                .collect();
-            Reply::new(code, enhanced, texts.join("\n"))
-        }
-        _ => Reply::plain(code, lines.join("\n")),
+        Some(enhanced) => Reply::new(code, enhanced, text),
+        None => Reply::plain(code, text),
     }
 }
 
@@ -119,7 +120,7 @@ mod tests {
     fn reads_replies_of_all_forms() {
         let wire =
             b"220 mx ESMTP\r\n250-mx\r\n250-SIZE 5\r\n250 HELP\r\n550-5.1.1 no\r\n550 5.1.1 such user\r\n250\r\n\
-            354 5.1.1 go\r\n450 2.0.0 odd\n";
+            354 5.1.1 go\r\n450 2.0.0 odd\n550-5.1.1 no\r\n550 \r\n";
         for chunk in [1, 2, 7, 4_096] {
             let expected = [
                 Reply::plain(220, "mx ESMTP"),
@@ -128,6 +129,7 @@ mod tests {
                 Reply::plain(250, ""),
                 Reply::plain(354, "5.1.1 go"),
                 Reply::plain(450, "2.0.0 odd"),
+                Reply::new(550, EnhancedCode(5, 1, 1), "no\n\n"),
             ];
             assert_eq!(read(wire, chunk).unwrap(), expected);
         }
