@@ -63,24 +63,32 @@ impl SenderPattern {
     /// # Errors
     /// When the text has none of the forms.
     pub fn parse(text: &str) -> Result<Self, SenderPatternError> {
-        let host = |text: &str| Domain::parse(text).ok().filter(|domain| !domain.is_literal());
-        let kind = if let Some(network) = parse_network(text) {
-            Some(network)
-        } else if let Some(domain) = text.strip_prefix("*.") {
-            host(domain).map(Kind::Below)
-        } else if text.contains('@') {
-            // A local part may hold a star, but who writes one here means something else.
-            let address = EmailAddress::parse(text).ok().filter(|address| !address.local().as_str().contains('*'));
-            address.map(|address| Kind::Address(address.folded()))
-        } else {
-            host(text).map(Kind::Domain)
-        };
-        kind.map(Self).ok_or(SenderPatternError)
+        // What is written out must read back as the same: `192.0.2.7.` would be an address then, and
+        // in lower case a local part may get too long.
+        let reads_back = |kind: &Kind| Kind::read(&Self(kind.clone()).to_string()).as_ref() == Some(kind);
+        Kind::read(text).filter(reads_back).map(Self).ok_or(SenderPatternError)
     }
 
     /// Whether a message comes from there.
     pub fn matches(&self, mail: &Mail) -> bool {
         Sender::of(mail).is(self)
+    }
+}
+
+impl Kind {
+    fn read(text: &str) -> Option<Self> {
+        let host = |text: &str| Domain::parse(text).ok().filter(|domain| !domain.is_literal());
+        if let Some(network) = parse_network(text) {
+            Some(network)
+        } else if let Some(domain) = text.strip_prefix("*.") {
+            host(domain).map(Self::Below)
+        } else if text.contains('@') {
+            // A local part may hold a star, but who writes one here means something else.
+            let address = EmailAddress::parse(text).ok().filter(|address| !address.local().as_str().contains('*'));
+            address.map(|address| Self::Address(address.folded()))
+        } else {
+            host(text).map(Self::Domain)
+        }
     }
 }
 
@@ -239,6 +247,8 @@ mod tests {
             assert_eq!(pattern.to_string(), text, "the quotes are part of it");
             assert_eq!(SenderPattern::parse(&pattern.to_string()), Ok(pattern));
         }
+        assert!(SenderPattern::parse(&format!("{}@b.c", "İ".repeat(32))).is_err(), "96 octets in lower case");
+        assert!(SenderPattern::parse("192.0.2.7.").is_err(), "an address without its last dot");
         for text in
             ["", "*", "*.", "@b.c", "a@", "a b", "192.0.2.0/33", "192.0.2.0/", "192.0.2.0/+8", "::/129", "*@b.c"]
         {
