@@ -90,7 +90,7 @@ impl Content {
             in_reply_to: ids(message.in_reply_to()).into_iter().next(),
             references: ids(message.references()),
             preview: preview(message),
-            attachments: message.attachments().map(|part| attachment(part, raw)).collect(),
+            attachments: attached(message).map(|part| attachment(part, raw)).collect(),
         })
         .unwrap_or_default()
     }
@@ -134,13 +134,13 @@ pub fn searchable_text(raw: &[u8]) -> String {
 
 /// The bytes of the attachment with this index, its transfer encoding undone.
 pub fn attachment_bytes(raw: &[u8], index: usize) -> Option<Vec<u8>> {
-    with_message(raw, |message| message.attachments().nth(index).map(|part| part_bytes(part, raw)))?
+    with_message(raw, |message| attached(message).nth(index).map(|part| part_bytes(part, raw)))?
 }
 
 /// Runs `read` over the bytes of each attachment, in order, their transfer encoding undone; the
 /// message is parsed once.
 pub fn map_attachments<T>(raw: &[u8], mut read: impl FnMut(&[u8]) -> T) -> Vec<T> {
-    let each = |message: &Message<'_>| message.attachments().map(|part| read(&part_bytes(part, raw))).collect();
+    let each = |message: &Message<'_>| attached(message).map(|part| read(&part_bytes(part, raw))).collect();
     with_message(raw, each).unwrap_or_default()
 }
 
@@ -229,6 +229,12 @@ fn preview(message: &Message<'_>) -> String {
     let text = text.trim();
     // Cut before it is copied: a string keeps the room that it once had.
     text[..text.floor_char_boundary(PREVIEW_BYTES)].to_owned()
+}
+
+/// What is attached. For messages in messages whose ends are missing, the parser takes parts for
+/// attached that hold others which are attached, too: a short message would hold much.
+fn attached<'m>(message: &'m Message<'m>) -> impl Iterator<Item = &'m mail_parser::MessagePart<'m>> {
+    message.attachments().filter(|part| !matches!(part.body, PartType::Multipart(_)))
 }
 
 fn attachment(part: &mail_parser::MessagePart<'_>, raw: &[u8]) -> Attachment {
@@ -335,6 +341,16 @@ mod tests {
             assert_eq!(attachment_bytes(raw.as_bytes(), 0).as_deref(), Some(&inner[..]), "{encoding}");
             assert_eq!(Content::parse(raw.as_bytes()).attachments[0].size, inner.len() as u64);
         }
+    }
+
+    #[test]
+    fn no_attachment_holds_others() {
+        let message = "Content-Type: message/rfc822\n\n";
+        let raw = format!(
+            "Content-Type: multipart/mixed; boundary=o\n\n\
+             --o\n{message}{message}\n--o\n{message}c\n\n--o\n{message}x: y\n\nz\n--o--"
+        );
+        assert_eq!(map_attachments(raw.as_bytes(), <[u8]>::to_vec), [b"x: y\n\nz"]);
     }
 
     #[test]
