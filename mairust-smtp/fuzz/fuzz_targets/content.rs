@@ -1,0 +1,58 @@
+//! `Content` of any octets: it is there, it is bounded, and its attachments can be read.
+//!
+//! The parser underneath may panic: that is caught, so here it is no finding.
+
+#![no_main]
+
+use std::panic;
+use std::process;
+
+use libfuzzer_sys::fuzz_target;
+use mairust_core::content::{self, Content, MAX_ADDRESSES, PREVIEW_BYTES};
+
+/// Octets of one text that strangers write.
+const TEXT_BOUND: usize = 2_048;
+
+fuzz_target!(init: end_at_our_own_panics(), |raw: &[u8]| {
+    let message = Content::parse(raw);
+    assert!(message.preview.len() <= PREVIEW_BYTES);
+    for addresses in [&message.from, &message.to, &message.cc] {
+        assert!(addresses.len() <= MAX_ADDRESSES);
+        assert!(addresses.iter().all(|entry| entry.address.len() <= TEXT_BOUND));
+        assert!(addresses.iter().filter_map(|entry| entry.name.as_ref()).all(|name| name.len() <= TEXT_BOUND));
+    }
+    let ids = message.message_id.iter().chain(&message.in_reply_to).chain(&message.references);
+    assert!(ids.chain(&message.subject).all(|text| text.len() <= TEXT_BOUND));
+    // An octet becomes three at most: a character of a charset with one octet each, in UTF-8.
+    let headers = message.headers.iter().map(|(name, value)| name.len() + value.len());
+    assert!(headers.sum::<usize>() <= 3 * raw.len());
+    // HTML counts twice, and there are line ends between the parts.
+    assert!(content::searchable_text(raw).len() <= 8 * raw.len());
+    check_attachments(&message, raw);
+});
+
+fn check_attachments(message: &Content, raw: &[u8]) {
+    for attachment in &message.attachments {
+        let texts = [attachment.filename.as_ref(), attachment.charset.as_ref(), Some(&attachment.content_type)];
+        assert!(texts.into_iter().flatten().all(|text| text.len() <= TEXT_BOUND));
+    }
+    let bytes = content::map_attachments(raw, <[u8]>::to_vec);
+    let sizes: Vec<u64> = message.attachments.iter().map(|attachment| attachment.size).collect();
+    assert_eq!(sizes, bytes.iter().map(|bytes| bytes.len() as u64).collect::<Vec<_>>());
+    assert!(sizes.iter().sum::<u64>() <= raw.len() as u64, "attachments hold more than the message");
+    for (index, bytes) in bytes.iter().enumerate() {
+        assert_eq!(content::attachment_bytes(raw, index).as_ref(), Some(bytes));
+    }
+}
+
+/// libFuzzer ends at every panic; ours are findings, those of the parser are not.
+fn end_at_our_own_panics() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if panic.location().is_some_and(|place| place.file().contains("mail-parser")) {
+            return;
+        }
+        tell(panic);
+        process::abort();
+    }));
+}
