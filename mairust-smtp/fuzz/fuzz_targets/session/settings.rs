@@ -48,7 +48,10 @@ impl Settings {
             hostname: Domain::parse(HOSTNAME).expect("a domain"),
             max_message_size: [1_000, 10, 64, u64::MAX][choice(0)],
             max_recipients: [3, 1, 2, 100][choice(2)],
+            max_messages: [1_000, 1, 2, 3][choice(6)],
+            max_commands: [1_000, 5, 10, 50][choice(6)],
             max_errors: [1_000, 1, 3, 20][choice(4)],
+            max_failed_logins: [1_000, 1, 2, 3][choice(4)],
             login: if bit(1) { LoginPolicy::Required } else { LoginPolicy::Never },
             tls: match (bit(2), bit(3)) {
                 (true, _) => TlsPolicy::Active,
