@@ -8,7 +8,7 @@ import pathlib
 from peers import HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, RECIPIENT, USER, Peer, Unavailable, free_port, process, run
 
 NAME = "MaiRust"
-SETTINGS = "a user `postmaster@mx.example.com`, which the bare `<postmaster>` leads to"
+SETTINGS = "sender authentication off, as the machine of the tests may have no DNS"
 BINARY = os.environ.get("MAIRUST_BIN") or str(pathlib.Path(__file__).resolve().parents[3] / "target/release/mairust")
 
 
@@ -31,13 +31,15 @@ smtp:
   listeners:
     - {{ bind: 127.0.0.1:{ports["mx"]}, kind: mx }}
     - {{ bind: 127.0.0.1:{ports["submission"]}, kind: submission }}
+authentication:
+  mode: "off"
 http:
   bind: 127.0.0.1:{http}
 """
     )
-    for domain in ("example.com", HOSTNAME, IDN_DOMAIN):
+    for domain in ("example.com", IDN_DOMAIN):
         run(BINARY, "domain", "add", domain, "-c", config)
-    for address in (RECIPIENT, USER, f"postmaster@{HOSTNAME}", f"alice@{IDN_DOMAIN}"):
+    for address in (RECIPIENT, USER, f"alice@{IDN_DOMAIN}"):
         run(BINARY, "user", "add", address, "-c", config, "--password-stdin", input=PASSWORD)
     key = json.loads(run(BINARY, "apikey", "create", "conformance", "-c", config, "-o", "json"))["key"]
     version = run(BINARY, "--version").split()[-1]
