@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mairust_core::{Body, Domain, EmailAddress, MessageDsn, RecipientDsn, Reply, ReversePath};
 
+mod chunk;
 mod connection;
 mod parameters;
 mod route;

@@ -4,22 +4,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use mairust_core::{Body, Reply};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
+use super::chunk::{CHUNK, read_chunk};
 use super::parameters::{Octets, mail_command, rcpt_command};
 use super::{Attempt, ClientConfig, LineEnds, Notices, Outgoing, RecipientReport, Verdict, route};
 use crate::proto::extension::Extensions;
 use crate::proto::reply::{ReplyError, ReplyReader};
 use crate::proto::stuff::DotStuffer;
 use crate::stream::Stream;
-
-/// How much of a body is read at once.
-const CHUNK: usize = 64 << 10;
 
 /// Commands that are sent without waiting for replies; more could fill the buffers of both sides
 /// (RFC 2920 §3.1).
@@ -346,22 +344,6 @@ impl<'a> Conversation<'a> {
         }
         verdict
     }
-}
-
-/// The bytes of a body from `offset` on, at most [`CHUNK`]; none at the end.
-pub(super) async fn read_chunk(body: &Body, offset: u64) -> io::Result<Bytes> {
-    if let Some(bytes) = body.in_memory() {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        return Ok(bytes.slice(start..bytes.len().min(start + CHUNK)));
-    }
-    let body = body.clone();
-    let read = move || {
-        let mut buffer = vec![0; CHUNK];
-        let count = body.read_at(offset, &mut buffer)?;
-        buffer.truncate(count);
-        Ok(Bytes::from(buffer))
-    };
-    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
 }
 
 fn label(name: &str, address: SocketAddr) -> String {

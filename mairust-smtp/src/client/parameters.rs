@@ -4,7 +4,7 @@ use std::io;
 
 use mairust_core::{Body, EnhancedCode, Reply, ReversePath};
 
-use super::connection::read_chunk;
+use super::chunk::read_chunk;
 use super::{Outgoing, Receiver};
 use crate::proto::extension::Extensions;
 

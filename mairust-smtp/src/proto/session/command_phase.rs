@@ -2,7 +2,7 @@
 
 use mairust_core::{EnhancedCode, ForwardPath, Reply, ReversePath};
 
-use super::message_phase::Incoming;
+use super::message_phase::{Incoming, too_large};
 use super::{
     Drain, Event, Hello, LoginPolicy, Phase, Protocol, Question, RcptTo, Session, Step, TlsPolicy, Transaction,
 };
@@ -280,11 +280,6 @@ impl Session {
         self.reply(reply);
         (phase, Step::Again)
     }
-}
-
-/// 552 5.3.4, to SIZE and to a message.
-pub(super) fn too_large() -> Reply {
-    Reply::new(552, EnhancedCode(5, 3, 4), "Message too big")
 }
 
 /// What the owner must know when a phase is left early.

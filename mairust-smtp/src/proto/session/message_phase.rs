@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use mairust_core::{EnhancedCode, Reply};
 
-use super::command_phase::too_large;
 use super::{Event, Phase, Protocol, Question, Session, Step, Transaction};
 use crate::proto::chunk::ChunkReader;
 use crate::proto::data::{DataReader, Flaw, Progress};
@@ -120,4 +119,9 @@ impl Session {
             Protocol::Smtp => vec![0],
         }
     }
+}
+
+/// 552 5.3.4, to SIZE and to a message.
+pub(super) fn too_large() -> Reply {
+    Reply::new(552, EnhancedCode(5, 3, 4), "Message too big")
 }
