@@ -16,8 +16,8 @@ mod record;
 mod resolution;
 
 pub use record::{
-    Alias, AliasChange, ApiKey, DomainChange, DomainRow, KeptPassword, Login, MAX_ALIAS_TARGETS, MAX_SENDER_PATTERN,
-    NewAlias, NewApiKey, NewTenant, NewUser, SenderAction, SenderRule, Tenant, TenantChange, User, UserChange,
+    Alias, AliasChange, ApiKey, DomainChange, DomainRow, Login, MAX_ALIAS_TARGETS, MAX_SENDER_PATTERN, NewAlias,
+    NewApiKey, NewTenant, NewUser, SenderAction, SenderRule, Tenant, TenantChange, User, UserChange,
 };
 pub use resolution::{AliasRoute, MailboxRoute, Quota, QuotaLimit, Resolution};
 
@@ -112,7 +112,7 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound` if the tenant has no such user.
-    async fn set_password(&self, tenant: TenantId, user: UserId, password: KeptPassword) -> Result<(), StoreError>;
+    async fn set_password(&self, tenant: TenantId, user: UserId, password_hash: String) -> Result<(), StoreError>;
 
     /// Looks a login up, by address or login name, whatever the case. Has no tenant argument: it
     /// is how the tenant of a client is found.
@@ -243,12 +243,12 @@ impl<D: Directory + ?Sized> DirectoryExt for D {
         let password = Secret::new(password.to_owned());
         let hasher = PasswordHasher::default();
         let Some(user) = self.user_by_address(tenant.id, &parsed).await? else {
-            let password = hasher.hash(&password).await?;
-            return self.create_user(tenant.id, NewUser { address: parsed, login: None, password }).await;
+            let password_hash = hasher.hash(&password).await?;
+            return self.create_user(tenant.id, NewUser { address: parsed, login: None, password_hash }).await;
         };
         let current = self.login(&parsed.lookup_key()).await?;
         let unchanged = match current {
-            Some(login) => hasher.verify(&login.password.hash, &password).await?,
+            Some(login) => hasher.verify(&login.password_hash, &password).await?,
             None => false,
         };
         if !unchanged {
@@ -345,8 +345,8 @@ impl<T: Directory + ?Sized> Directory for Arc<T> {
     async fn change_user(&self, tenant: TenantId, user: UserId, change: &UserChange) -> Result<(), StoreError> {
         (**self).change_user(tenant, user, change).await
     }
-    async fn set_password(&self, tenant: TenantId, user: UserId, password: KeptPassword) -> Result<(), StoreError> {
-        (**self).set_password(tenant, user, password).await
+    async fn set_password(&self, tenant: TenantId, user: UserId, password_hash: String) -> Result<(), StoreError> {
+        (**self).set_password(tenant, user, password_hash).await
     }
     async fn login(&self, name: &str) -> Result<Option<Login>, StoreError> {
         (**self).login(name).await

@@ -27,9 +27,9 @@ pub use backend::StorageBackend;
 pub use body::{BodyStore, FsBodies, MemoryBodies};
 pub use delivery::{Attempt, AttemptOutcome, Deliveries, DeliveryRow, DeliveryState, NewRecipient};
 pub use directory::{
-    Alias, AliasChange, AliasRoute, ApiKey, Directory, DirectoryExt, DomainChange, DomainRow, KeptPassword, Login,
-    MailboxRoute, NewAlias, NewApiKey, NewTenant, NewUser, Quota, QuotaLimit, Resolution, SenderAction, SenderRule,
-    Tenant, TenantChange, User, UserChange,
+    Alias, AliasChange, AliasRoute, ApiKey, Directory, DirectoryExt, DomainChange, DomainRow, Login, MailboxRoute,
+    NewAlias, NewApiKey, NewTenant, NewUser, Quota, QuotaLimit, Resolution, SenderAction, SenderRule, Tenant,
+    TenantChange, User, UserChange,
 };
 pub use error::{StoreError, StoreErrorKind};
 pub use group_commit::GroupCommit;

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
-use mairust_core::{ScramVerifier, Secret};
+use mairust_core::Secret;
 use tokio::sync::Semaphore;
-use uuid::Uuid;
 
-use crate::directory::KeptPassword;
 use crate::error::{StoreError, StoreErrorKind};
 
 /// Makes and checks password hashes on blocking threads, a bounded number at a time: each takes
@@ -35,15 +33,15 @@ impl PasswordHasher {
         Self { cost, slots: Arc::new(Semaphore::new(2)) }
     }
 
-    /// Makes what is kept of a password: its hash, and its verifier for SCRAM.
+    /// Hashes a password, in PHC string form.
     ///
     /// # Errors
     /// When the system has no randomness or no memory.
-    pub async fn hash(&self, password: &Secret<String>) -> Result<KeptPassword, StoreError> {
+    pub async fn hash(&self, password: &Secret<String>) -> Result<String, StoreError> {
         let (password, cost) = (password.clone(), self.cost);
         self.run(move || {
-            let hash = hash(cost, &password)?;
-            Ok(KeptPassword { hash, scram: Some(ScramVerifier::derive(&password, *Uuid::new_v4().as_bytes())) })
+            let hash = argon2(cost).hash_password(password.expose().as_bytes());
+            hash.map(|hash| hash.to_string()).map_err(|error| failed(&error))
         })
         .await
     }
@@ -67,8 +65,7 @@ impl PasswordHasher {
     /// # Errors
     /// As for [`hash`](Self::hash).
     pub async fn verify_nobody(&self, password: &Secret<String>) -> Result<bool, StoreError> {
-        let (password, cost) = (password.clone(), self.cost);
-        self.run(move || hash(cost, &password).map(|_| false)).await
+        self.hash(password).await.map(|_| false)
     }
 
     async fn run<T: Send + 'static>(
@@ -91,12 +88,6 @@ impl Default for PasswordHasher {
     }
 }
 
-/// In PHC string form.
-fn hash(cost: PasswordCost, password: &Secret<String>) -> Result<String, StoreError> {
-    let hash = argon2(cost).hash_password(password.expose().as_bytes());
-    hash.map(|hash| hash.to_string()).map_err(|error| failed(&error))
-}
-
 fn argon2(cost: PasswordCost) -> Argon2<'static> {
     let params = match cost {
         PasswordCost::Low => Params::new(8 * 1024, 1, 1, None),
@@ -117,9 +108,9 @@ mod tests {
     async fn knows_its_own_hashes() {
         let hasher = PasswordHasher::new(PasswordCost::Low);
         let (right, wrong) = (Secret::new("right".to_owned()), Secret::new("wrong".to_owned()));
-        let kept = hasher.hash(&right).await.unwrap();
-        assert!(hasher.verify(&kept.hash, &right).await.unwrap());
-        assert!(!hasher.verify(&kept.hash, &wrong).await.unwrap());
+        let hash = hasher.hash(&right).await.unwrap();
+        assert!(hasher.verify(&hash, &right).await.unwrap());
+        assert!(!hasher.verify(&hash, &wrong).await.unwrap());
         assert!(!hasher.verify_nobody(&right).await.unwrap());
         assert!(hasher.verify("nonsense", &right).await.is_err());
     }

@@ -22,7 +22,7 @@ pub(crate) async fn alice(storage: &dyn StorageBackend) -> User {
     let tenant = storage.directory().create_tenant(tenant).await.unwrap();
     storage.directory().create_domain(tenant.id, &Domain::parse("example.com").unwrap()).await.unwrap();
     let address = EmailAddress::parse("alice@example.com").unwrap();
-    let user = NewUser { address, login: None, password: "hash".into() };
+    let user = NewUser { address, login: None, password_hash: "hash".to_owned() };
     storage.directory().create_user(tenant.id, user).await.unwrap()
 }
 

@@ -184,7 +184,7 @@ mod tests {
         }
 
         async fn user(&self, text: &str) -> MailboxId {
-            let new = NewUser { address: address(text), login: None, password: "".into() };
+            let new = NewUser { address: address(text), login: None, password_hash: String::new() };
             self.storage.directory().create_user(self.tenant, new).await.unwrap().mailbox
         }
 
@@ -274,7 +274,7 @@ mod tests {
         other.name = "b".to_owned();
         let other = directory.create_tenant(other).await.unwrap().id;
         directory.create_domain(other, &domain("b.example")).await.unwrap();
-        let eve = NewUser { address: address("eve@b.example"), login: None, password: "".into() };
+        let eve = NewUser { address: address("eve@b.example"), login: None, password_hash: String::new() };
         directory.create_user(other, eve).await.unwrap();
         assert_eq!(world.places("info@a.example").await, ["bob@a.example"]);
         let bob = directory.user_by_address(world.tenant, &address("bob@a.example")).await.unwrap().unwrap();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mairust_core::{Clock, Domain, Secret};
+use mairust_core::{Clock, Domain};
 use mairust_hooks::{HookRunner, Scanner};
 use mairust_http::{ApiState, MasterKey};
 use mairust_smtp::client::Client;
@@ -117,12 +117,7 @@ impl Server {
             clock: parts.clock.clone(),
         });
         let sessions = Sessions {
-            accounts: Accounts::new(
-                parts.storage.clone(),
-                throttle.clone(),
-                metrics.clone(),
-                secret_of_nobody(parts.master_key.as_ref()),
-            ),
+            accounts: Accounts::new(parts.storage.clone(), throttle.clone(), metrics.clone()),
             recipients: parts.recipients.clone(),
             receiver: Receiver {
                 hostname: parts.hostname.clone(),
@@ -279,11 +274,6 @@ pub async fn shutdown_signal() {
             let _ = tokio::signal::ctrl_c().await;
         }
     }
-}
-
-/// Without a master key, challenges are the same as long as the server runs.
-fn secret_of_nobody(master_key: Option<&MasterKey>) -> Secret<[u8; 32]> {
-    Secret::new(master_key.map_or_else(rand::random, |key| key.derive("SCRAM verifiers of nobody")))
 }
 
 /// A task that ends before it is told to has failed.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mairust_core::{EnhancedCode, Envelope, ForwardPath, Rejection, Reply, ReversePath, ScramVerifier};
+use mairust_core::{EnhancedCode, Envelope, ForwardPath, Rejection, Reply, ReversePath};
 use mairust_smtp::server::{
     Credentials, Grant, Identity, MailOptions, Peer, RcptOptions, Received, SessionHandler, SessionInfo,
 };
@@ -33,23 +33,6 @@ impl SessionHandler for Sessions {
         let client = peer.address.ip();
         let account = self.accounts.check(client, &credentials.user, &credentials.password).await?;
         Ok(Identity { name: account.user.address.to_string(), grant: Grant::new(account) })
-    }
-
-    fn offers_scram(&self) -> bool {
-        true
-    }
-
-    async fn scram_verifier(&self, peer: &Peer, user: &str) -> Result<ScramVerifier, Rejection> {
-        self.accounts.scram_verifier(peer.address.ip(), user).await
-    }
-
-    async fn scram_login(&self, peer: &Peer, user: &str) -> Result<Identity, Rejection> {
-        let account = self.accounts.proved(peer.address.ip(), user).await?;
-        Ok(Identity { name: account.user.address.to_string(), grant: Grant::new(account) })
-    }
-
-    async fn scram_failed(&self, peer: &Peer, user: &str) {
-        self.accounts.unproved(peer.address.ip(), user);
     }
 
     async fn mail(&self, session: &SessionInfo, from: &ReversePath, _options: &MailOptions) -> Result<(), Rejection> {

@@ -151,7 +151,7 @@ async fn somebody_is_the_postmaster_everywhere() {
         assert_eq!(server.send(&[to], MESSAGE).await[0].outcome, Outcome::Delivered, "{to}");
     }
     assert_eq!(server.messages(|rows| rows.len() == 2).await[0].mailbox, alice);
-    let new = NewUser { address: address("carol@other.example"), login: None, password: "".into() };
+    let new = NewUser { address: address("carol@other.example"), login: None, password_hash: String::new() };
     directory.create_user(other, new).await.unwrap();
     assert_eq!(server.send(&["postmaster@other.example"], MESSAGE).await[0].outcome, Outcome::Delivered);
     let query = mairust::MessageQuery { limit: 10, ..Default::default() };
@@ -191,7 +191,7 @@ impl TestServer {
 }
 
 async fn user(server: &TestServer, text: &str) -> MailboxId {
-    let new = NewUser { address: address(text), login: None, password: "".into() };
+    let new = NewUser { address: address(text), login: None, password_hash: String::new() };
     server.directory().create_user(server.tenant, new).await.unwrap().mailbox
 }
 

@@ -33,11 +33,6 @@ impl MasterKey {
         Self(Secret::new(bytes))
     }
 
-    /// A secret for another use, the same each time; who knows it learns nothing of the key.
-    pub fn derive(&self, purpose: &str) -> [u8; 32] {
-        self.sign(purpose.as_bytes())
-    }
-
     /// HMAC-SHA256 of `data`.
     pub(crate) fn sign(&self, data: &[u8]) -> [u8; 32] {
         let mut tag = [0; 32];

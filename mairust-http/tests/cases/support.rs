@@ -181,7 +181,7 @@ async fn account(storage: &MemoryStorage, address: &str) -> Account {
     tenant.name = address.domain().to_string();
     let tenant = storage.directory().create_tenant(tenant).await.unwrap().id;
     storage.directory().create_domain(tenant, &Domain::parse(address.domain().as_str()).unwrap()).await.unwrap();
-    let user = NewUser { address, login: None, password: "".into() };
+    let user = NewUser { address, login: None, password_hash: String::new() };
     let user = storage.directory().create_user(tenant, user).await.unwrap();
     Account { user, key: new_key(storage, tenant, &Scope::admin()).await }
 }

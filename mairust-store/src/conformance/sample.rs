@@ -53,7 +53,7 @@ pub(crate) async fn alice(storage: &Storage, domain: &str) -> Person {
 
 /// Makes a user in a domain that is there.
 pub(crate) async fn person(storage: &Storage, tenant: TenantId, text: &str) -> Person {
-    let new = NewUser { address: address(text), login: None, password: "hash".into() };
+    let new = NewUser { address: address(text), login: None, password_hash: "hash".to_owned() };
     let user = storage.directory().create_user(tenant, new).await.unwrap();
     Person { tenant, user: user.id, mailbox: user.mailbox, address: user.address }
 }

@@ -1,10 +1,6 @@
 //! What the directory holds, what is to be added to it, and what can be changed about it.
 
-use std::fmt;
-
-use mairust_core::{
-    AliasId, ApiKeyId, Domain, DomainId, EmailAddress, MailboxId, ScramVerifier, TenantId, Timestamp, UserId,
-};
+use mairust_core::{AliasId, ApiKeyId, Domain, DomainId, EmailAddress, MailboxId, TenantId, Timestamp, UserId};
 
 use super::resolution::{Quota, QuotaLimit};
 use crate::error::{StoreError, StoreErrorKind};
@@ -86,16 +82,7 @@ pub struct NewUser {
     /// The name to log in with, besides the address.
     pub login: Option<String>,
     /// From [`PasswordHasher::hash`](crate::password::PasswordHasher::hash).
-    pub password: KeptPassword,
-}
-
-/// What is kept of a password.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct KeptPassword {
-    /// The argon2id hash, in PHC string form.
-    pub hash: String,
-    /// The verifier of SCRAM-SHA-256; `None` for a password that was set before there were any.
-    pub scram: Option<ScramVerifier>,
+    pub password_hash: String,
 }
 
 /// Somebody who can log in.
@@ -134,8 +121,8 @@ pub struct UserChange {
 pub struct Login {
     /// Who it is, if the password is right.
     pub user: User,
-    /// For [`PasswordHasher::verify`](crate::password::PasswordHasher::verify), and for SCRAM.
-    pub password: KeptPassword,
+    /// For [`PasswordHasher::verify`](crate::password::PasswordHasher::verify).
+    pub password_hash: String,
     /// Whether the user and the tenant are enabled. Who is not gets the answer of a wrong
     /// password, and after the same time: check the password all the same.
     pub enabled: bool,
@@ -226,19 +213,6 @@ pub struct ApiKey {
     pub secret_hash: [u8; 32],
     /// Scopes.
     pub scopes: Vec<String>,
-}
-
-impl fmt::Debug for KeptPassword {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeptPassword(***)")
-    }
-}
-
-/// A hash without a verifier.
-impl From<&str> for KeptPassword {
-    fn from(hash: &str) -> Self {
-        Self { hash: hash.to_owned(), scram: None }
-    }
 }
 
 impl SenderRule {

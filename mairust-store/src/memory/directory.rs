@@ -5,8 +5,8 @@ use mairust_core::{AliasId, ApiKeyId, Domain, DomainId, EmailAddress, FolderId, 
 
 use super::{FolderRecord, MemoryStorage, State};
 use crate::directory::{
-    Alias, AliasChange, AliasRoute, ApiKey, Directory, DomainChange, DomainRow, KeptPassword, Login, MailboxRoute,
-    NewAlias, NewApiKey, NewTenant, NewUser, Quota, Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
+    Alias, AliasChange, AliasRoute, ApiKey, Directory, DomainChange, DomainRow, Login, MailboxRoute, NewAlias,
+    NewApiKey, NewTenant, NewUser, Quota, Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
     check_targets, login_key, sender_pattern, without_tag,
 };
 use crate::error::{StoreError, StoreErrorKind};
@@ -16,7 +16,7 @@ use crate::message::Folder;
 pub(super) struct UserRecord {
     /// Its quota is in [`State::quotas`].
     user: User,
-    password: KeptPassword,
+    password_hash: String,
 }
 
 #[async_trait]
@@ -102,7 +102,7 @@ impl Directory for MemoryStorage {
     async fn create_user(&self, tenant: TenantId, user: NewUser) -> Result<User, StoreError> {
         let now = self.clock.now();
         let mut state = self.state();
-        let NewUser { address, login, password } = user;
+        let NewUser { address, login, password_hash } = user;
         state.check_own_domain("create user", tenant, address.domain())?;
         let (key, login) = (address.lookup_key(), login.as_deref().map(login_key));
         state.check_names("create user", std::iter::once(&key).chain(&login))?;
@@ -111,7 +111,7 @@ impl Directory for MemoryStorage {
         let user = User { id, tenant, address, mailbox, created_at: now, enabled: true, quota };
         state.addresses.insert(key, id);
         state.logins.extend(login.map(|login| (login, id)));
-        state.users.insert(id, UserRecord { user: user.clone(), password });
+        state.users.insert(id, UserRecord { user: user.clone(), password_hash });
         Ok(user)
     }
 
@@ -153,10 +153,10 @@ impl Directory for MemoryStorage {
         Ok(())
     }
 
-    async fn set_password(&self, tenant: TenantId, user: UserId, password: KeptPassword) -> Result<(), StoreError> {
+    async fn set_password(&self, tenant: TenantId, user: UserId, password_hash: String) -> Result<(), StoreError> {
         let mut state = self.state();
         let record = state.users.get_mut(&user).filter(|record| record.user.tenant == tenant);
-        record.ok_or_else(|| not_found("set password", user))?.password = password;
+        record.ok_or_else(|| not_found("set password", user))?.password_hash = password_hash;
         Ok(())
     }
 
@@ -168,7 +168,7 @@ impl Directory for MemoryStorage {
         Ok(record.map(|record| Login {
             enabled: record.user.enabled && state.tenants.get(&record.user.tenant).is_some_and(|tenant| tenant.enabled),
             user: state.with_quota(&record.user),
-            password: record.password.clone(),
+            password_hash: record.password_hash.clone(),
         }))
     }
 

@@ -8,8 +8,8 @@ use sqlx::sqlite::SqliteQueryResult;
 use super::Parts;
 use super::row::{Columns, failed};
 use crate::directory::{
-    Alias, AliasChange, ApiKey, Directory, DomainChange, DomainRow, KeptPassword, Login, NewAlias, NewApiKey,
-    NewTenant, NewUser, Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
+    Alias, AliasChange, ApiKey, Directory, DomainChange, DomainRow, Login, NewAlias, NewApiKey, NewTenant, NewUser,
+    Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
 };
 use crate::error::{StoreError, StoreErrorKind};
 use crate::sql;
@@ -93,8 +93,8 @@ impl Directory for Parts {
         user::change(self, tenant, user, change).await
     }
 
-    async fn set_password(&self, tenant: TenantId, user: UserId, password: KeptPassword) -> Result<(), StoreError> {
-        user::set_password(self, tenant, user, &password).await
+    async fn set_password(&self, tenant: TenantId, user: UserId, password_hash: String) -> Result<(), StoreError> {
+        user::set_password(self, tenant, user, password_hash).await
     }
 
     async fn login(&self, name: &str) -> Result<Option<Login>, StoreError> {

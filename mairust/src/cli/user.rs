@@ -79,8 +79,8 @@ pub(super) async fn run(command: UserCommand) -> Result<(), Failure> {
 async fn add(address: EmailAddress, password: &PasswordSource, arguments: &InTenant) -> Result<(), Failure> {
     let password = password.take()?;
     let (storage, tenant) = arguments.open().await?;
-    let kept = PasswordHasher::default().hash(&password.secret).await?;
-    let new = NewUser { address: address.clone(), login: None, password: kept };
+    let password_hash = PasswordHasher::default().hash(&password.secret).await?;
+    let new = NewUser { address: address.clone(), login: None, password_hash };
     let user = storage.directory().create_user(tenant.id, new).await.map_err(|error| match error.kind() {
         StoreErrorKind::AlreadyExists => Failure::conflict(format_args!("the address {address} is taken")),
         StoreErrorKind::NotFound => Failure::not_found(format_args!(

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::tenant::insert_mailbox;
 use super::{address, changed, check_name, domain};
-use crate::directory::{KeptPassword, Login, NewUser, Quota, QuotaLimit, User, UserChange, login_key};
+use crate::directory::{Login, NewUser, Quota, QuotaLimit, User, UserChange, login_key};
 use crate::error::StoreError;
 use crate::sql;
 use crate::sqlite::Parts;
@@ -68,11 +68,10 @@ pub(super) async fn set_password(
     parts: &Parts,
     tenant: TenantId,
     id: UserId,
-    password: &KeptPassword,
+    password_hash: String,
 ) -> Result<(), StoreError> {
     let query = sqlx::query(sql::directory::SET_PASSWORD).bind(&tenant.as_bytes()[..]).bind(&id.as_bytes()[..]);
-    let query = query.bind(password.hash.as_str()).bind(password.scram.as_ref().map(ToString::to_string));
-    let done = query.execute(&parts.writer).await.map_err(failed("set password", id))?;
+    let done = query.bind(password_hash).execute(&parts.writer).await.map_err(failed("set password", id))?;
     changed("set password", id, &done)
 }
 
@@ -88,9 +87,7 @@ pub(super) async fn login(parts: &Parts, name: &str) -> Result<Option<Login>, St
         if let Some(row) = found {
             let (columns, user) = (Columns::new("read login", &row), user(&row)?);
             let enabled = user.enabled && columns.value("tenant_enabled")?;
-            let scram = columns.optional("scram", |text| text.parse().ok())?;
-            let password = KeptPassword { hash: columns.value("password_hash")?, scram };
-            return Ok(Some(Login { user, password, enabled }));
+            return Ok(Some(Login { user, password_hash: columns.value("password_hash")?, enabled }));
         }
     }
     Ok(None)
@@ -113,7 +110,7 @@ async fn insert(
     new: NewUser,
     now: Timestamp,
 ) -> Result<User, StoreError> {
-    let NewUser { address, login, password } = new;
+    let NewUser { address, login, password_hash } = new;
     let (key, login) = (address.lookup_key(), login.as_deref().map(login_key));
     let domain = domain::own("create user", connection, tenant, address.domain()).await?;
     for name in std::iter::once(&key).chain(&login) {
@@ -127,8 +124,7 @@ async fn insert(
         .bind(&tenant.as_bytes()[..])
         .bind(&user.id.as_bytes()[..])
         .bind(login)
-        .bind(password.hash)
-        .bind(password.scram.map(|scram| scram.to_string()))
+        .bind(password_hash)
         .bind(address_id)
         .bind(now.as_micros())
         .execute(&mut *connection)
