@@ -7,10 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mairust_core::{Domain, EmailAddress, Secret, TenantId, UserId};
+use mairust_core::{Domain, EmailAddress, ScramVerifier, Secret, TenantId, UserId};
 
 use crate::error::{StoreError, StoreErrorKind};
-use crate::password::PasswordHasher;
+use crate::password::{PasswordHasher, PasswordRecord};
 
 mod record;
 mod resolution;
@@ -108,11 +108,21 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
     /// `NotFound` if the tenant has no such user.
     async fn change_user(&self, tenant: TenantId, user: UserId, change: &UserChange) -> Result<(), StoreError>;
 
-    /// Sets the password hash of a user.
+    /// Sets the password of a user.
     ///
     /// # Errors
     /// `NotFound` if the tenant has no such user.
-    async fn set_password(&self, tenant: TenantId, user: UserId, password_hash: String) -> Result<(), StoreError>;
+    async fn set_password(&self, tenant: TenantId, user: UserId, password: PasswordRecord) -> Result<(), StoreError>;
+
+    /// Adds the verifier to the password with this hash, unless it has one. A user who is not there
+    /// or has another password by now is left as it is. May run twice.
+    async fn set_scram(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        hash: &str,
+        verifier: &ScramVerifier,
+    ) -> Result<(), StoreError>;
 
     /// Looks a login up, by address or login name, whatever the case. Has no tenant argument: it
     /// is how the tenant of a client is found.
@@ -201,7 +211,7 @@ pub trait DirectoryExt {
     async fn ensure_tenant(&self, name: &str) -> Result<Tenant, StoreError>;
 
     /// A user of the default tenant with this address and password; tenant, domain and user are
-    /// made if they are not there, and the password is set if it differs.
+    /// made if they are not there, and the password is set if it differs or has no verifier.
     ///
     /// # Errors
     /// `Invalid` if the address is none, or its domain is another tenant's.
@@ -243,16 +253,16 @@ impl<D: Directory + ?Sized> DirectoryExt for D {
         let password = Secret::new(password.to_owned());
         let hasher = PasswordHasher::default();
         let Some(user) = self.user_by_address(tenant.id, &parsed).await? else {
-            let password_hash = hasher.hash(&password).await?;
-            return self.create_user(tenant.id, NewUser { address: parsed, login: None, password_hash }).await;
+            let password = hasher.record(&password).await?;
+            return self.create_user(tenant.id, NewUser { address: parsed, login: None, password }).await;
         };
         let current = self.login(&parsed.lookup_key()).await?;
         let unchanged = match current {
-            Some(login) => hasher.verify(&login.password_hash, &password).await?,
-            None => false,
+            Some(Login { password: kept, .. }) if kept.scram.is_some() => hasher.verify(&kept.hash, &password).await?,
+            _ => false,
         };
         if !unchanged {
-            self.set_password(tenant.id, user.id, hasher.hash(&password).await?).await?;
+            self.set_password(tenant.id, user.id, hasher.record(&password).await?).await?;
         }
         Ok(user)
     }
@@ -345,8 +355,17 @@ impl<T: Directory + ?Sized> Directory for Arc<T> {
     async fn change_user(&self, tenant: TenantId, user: UserId, change: &UserChange) -> Result<(), StoreError> {
         (**self).change_user(tenant, user, change).await
     }
-    async fn set_password(&self, tenant: TenantId, user: UserId, password_hash: String) -> Result<(), StoreError> {
-        (**self).set_password(tenant, user, password_hash).await
+    async fn set_password(&self, tenant: TenantId, user: UserId, password: PasswordRecord) -> Result<(), StoreError> {
+        (**self).set_password(tenant, user, password).await
+    }
+    async fn set_scram(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        hash: &str,
+        verifier: &ScramVerifier,
+    ) -> Result<(), StoreError> {
+        (**self).set_scram(tenant, user, hash, verifier).await
     }
     async fn login(&self, name: &str) -> Result<Option<Login>, StoreError> {
         (**self).login(name).await

@@ -38,5 +38,6 @@ pub use message::{
     Acceptance, Direction, Folder, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus,
     MessageStore, NewMessage, Page, Placement, Spam, SpamVerdict,
 };
+pub use password::PasswordRecord;
 pub use queue::{Lease, NewJob, QueueBackend, QueueStats};
 pub use sqlite::SqlStorage;

@@ -5,8 +5,8 @@ use std::path::Path;
 use bytes::Bytes;
 use mairust_core::{Content, Domain, EmailAddress, MessageDsn, MessageId, ReversePath, Timestamp};
 use mairust_store::{
-    Acceptance, Direction, Folder, MessageStatus, NewMessage, NewTenant, NewUser, Placement, SqlStorage,
-    StorageBackend, User,
+    Acceptance, Direction, Folder, MessageStatus, NewMessage, NewTenant, NewUser, PasswordRecord, Placement,
+    SqlStorage, StorageBackend, User,
 };
 
 pub(crate) const NOW: Timestamp = Timestamp::from_unix(1_763_780_646);
@@ -22,7 +22,7 @@ pub(crate) async fn alice(storage: &dyn StorageBackend) -> User {
     let tenant = storage.directory().create_tenant(tenant).await.unwrap();
     storage.directory().create_domain(tenant.id, &Domain::parse("example.com").unwrap()).await.unwrap();
     let address = EmailAddress::parse("alice@example.com").unwrap();
-    let user = NewUser { address, login: None, password_hash: "hash".to_owned() };
+    let user = NewUser { address, login: None, password: PasswordRecord::of_hash("hash") };
     storage.directory().create_user(tenant.id, user).await.unwrap()
 }
 

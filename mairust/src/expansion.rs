@@ -160,7 +160,9 @@ mod tests {
     use std::sync::Arc;
 
     use mairust_core::{Domain, SystemClock};
-    use mairust_store::{DomainChange, MemoryStorage, NewAlias, NewTenant, NewUser, StorageBackend, UserChange};
+    use mairust_store::{
+        DomainChange, MemoryStorage, NewAlias, NewTenant, NewUser, PasswordRecord, StorageBackend, UserChange,
+    };
 
     use super::*;
 
@@ -184,7 +186,7 @@ mod tests {
         }
 
         async fn user(&self, text: &str) -> MailboxId {
-            let new = NewUser { address: address(text), login: None, password_hash: String::new() };
+            let new = NewUser { address: address(text), login: None, password: PasswordRecord::of_hash("hash") };
             self.storage.directory().create_user(self.tenant, new).await.unwrap().mailbox
         }
 
@@ -274,7 +276,7 @@ mod tests {
         other.name = "b".to_owned();
         let other = directory.create_tenant(other).await.unwrap().id;
         directory.create_domain(other, &domain("b.example")).await.unwrap();
-        let eve = NewUser { address: address("eve@b.example"), login: None, password_hash: String::new() };
+        let eve = NewUser { address: address("eve@b.example"), login: None, password: PasswordRecord::of_hash("hash") };
         directory.create_user(other, eve).await.unwrap();
         assert_eq!(world.places("info@a.example").await, ["bob@a.example"]);
         let bob = directory.user_by_address(world.tenant, &address("bob@a.example")).await.unwrap().unwrap();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mairust_core::{Clock, Domain};
+use mairust_core::{Clock, Domain, Secret};
 use mairust_hooks::{HookRunner, Scanner};
 use mairust_http::{ApiState, MasterKey};
 use mairust_smtp::client::Client;
@@ -106,6 +106,11 @@ impl Server {
         let (sockets, http) = bind_all(parts.listeners, parts.http)?;
         let metrics = Arc::new(Metrics::new());
         let throttle = Arc::new(Throttle::new(parts.login_limits, parts.clock.clone(), metrics.clone()));
+        // Without a key that stays, names that nobody has look new after each start.
+        let nobody = parts.master_key.as_ref().map_or_else(
+            || Secret::new(rand::random()),
+            |key| key.secret_for("SCRAM verifiers of names that nobody has"),
+        );
         let memory = Memory::new(PARSING_MEMORY_KIB);
         let submissions = Arc::new(Submissions {
             hostname: parts.hostname.clone(),
@@ -117,7 +122,7 @@ impl Server {
             clock: parts.clock.clone(),
         });
         let sessions = Sessions {
-            accounts: Accounts::new(parts.storage.clone(), throttle.clone(), metrics.clone()),
+            accounts: Accounts::new(parts.storage.clone(), throttle.clone(), metrics.clone(), nobody),
             recipients: parts.recipients.clone(),
             receiver: Receiver {
                 hostname: parts.hostname.clone(),

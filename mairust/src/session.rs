@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mairust_core::{EnhancedCode, Envelope, ForwardPath, Rejection, Reply, ReversePath};
+use mairust_core::{EnhancedCode, Envelope, ForwardPath, Rejection, Reply, ReversePath, ScramVerifier};
 use mairust_smtp::server::{
     Credentials, Grant, Identity, MailOptions, Peer, RcptOptions, Received, SessionHandler, SessionInfo,
 };
@@ -31,8 +31,23 @@ pub(crate) struct Sessions {
 impl SessionHandler for Sessions {
     async fn login(&self, peer: &Peer, credentials: Credentials) -> Result<Identity, Rejection> {
         let client = peer.address.ip();
-        let account = self.accounts.check(client, &credentials.user, &credentials.password).await?;
-        Ok(Identity { name: account.user.address.to_string(), grant: Grant::new(account) })
+        self.accounts.check(client, &credentials.user, &credentials.password).await.map(identity)
+    }
+
+    fn offers_scram(&self) -> bool {
+        true
+    }
+
+    async fn scram_verifier(&self, peer: &Peer, user: &str) -> Result<ScramVerifier, Rejection> {
+        self.accounts.scram_verifier(peer.address.ip(), user).await
+    }
+
+    async fn scram_login(&self, peer: &Peer, user: &str) -> Result<Identity, Rejection> {
+        self.accounts.scram_login(peer.address.ip(), user).await.map(identity)
+    }
+
+    async fn scram_failed(&self, peer: &Peer, user: &str) {
+        self.accounts.scram_failed(peer.address.ip(), user);
     }
 
     async fn mail(&self, session: &SessionInfo, from: &ReversePath, _options: &MailOptions) -> Result<(), Rejection> {
@@ -97,6 +112,10 @@ impl Sessions {
             Err(SubmissionError::Store(error)) => Err(refuse_for_store(&error)),
         }
     }
+}
+
+fn identity(account: Account) -> Identity {
+    Identity { name: account.user.address.to_string(), grant: Grant::new(account) }
 }
 
 /// Who logged in to this session.

@@ -2,7 +2,7 @@
 
 use mairust::{Domain, EmailAddress, Mail, StorageBackend, Verdict};
 use mairust_smtp::client::Outcome;
-use mairust_store::{Folder, MessageStatus, NewTenant, NewUser};
+use mairust_store::{Folder, MessageStatus, NewTenant, NewUser, PasswordRecord};
 
 use crate::TestServer;
 
@@ -56,7 +56,7 @@ async fn recipients_of_two_tenants_come_in_two_transactions() {
     let other = directory.create_tenant(tenant).await.unwrap();
     directory.create_domain(other.id, &Domain::parse("other.example").unwrap()).await.unwrap();
     let address = EmailAddress::parse("carol@other.example").unwrap();
-    let carol = NewUser { address, login: None, password_hash: String::new() };
+    let carol = NewUser { address, login: None, password: PasswordRecord::of_hash("hash") };
     directory.create_user(other.id, carol).await.unwrap();
 
     let reports = server.send(&["alice@example.com", "carol@other.example"], "Subject: x\r\n\r\nx\r\n").await;
@@ -71,7 +71,10 @@ async fn one_body_for_several_recipients() {
     let server = TestServer::start(|b| b).await;
     let directory = server.storage.directory();
     let address = EmailAddress::parse("dave@example.com").unwrap();
-    directory.create_user(server.tenant, NewUser { address, login: None, password_hash: String::new() }).await.unwrap();
+    directory
+        .create_user(server.tenant, NewUser { address, login: None, password: PasswordRecord::of_hash("hash") })
+        .await
+        .unwrap();
     server.send(&["alice@example.com", "dave@example.com"], "Subject: both\r\n\r\nx\r\n").await;
     let rows = server.messages(|rows| rows.len() == 2).await;
     assert_eq!(rows[0].object_key, rows[1].object_key);

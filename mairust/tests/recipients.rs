@@ -6,7 +6,8 @@ use mairust::{DeliverySettings, Directory, Domain, EmailAddress, Mail, StorageBa
 use mairust_core::MailboxId;
 use mairust_smtp::client::Outcome;
 use mairust_store::{
-    Direction, DomainChange, Folder, MessageRow, MessageStatus, NewAlias, NewUser, QuotaLimit, TenantChange, UserChange,
+    Direction, DomainChange, Folder, MessageRow, MessageStatus, NewAlias, NewUser, PasswordRecord, QuotaLimit,
+    TenantChange, UserChange,
 };
 
 use crate::TestServer;
@@ -151,7 +152,8 @@ async fn somebody_is_the_postmaster_everywhere() {
         assert_eq!(server.send(&[to], MESSAGE).await[0].outcome, Outcome::Delivered, "{to}");
     }
     assert_eq!(server.messages(|rows| rows.len() == 2).await[0].mailbox, alice);
-    let new = NewUser { address: address("carol@other.example"), login: None, password_hash: String::new() };
+    let new =
+        NewUser { address: address("carol@other.example"), login: None, password: PasswordRecord::of_hash("hash") };
     directory.create_user(other, new).await.unwrap();
     assert_eq!(server.send(&["postmaster@other.example"], MESSAGE).await[0].outcome, Outcome::Delivered);
     let query = mairust::MessageQuery { limit: 10, ..Default::default() };
@@ -191,7 +193,7 @@ impl TestServer {
 }
 
 async fn user(server: &TestServer, text: &str) -> MailboxId {
-    let new = NewUser { address: address(text), login: None, password_hash: String::new() };
+    let new = NewUser { address: address(text), login: None, password: PasswordRecord::of_hash("hash") };
     server.directory().create_user(server.tenant, new).await.unwrap().mailbox
 }
 

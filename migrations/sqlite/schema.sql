@@ -204,7 +204,7 @@ CREATE TABLE users (
     login TEXT UNIQUE,
     password_hash TEXT NOT NULL,
     address_id BLOB NOT NULL,
-    created_at INTEGER NOT NULL, enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
+    created_at INTEGER NOT NULL, enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)), scram TEXT,
     PRIMARY KEY (tenant_id, id),
     -- A user and its address name each other; both are made in one transaction.
     FOREIGN KEY (tenant_id, address_id) REFERENCES addresses (tenant_id, id) DEFERRABLE INITIALLY DEFERRED

@@ -107,7 +107,7 @@ def test_what_each_listener_announces(office):
         client.quit()
     client = connect(office, "submissions")
     assert announced(client) == everywhere | {"DSN", "AUTH"}
-    assert {"PLAIN", "LOGIN"} <= set(client.esmtp_features["auth"].split())
+    assert client.esmtp_features["auth"].split() == ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
     client.quit()
 
 
@@ -162,8 +162,9 @@ def test_msmtp_logs_in_by_every_mechanism(service, office, tmp_path):
         assert arrived(office, subject).endswith(BODY)
 
 
-def test_msmtp_is_refused_with_a_wrong_password(office, tmp_path):
-    refused = msmtp(office, tmp_path, "submission", "PLAIN", "wrong horse battery", letter("msmtp refused", ALICE))
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "PLAIN"])
+def test_msmtp_is_refused_with_a_wrong_password(mechanism, office, tmp_path):
+    refused = msmtp(office, tmp_path, "submission", mechanism, "wrong horse battery", letter("msmtp refused", ALICE))
     assert refused.returncode == 77 and b"535 5.7.8" in refused.stderr, refused.stderr
     assert office.api.messages(subject="msmtp refused") == []
 

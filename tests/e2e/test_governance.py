@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import pytest
+import scramp
 from conftest import BINARY, Api, insecure_tls, run, swaks, wait_until
 from test_serve import PASSWORD, configuration, production
 
@@ -180,6 +181,57 @@ def test_failed_logins_lock_the_account_for_this_client(servers, tmp_path):
     assert metric(api, "mairust_auth_attempts_total", protocol="smtp", outcome="locked") >= 3
     assert metric(api, "mairust_auth_locks_total", kind="account") == 2
     assert PASSWORD not in server.log() and "wrong" not in server.log().replace("the password is wrong", "")
+
+
+def prove(server, user, password):
+    """The code that one try to log in by SCRAM is answered with, in a session of its own, and the salt."""
+    def encode(text):
+        return base64.b64encode(text.encode()).decode()
+
+    proof = scramp.ScramClient(["SCRAM-SHA-256"], user, password)
+    client = server.smtp("submission")
+    client.starttls(context=insecure_tls())
+    client.ehlo()
+    salt = None
+    code, challenge = client.docmd("AUTH", f"SCRAM-SHA-256 {encode(proof.get_client_first())}")
+    if code == 334:
+        challenge = base64.b64decode(challenge).decode()
+        salt = challenge.split(",")[1]
+        proof.set_server_first(challenge)
+        code, answer = client.docmd(encode(proof.get_client_final()))
+    if code == 334:
+        # Fails if the server does not know the password either.
+        proof.set_server_final(base64.b64decode(answer).decode())
+        code, _ = client.docmd("")
+    client.close()
+    return code, salt
+
+
+def test_wrong_proofs_lock_the_account(servers, tmp_path):
+    server, key = production(servers, tmp_path, login={"delay": "0s", "max_failures": 3, "max_failures_per_client": 100})
+    assert prove(server, "Alice@Example.com", PASSWORD)[0] == 235
+    for account in ("alice@example.com", "nobody@example.com"):
+        assert prove(server, account, "wrong")[0] == 535, account
+        assert attempt(server, account, "wrong") == 535, account
+        assert [prove(server, account, "wrong")[0] for _ in range(2)] == [535, 454], account
+    assert prove(server, "alice@example.com", PASSWORD) == (454, None)
+    assert attempt(server, "alice@example.com", PASSWORD) == 454
+    api = Api(server.ready["http"], key)
+    for outcome, count in {"success": 1, "failure": 6, "locked": 4}.items():
+        assert metric(api, "mairust_auth_attempts_total", protocol="smtp", outcome=outcome) == count, outcome
+    assert metric(api, "mairust_auth_locks_total", kind="account") == 2
+
+
+def test_scram_does_not_tell_who_exists(servers, tmp_path):
+    """Salts stay the same, also those of nobody, also after a restart."""
+    server, _ = production(servers, tmp_path, login={"delay": "0s"})
+    names = ["alice@example.com", "nobody@example.com"]
+    before = [prove(server, name, "wrong") for name in names]
+    server.stop()
+    server.start()
+    assert [prove(server, name.upper(), "wrong") for name in names] == before
+    (code, known), (_, unknown) = before
+    assert code == 535 and len(known) == len(unknown) and known != unknown
 
 
 def test_a_lock_ends(servers, tmp_path):

@@ -33,6 +33,12 @@ impl MasterKey {
         Self(Secret::new(bytes))
     }
 
+    /// A secret for this purpose, always the same; it tells nothing about the key, nor about the
+    /// secrets for other purposes.
+    pub fn secret_for(&self, purpose: &str) -> Secret<[u8; 32]> {
+        Secret::new(self.sign(format!("mairust secret for: {purpose}").as_bytes()))
+    }
+
     /// HMAC-SHA256 of `data`.
     pub(crate) fn sign(&self, data: &[u8]) -> [u8; 32] {
         let mut tag = [0; 32];

@@ -20,7 +20,7 @@ use mairust_http::{
 use mairust_store::{
     Acceptance, Attempt, AttemptOutcome, Deliveries, DeliveryState, Direction, Directory, Folder, MemoryStorage,
     MessageChange, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage, NewRecipient, NewTenant, NewUser,
-    Page, Placement, QueueBackend, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, User,
+    Page, PasswordRecord, Placement, QueueBackend, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, User,
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -181,7 +181,7 @@ async fn account(storage: &MemoryStorage, address: &str) -> Account {
     tenant.name = address.domain().to_string();
     let tenant = storage.directory().create_tenant(tenant).await.unwrap().id;
     storage.directory().create_domain(tenant, &Domain::parse(address.domain().as_str()).unwrap()).await.unwrap();
-    let user = NewUser { address, login: None, password_hash: String::new() };
+    let user = NewUser { address, login: None, password: PasswordRecord::of_hash("hash") };
     let user = storage.directory().create_user(tenant, user).await.unwrap();
     Account { user, key: new_key(storage, tenant, &Scope::admin()).await }
 }

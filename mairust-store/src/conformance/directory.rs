@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use mairust_core::{Domain, EmailAddress, Secret, TenantId, UserId};
+use mairust_core::{Domain, EmailAddress, ScramVerifier, Secret, TenantId, UserId};
 
 use super::sample::{NOW, Storage, accept, address, alice, entry, kind, person};
 use crate::directory::{
@@ -13,7 +13,7 @@ use crate::directory::{
 };
 use crate::error::StoreErrorKind;
 use crate::message::Folder;
-use crate::password::PasswordHasher;
+use crate::password::{PasswordCost, PasswordHasher, PasswordRecord};
 
 /// Tenants are found by name and by id.
 pub async fn tenants_have_unique_names(storage: Storage) {
@@ -65,7 +65,7 @@ pub async fn refuses_names_that_are_taken(storage: Storage) {
     let directory = storage.directory();
     let make = |text: &str, login: Option<&str>| {
         let (address, login) = (address(text), login.map(str::to_owned));
-        directory.create_user(alice.tenant, NewUser { address, login, password_hash: "hash".to_owned() })
+        directory.create_user(alice.tenant, NewUser { address, login, password: PasswordRecord::of_hash("hash") })
     };
     make("bob@a.example", Some("Bob")).await.unwrap();
     for (address, login) in
@@ -86,12 +86,12 @@ pub async fn logs_in_by_address_or_name(storage: Storage) {
     let new = NewUser {
         address: address("\"b b\"@a.example"),
         login: Some("Bob Ö".to_owned()),
-        password_hash: "bob's hash".to_owned(),
+        password: PasswordRecord::of_hash("bob's hash"),
     };
     let bob = storage.directory().create_user(alice.tenant, new).await.unwrap();
     for name in ["bob ö", "BOB Ö", "\"B b\"@A.example"] {
         let login = storage.directory().login(name).await.unwrap().unwrap();
-        assert_eq!((&login.user, login.password_hash.as_str()), (&bob, "bob's hash"), "{name}");
+        assert_eq!((&login.user, login.password.hash.as_str()), (&bob, "bob's hash"), "{name}");
     }
     for name in ["", "bob", "@", "nobody@a.example", "' OR 1=1"] {
         assert!(storage.directory().login(name).await.unwrap().is_none(), "{name}");
@@ -113,14 +113,43 @@ pub async fn tenants_may_let_users_send_as_anybody(storage: Storage) {
     assert!(!directory.may_send_as(free, carol.user, &carol.address).await.unwrap());
 }
 
-/// A new hash replaces the old one.
+/// A new password replaces the old one, hash and verifier.
 pub async fn sets_passwords(storage: Storage) {
     let alice = alice(&storage, "a.example").await;
     let directory = storage.directory();
-    directory.set_password(alice.tenant, alice.user, "new hash".to_owned()).await.unwrap();
-    assert_eq!(directory.login("alice@a.example").await.unwrap().unwrap().password_hash, "new hash");
-    let nobody = directory.set_password(alice.tenant, UserId::new(NOW), String::new()).await;
+    let kept = || async { directory.login("alice@a.example").await.unwrap().unwrap().password };
+    let new = PasswordHasher::new(PasswordCost::Low).record(&Secret::new("new".to_owned())).await.unwrap();
+    directory.set_password(alice.tenant, alice.user, new.clone()).await.unwrap();
+    assert!(new.scram.is_some() && kept().await == new);
+    let nobody = directory.set_password(alice.tenant, UserId::new(NOW), new.clone()).await;
     assert_eq!(kind(nobody), StoreErrorKind::NotFound);
+    directory.set_password(alice.tenant, alice.user, PasswordRecord::of_hash("other")).await.unwrap();
+    assert!(kept().await == PasswordRecord::of_hash("other"));
+    let address = address("bob@a.example");
+    directory.create_user(alice.tenant, NewUser { address, login: None, password: new.clone() }).await.unwrap();
+    assert!(directory.login("bob@a.example").await.unwrap().unwrap().password == new);
+}
+
+/// A password without a verifier gets one, once, and from nobody who knows another password.
+pub async fn adds_verifiers_to_passwords(storage: Storage) {
+    let (alice, other) = (alice(&storage, "a.example").await, self::alice(&storage, "b.example").await);
+    let directory = storage.directory();
+    let kept = || async { directory.login("alice@a.example").await.unwrap().unwrap().password };
+    let verifier = |name| ScramVerifier::for_nobody(name, &[7; 32]);
+    for (tenant, user, hash) in [
+        (alice.tenant, alice.user, "an older hash"),
+        (other.tenant, alice.user, "hash"),
+        (alice.tenant, other.user, "hash"),
+        (alice.tenant, UserId::new(NOW), "hash"),
+    ] {
+        directory.set_scram(tenant, user, hash, &verifier("wrong")).await.unwrap();
+    }
+    assert!(kept().await == PasswordRecord::of_hash("hash"));
+    assert!(directory.login("alice@b.example").await.unwrap().unwrap().password.scram.is_none());
+    for name in ["first", "second"] {
+        directory.set_scram(alice.tenant, alice.user, "hash", &verifier(name)).await.unwrap();
+        assert!(kept().await.scram == Some(verifier("first")), "{name}");
+    }
 }
 
 /// Lists hold what is the tenant's, and nothing else.
@@ -224,8 +253,16 @@ pub async fn ensures_users_once(storage: Storage) {
     let again = directory.ensure_user("Alice@a.example", "second").await.unwrap();
     assert_eq!(first, again);
     assert_eq!(directory.tenant(first.tenant).await.unwrap().unwrap().name, DEFAULT_TENANT);
-    let hash = directory.login("alice@a.example").await.unwrap().unwrap().password_hash;
-    assert!(PasswordHasher::default().verify(&hash, &Secret::new("second".to_owned())).await.unwrap());
+    let kept = || async { directory.login("alice@a.example").await.unwrap().unwrap().password };
+    let second = Secret::new("second".to_owned());
+    let record = kept().await;
+    assert!(PasswordHasher::default().verify(&record.hash, &second).await.unwrap());
+    directory.ensure_user("alice@a.example", "second").await.unwrap();
+    assert!(record.scram.is_some() && kept().await == record, "the password did not change");
+    let old = PasswordHasher::new(PasswordCost::Low).record(&second).await.unwrap().hash;
+    directory.set_password(first.tenant, first.id, PasswordRecord::of_hash(old)).await.unwrap();
+    directory.ensure_user("alice@a.example", "second").await.unwrap();
+    assert!(kept().await.scram.is_some(), "a verifier was missing");
     assert_eq!(kind(directory.ensure_user("no address", "x").await), StoreErrorKind::Invalid);
 }
 
@@ -234,11 +271,12 @@ pub async fn keeps_tenants_apart(storage: Storage) {
     let (alice, other) = (alice(&storage, "a.example").await, self::alice(&storage, "b.example").await);
     let directory = storage.directory();
     assert_eq!(directory.user_by_address(other.tenant, &alice.address).await.unwrap(), None);
-    let intruder = NewUser { address: address("eve@a.example"), login: None, password_hash: "hash".to_owned() };
+    let intruder =
+        NewUser { address: address("eve@a.example"), login: None, password: PasswordRecord::of_hash("hash") };
     assert_eq!(kind(directory.create_user(other.tenant, intruder).await), StoreErrorKind::NotFound);
-    let set = directory.set_password(other.tenant, alice.user, "stolen".to_owned()).await;
+    let set = directory.set_password(other.tenant, alice.user, PasswordRecord::of_hash("stolen")).await;
     assert_eq!(kind(set), StoreErrorKind::NotFound);
-    assert_eq!(directory.login("alice@a.example").await.unwrap().unwrap().password_hash, "hash");
+    assert_eq!(directory.login("alice@a.example").await.unwrap().unwrap().password.hash, "hash");
     assert!(!directory.may_send_as(other.tenant, alice.user, &alice.address).await.unwrap());
     assert!(!directory.may_send_as(other.tenant, other.user, &alice.address).await.unwrap());
     assert!(!directory.may_send_as(alice.tenant, other.user, &other.address).await.unwrap());

@@ -11,6 +11,7 @@ use crate::directory::{
     TenantChange, UserChange,
 };
 use crate::error::StoreErrorKind;
+use crate::password::PasswordRecord;
 
 /// Into a mailbox, unknown here, or not here at all.
 pub async fn resolves_addresses(storage: Storage) {
@@ -55,7 +56,7 @@ pub async fn refuses_aliases_that_make_no_sense(storage: Storage) {
     };
     let user = |text: &str, login: &str| {
         let (address, login) = (address(text), Some(login.to_owned()));
-        directory.create_user(alice.tenant, NewUser { address, login, password_hash: "hash".to_owned() })
+        directory.create_user(alice.tenant, NewUser { address, login, password: PasswordRecord::of_hash("hash") })
     };
     user("bob@a.example", "sales@a.example").await.unwrap();
     make("info@a.example", &["alice@a.example"]).await.unwrap();
@@ -116,7 +117,7 @@ pub async fn a_domain_alias_has_the_addresses_of_its_target(storage: Storage) {
     assert_eq!(resolve(&storage, "bob@c.example").await, Resolution::UnknownAddress { tenant: alice.tenant });
     set_catch_all(&storage, &alice, Some(address("x@remote.example"))).await;
     assert!(matches!(resolve(&storage, "bob@c.example").await, Resolution::CatchAll(_)));
-    let own = NewUser { address: address("bob@c.example"), login: None, password_hash: "hash".to_owned() };
+    let own = NewUser { address: address("bob@c.example"), login: None, password: PasswordRecord::of_hash("hash") };
     assert_eq!(kind(directory.create_user(alice.tenant, own).await), StoreErrorKind::Invalid);
     let own = NewAlias { address: address("bob@c.example"), targets: vec![alice.address.clone()] };
     assert_eq!(kind(directory.create_alias(alice.tenant, own).await), StoreErrorKind::Invalid);

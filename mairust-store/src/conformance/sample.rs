@@ -16,6 +16,7 @@ use crate::delivery::{Attempt, AttemptOutcome, DeliveryState, NewRecipient};
 use crate::directory::{NewTenant, NewUser};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::message::{Acceptance, Direction, Folder, MessageStatus, NewMessage, Placement};
+use crate::password::PasswordRecord;
 use crate::queue::NewJob;
 
 /// The storage under test.
@@ -53,7 +54,7 @@ pub(crate) async fn alice(storage: &Storage, domain: &str) -> Person {
 
 /// Makes a user in a domain that is there.
 pub(crate) async fn person(storage: &Storage, tenant: TenantId, text: &str) -> Person {
-    let new = NewUser { address: address(text), login: None, password_hash: "hash".to_owned() };
+    let new = NewUser { address: address(text), login: None, password: PasswordRecord::of_hash("hash") };
     let user = storage.directory().create_user(tenant, new).await.unwrap();
     Person { tenant, user: user.id, mailbox: user.mailbox, address: user.address }
 }

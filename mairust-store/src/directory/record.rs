@@ -4,6 +4,7 @@ use mairust_core::{AliasId, ApiKeyId, Domain, DomainId, EmailAddress, MailboxId,
 
 use super::resolution::{Quota, QuotaLimit};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::password::PasswordRecord;
 
 /// The largest number of targets of an alias. More is a mailing list, and that needs software which
 /// lets its members leave.
@@ -81,8 +82,8 @@ pub struct NewUser {
     pub address: EmailAddress,
     /// The name to log in with, besides the address.
     pub login: Option<String>,
-    /// From [`PasswordHasher::hash`](crate::password::PasswordHasher::hash).
-    pub password_hash: String,
+    /// From [`PasswordHasher::record`](crate::password::PasswordHasher::record).
+    pub password: PasswordRecord,
 }
 
 /// Somebody who can log in.
@@ -121,8 +122,8 @@ pub struct UserChange {
 pub struct Login {
     /// Who it is, if the password is right.
     pub user: User,
-    /// For [`PasswordHasher::verify`](crate::password::PasswordHasher::verify).
-    pub password_hash: String,
+    /// What is kept of the password.
+    pub password: PasswordRecord,
     /// Whether the user and the tenant are enabled. Who is not gets the answer of a wrong
     /// password, and after the same time: check the password all the same.
     pub enabled: bool,

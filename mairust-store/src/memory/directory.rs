@@ -1,7 +1,9 @@
 //! The directory, in memory.
 
 use async_trait::async_trait;
-use mairust_core::{AliasId, ApiKeyId, Domain, DomainId, EmailAddress, FolderId, MailboxId, TenantId, UserId};
+use mairust_core::{
+    AliasId, ApiKeyId, Domain, DomainId, EmailAddress, FolderId, MailboxId, ScramVerifier, TenantId, UserId,
+};
 
 use super::{FolderRecord, MemoryStorage, State};
 use crate::directory::{
@@ -11,12 +13,13 @@ use crate::directory::{
 };
 use crate::error::{StoreError, StoreErrorKind};
 use crate::message::Folder;
+use crate::password::PasswordRecord;
 
 #[derive(Debug)]
 pub(super) struct UserRecord {
     /// Its quota is in [`State::quotas`].
     user: User,
-    password_hash: String,
+    password: PasswordRecord,
 }
 
 #[async_trait]
@@ -102,7 +105,7 @@ impl Directory for MemoryStorage {
     async fn create_user(&self, tenant: TenantId, user: NewUser) -> Result<User, StoreError> {
         let now = self.clock.now();
         let mut state = self.state();
-        let NewUser { address, login, password_hash } = user;
+        let NewUser { address, login, password } = user;
         state.check_own_domain("create user", tenant, address.domain())?;
         let (key, login) = (address.lookup_key(), login.as_deref().map(login_key));
         state.check_names("create user", std::iter::once(&key).chain(&login))?;
@@ -111,7 +114,7 @@ impl Directory for MemoryStorage {
         let user = User { id, tenant, address, mailbox, created_at: now, enabled: true, quota };
         state.addresses.insert(key, id);
         state.logins.extend(login.map(|login| (login, id)));
-        state.users.insert(id, UserRecord { user: user.clone(), password_hash });
+        state.users.insert(id, UserRecord { user: user.clone(), password });
         Ok(user)
     }
 
@@ -153,10 +156,25 @@ impl Directory for MemoryStorage {
         Ok(())
     }
 
-    async fn set_password(&self, tenant: TenantId, user: UserId, password_hash: String) -> Result<(), StoreError> {
+    async fn set_password(&self, tenant: TenantId, user: UserId, password: PasswordRecord) -> Result<(), StoreError> {
         let mut state = self.state();
         let record = state.users.get_mut(&user).filter(|record| record.user.tenant == tenant);
-        record.ok_or_else(|| not_found("set password", user))?.password_hash = password_hash;
+        record.ok_or_else(|| not_found("set password", user))?.password = password;
+        Ok(())
+    }
+
+    async fn set_scram(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        hash: &str,
+        verifier: &ScramVerifier,
+    ) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let record = state.users.get_mut(&user).filter(|record| record.user.tenant == tenant);
+        if let Some(record) = record.filter(|record| record.password.hash == hash) {
+            record.password.scram.get_or_insert_with(|| verifier.clone());
+        }
         Ok(())
     }
 
@@ -168,7 +186,7 @@ impl Directory for MemoryStorage {
         Ok(record.map(|record| Login {
             enabled: record.user.enabled && state.tenants.get(&record.user.tenant).is_some_and(|tenant| tenant.enabled),
             user: state.with_quota(&record.user),
-            password_hash: record.password_hash.clone(),
+            password: record.password.clone(),
         }))
     }
 

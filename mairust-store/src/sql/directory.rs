@@ -42,7 +42,8 @@ pub(crate) const INSERT_FOLDER: &str =
     "INSERT INTO folders (tenant_id, id, mailbox_id, name, uidvalidity) VALUES ($1, $2, $3, $4, $5)";
 
 pub(crate) const INSERT_USER: &str = "\
-    INSERT INTO users (tenant_id, id, login, password_hash, address_id, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+    INSERT INTO users (tenant_id, id, login, password_hash, scram, address_id, created_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
 
 pub(crate) const INSERT_ADDRESS: &str = "\
     INSERT INTO addresses (tenant_id, id, domain_id, lookup_key, address, mailbox_id, user_id) \
@@ -50,7 +51,7 @@ pub(crate) const INSERT_ADDRESS: &str = "\
 
 /// Users with their primary addresses. Conditions are to be appended.
 pub(crate) const SELECT_USERS: &str = "\
-    SELECT u.tenant_id, u.id, u.password_hash, u.created_at, u.enabled, t.enabled AS tenant_enabled, \
+    SELECT u.tenant_id, u.id, u.password_hash, u.scram, u.created_at, u.enabled, t.enabled AS tenant_enabled, \
         p.address, p.mailbox_id, m.quota, m.used \
     FROM users u \
     JOIN tenants t ON t.id = u.tenant_id \
@@ -65,7 +66,11 @@ pub(crate) const SET_QUOTA: &str = "\
     UPDATE mailboxes SET quota = $3 \
     WHERE tenant_id = $1 AND id IN (SELECT mailbox_id FROM addresses WHERE tenant_id = $1 AND user_id = $2)";
 
-pub(crate) const SET_PASSWORD: &str = "UPDATE users SET password_hash = $3 WHERE tenant_id = $1 AND id = $2";
+pub(crate) const SET_PASSWORD: &str =
+    "UPDATE users SET password_hash = $3, scram = $4 WHERE tenant_id = $1 AND id = $2";
+
+pub(crate) const SET_SCRAM: &str =
+    "UPDATE users SET scram = $4 WHERE tenant_id = $1 AND id = $2 AND password_hash = $3 AND scram IS NULL";
 
 /// A domain, and where its addresses are looked up: at itself, or at the domain that it is an alias
 /// of.

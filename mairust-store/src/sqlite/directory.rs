@@ -1,7 +1,7 @@
 //! The directory, in SQLite: one file for each kind of entry.
 
 use async_trait::async_trait;
-use mairust_core::{Domain, EmailAddress, TenantId, UserId};
+use mairust_core::{Domain, EmailAddress, ScramVerifier, TenantId, UserId};
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteQueryResult;
 
@@ -12,6 +12,7 @@ use crate::directory::{
     Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
 };
 use crate::error::{StoreError, StoreErrorKind};
+use crate::password::PasswordRecord;
 use crate::sql;
 
 mod alias;
@@ -93,8 +94,18 @@ impl Directory for Parts {
         user::change(self, tenant, user, change).await
     }
 
-    async fn set_password(&self, tenant: TenantId, user: UserId, password_hash: String) -> Result<(), StoreError> {
-        user::set_password(self, tenant, user, password_hash).await
+    async fn set_password(&self, tenant: TenantId, user: UserId, password: PasswordRecord) -> Result<(), StoreError> {
+        user::set_password(self, tenant, user, password).await
+    }
+
+    async fn set_scram(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        hash: &str,
+        verifier: &ScramVerifier,
+    ) -> Result<(), StoreError> {
+        user::set_scram(self, tenant, user, hash, verifier).await
     }
 
     async fn login(&self, name: &str) -> Result<Option<Login>, StoreError> {

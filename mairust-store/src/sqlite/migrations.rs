@@ -84,6 +84,7 @@ fn migrator_of(list: &'static [(i64, &'static str, &'static str)]) -> Migrator {
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../../migrations/sqlite/0001_first.sql")),
     (2, "recipients", include_str!("../../migrations/sqlite/0002_recipients.sql")),
+    (3, "scram", include_str!("../../migrations/sqlite/0003_scram.sql")),
 ];
 
 const TABLE_EXISTS: &str =

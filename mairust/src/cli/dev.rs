@@ -130,9 +130,8 @@ async fn residents(directory: &dyn Directory) -> Result<(Tenant, User), Failure>
         return Ok((tenant, user));
     }
     // This password is printed at every start: making it costly to guess is of no use.
-    let password_hash = PasswordHasher::new(PasswordCost::Low).hash(&Secret::new(DEV.to_owned())).await?;
-    let user =
-        directory.create_user(tenant.id, NewUser { address, login: Some(DEV.to_owned()), password_hash }).await?;
+    let password = PasswordHasher::new(PasswordCost::Low).record(&Secret::new(DEV.to_owned())).await?;
+    let user = directory.create_user(tenant.id, NewUser { address, login: Some(DEV.to_owned()), password }).await?;
     Ok((tenant, user))
 }
 

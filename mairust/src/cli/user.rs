@@ -79,8 +79,8 @@ pub(super) async fn run(command: UserCommand) -> Result<(), Failure> {
 async fn add(address: EmailAddress, password: &PasswordSource, arguments: &InTenant) -> Result<(), Failure> {
     let password = password.take()?;
     let (storage, tenant) = arguments.open().await?;
-    let password_hash = PasswordHasher::default().hash(&password.secret).await?;
-    let new = NewUser { address: address.clone(), login: None, password_hash };
+    let record = PasswordHasher::default().record(&password.secret).await?;
+    let new = NewUser { address: address.clone(), login: None, password: record };
     let user = storage.directory().create_user(tenant.id, new).await.map_err(|error| match error.kind() {
         StoreErrorKind::AlreadyExists => Failure::conflict(format_args!("the address {address} is taken")),
         StoreErrorKind::NotFound => Failure::not_found(format_args!(
@@ -104,8 +104,8 @@ async fn set_password(address: &EmailAddress, password: &PasswordSource, argumen
     let password = password.take()?;
     let (storage, tenant) = arguments.open().await?;
     let user = user(&storage, &tenant, address).await?;
-    let hash = PasswordHasher::default().hash(&password.secret).await?;
-    storage.directory().set_password(tenant.id, user.id, hash).await?;
+    let record = PasswordHasher::default().record(&password.secret).await?;
+    storage.directory().set_password(tenant.id, user.id, record).await?;
     let json = json!({"id": user.id.to_string(), "address": address.to_string(), "password": password.made()});
     print_as(arguments.format(), &password.describe(&format!("password of {address} set")), &json)
 }

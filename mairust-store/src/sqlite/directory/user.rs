@@ -1,6 +1,6 @@
 //! Users, each with a mailbox and an address.
 
-use mairust_core::{EmailAddress, MailboxId, TenantId, Timestamp, UserId};
+use mairust_core::{EmailAddress, MailboxId, ScramVerifier, TenantId, Timestamp, UserId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
@@ -9,6 +9,7 @@ use super::tenant::insert_mailbox;
 use super::{address, changed, check_name, domain};
 use crate::directory::{Login, NewUser, Quota, QuotaLimit, User, UserChange, login_key};
 use crate::error::StoreError;
+use crate::password::PasswordRecord;
 use crate::sql;
 use crate::sqlite::Parts;
 use crate::sqlite::row::{Columns, failed};
@@ -68,11 +69,25 @@ pub(super) async fn set_password(
     parts: &Parts,
     tenant: TenantId,
     id: UserId,
-    password_hash: String,
+    password: PasswordRecord,
 ) -> Result<(), StoreError> {
     let query = sqlx::query(sql::directory::SET_PASSWORD).bind(&tenant.as_bytes()[..]).bind(&id.as_bytes()[..]);
-    let done = query.bind(password_hash).execute(&parts.writer).await.map_err(failed("set password", id))?;
+    let query = query.bind(password.hash).bind(password.scram.map(|verifier| verifier.to_string()));
+    let done = query.execute(&parts.writer).await.map_err(failed("set password", id))?;
     changed("set password", id, &done)
+}
+
+pub(super) async fn set_scram(
+    parts: &Parts,
+    tenant: TenantId,
+    id: UserId,
+    hash: &str,
+    verifier: &ScramVerifier,
+) -> Result<(), StoreError> {
+    let query = sqlx::query(sql::directory::SET_SCRAM).bind(&tenant.as_bytes()[..]).bind(&id.as_bytes()[..]);
+    let query = query.bind(hash).bind(verifier.to_string());
+    query.execute(&parts.writer).await.map_err(failed("set SCRAM verifier", id))?;
+    Ok(())
 }
 
 pub(super) async fn login(parts: &Parts, name: &str) -> Result<Option<Login>, StoreError> {
@@ -87,7 +102,9 @@ pub(super) async fn login(parts: &Parts, name: &str) -> Result<Option<Login>, St
         if let Some(row) = found {
             let (columns, user) = (Columns::new("read login", &row), user(&row)?);
             let enabled = user.enabled && columns.value("tenant_enabled")?;
-            return Ok(Some(Login { user, password_hash: columns.value("password_hash")?, enabled }));
+            let scram = columns.optional("scram", |text| text.parse().ok())?;
+            let password = PasswordRecord { hash: columns.value("password_hash")?, scram };
+            return Ok(Some(Login { user, password, enabled }));
         }
     }
     Ok(None)
@@ -110,7 +127,7 @@ async fn insert(
     new: NewUser,
     now: Timestamp,
 ) -> Result<User, StoreError> {
-    let NewUser { address, login, password_hash } = new;
+    let NewUser { address, login, password } = new;
     let (key, login) = (address.lookup_key(), login.as_deref().map(login_key));
     let domain = domain::own("create user", connection, tenant, address.domain()).await?;
     for name in std::iter::once(&key).chain(&login) {
@@ -124,7 +141,8 @@ async fn insert(
         .bind(&tenant.as_bytes()[..])
         .bind(&user.id.as_bytes()[..])
         .bind(login)
-        .bind(password_hash)
+        .bind(password.hash)
+        .bind(password.scram.map(|verifier| verifier.to_string()))
         .bind(address_id)
         .bind(now.as_micros())
         .execute(&mut *connection)
