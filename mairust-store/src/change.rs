@@ -50,6 +50,12 @@ impl TenantCounters {
         self.of(tenant).bump();
     }
 
+    /// Counts a change of every tenant that was ever asked for.
+    pub fn bump_all(&self) {
+        let counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.values().for_each(|counter| counter.bump());
+    }
+
     /// Waits until the number of this tenant is above `seen`. Safe to drop.
     pub async fn changed(&self, tenant: TenantId, seen: u64) -> u64 {
         let counter = self.of(tenant);

@@ -13,6 +13,7 @@ pub mod change;
 pub mod conformance;
 pub mod delivery;
 pub mod directory;
+pub mod durability;
 pub mod error;
 pub mod group_commit;
 mod matching;
@@ -21,7 +22,6 @@ pub mod message;
 pub mod password;
 pub mod queue;
 mod sql;
-pub mod sqlite;
 
 pub use backend::StorageBackend;
 pub use body::{BodyStore, FsBodies, MemoryBodies};
@@ -31,6 +31,7 @@ pub use directory::{
     NewAlias, NewApiKey, NewTenant, NewUser, Quota, QuotaLimit, Resolution, SenderAction, SenderRule, Tenant,
     TenantChange, User, UserChange,
 };
+pub use durability::Durability;
 pub use error::{StoreError, StoreErrorKind};
 pub use group_commit::GroupCommit;
 pub use memory::MemoryStorage;
@@ -40,4 +41,4 @@ pub use message::{
 };
 pub use password::PasswordRecord;
 pub use queue::{Lease, NewJob, QueueBackend, QueueStats};
-pub use sqlite::SqlStorage;
+pub use sql::{MigrationStatus, SqlStatistics, SqlStorage, SqlStorageBuilder};

@@ -4,7 +4,9 @@
 
 mod bodies;
 mod group_commit;
+mod postgres;
 mod sample;
+mod server;
 mod sqlite;
 
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use std::sync::Arc;
 use mairust_core::SystemClock;
 use mairust_store::{FsBodies, MemoryBodies, MemoryStorage, SqlStorage};
 use tempfile::TempDir;
+
+use server::Database;
 
 mod memory {
     use super::in_memory;
@@ -21,6 +25,11 @@ mod memory {
 mod sql {
     use super::in_sqlite;
     mairust_store::conformance_tests!(in_sqlite);
+}
+
+mod postgresql {
+    use super::in_postgres;
+    mairust_store::conformance_tests!(in_postgres);
 }
 
 mod memory_bodies {
@@ -40,6 +49,12 @@ async fn in_memory() -> (MemoryStorage, ()) {
 async fn in_sqlite() -> (SqlStorage, TempDir) {
     let directory = TempDir::new().unwrap();
     (sample::open(directory.path()).await, directory)
+}
+
+async fn in_postgres() -> (SqlStorage, (Database, TempDir)) {
+    let (database, directory) = (Database::new().await, TempDir::new().unwrap());
+    let storage = SqlStorage::postgres(&database.url).fs_bodies(directory.path()).max_connections(4).open().await;
+    (storage.unwrap(), (database, directory))
 }
 
 async fn bodies_in_memory() -> (MemoryBodies, ()) {

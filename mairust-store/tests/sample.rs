@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use mairust_core::{Content, Domain, EmailAddress, MessageDsn, MessageId, ReversePath, Timestamp};
+use mairust_core::{Content, Domain, EmailAddress, JobId, MessageDsn, MessageId, ReversePath, TenantId, Timestamp};
 use mairust_store::{
-    Acceptance, Direction, Folder, MessageStatus, NewMessage, NewTenant, NewUser, PasswordRecord, Placement,
+    Acceptance, Direction, Folder, MessageStatus, NewJob, NewMessage, NewTenant, NewUser, PasswordRecord, Placement,
     SqlStorage, StorageBackend, User,
 };
 
@@ -48,6 +48,11 @@ pub(crate) fn entry(to: &User, raw: &str) -> Acceptance {
     };
     let (messages, recipients, jobs, attempts) = (vec![message], Vec::new(), Vec::new(), Vec::new());
     Acceptance { tenant: to.tenant, messages, recipients, jobs, attempts }
+}
+
+pub(crate) fn job(tenant: TenantId) -> NewJob {
+    let payload = serde_json::json!({"version": 1});
+    NewJob { id: JobId::new(NOW), tenant, kind: "work".to_owned(), payload, not_before: NOW }
 }
 
 pub(crate) fn id(entry: &Acceptance) -> MessageId {

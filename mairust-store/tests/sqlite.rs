@@ -177,7 +177,7 @@ async fn execute(directory: &Path, statement: &'static str) {
     connection.close().await.unwrap();
 }
 
-async fn connect(directory: &Path) -> sqlx::SqliteConnection {
+pub(crate) async fn connect(directory: &Path) -> sqlx::SqliteConnection {
     SqliteConnectOptions::new().filename(directory.join("mail.db")).connect().await.unwrap()
 }
 

@@ -32,6 +32,8 @@ struct Directory {
     temporary: PathBuf,
     /// Directories whose own names were synced since the store was opened.
     settled: Mutex<HashSet<PathBuf>>,
+    /// Whether files and directories are synced.
+    sync: bool,
     fsyncs: AtomicU64,
     /// Held shared, so that nobody else who opens the store empties `tmp/` under our hands.
     _lock: File,
@@ -69,6 +71,12 @@ impl FsBodies {
     /// # Errors
     /// When the directory can't be made, read or synced.
     pub fn open(base: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        Self::open_with(base, true)
+    }
+
+    /// As [`open`](Self::open); `sync` tells whether files and directories are synced, without
+    /// which a loss of power may undo the last moments.
+    pub(crate) fn open_with(base: impl Into<PathBuf>, sync: bool) -> Result<Self, StoreError> {
         let base = base.into();
         let open = |base: &Path| -> io::Result<(PathBuf, File)> {
             let base = make_base(base)?;
@@ -86,7 +94,7 @@ impl FsBodies {
         let (base, lock) = open(&base).map_err(|error| io_error("open bodies", &base.display(), error))?;
         let temporary = base.join("tmp");
         let (settled, fsyncs) = (Mutex::default(), AtomicU64::new(0));
-        Ok(Self(Arc::new(Directory { base, temporary, settled, fsyncs, _lock: lock })))
+        Ok(Self(Arc::new(Directory { base, temporary, settled, sync, fsyncs, _lock: lock })))
     }
 
     /// Number of fsyncs of files and directories so far, for metrics.
@@ -254,6 +262,9 @@ impl Directory {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
+        if !self.sync {
+            return Ok(());
+        }
         self.fsyncs.fetch_add(1, Ordering::Relaxed);
         file.sync_all()
     }

@@ -1,127 +1,191 @@
-//! Statements about tenants, domains, users, addresses, aliases, rules about senders and API keys.
+//! The directory: one file for each kind of entry.
 
-pub(crate) const INSERT_TENANT: &str = "INSERT INTO tenants (id, name, any_sender, created_at) VALUES ($1, $2, $3, $4)";
+use async_trait::async_trait;
+use mairust_core::{Domain, EmailAddress, ScramVerifier, TenantId, UserId};
 
-pub(crate) const INSERT_FORWARDS: &str = "INSERT INTO forwards (tenant_id, mailbox_id) VALUES ($1, $2)";
+use super::driver::{Columns, Dialect, Query, Scope, Transaction, failed};
+use super::storage::Parts;
+use crate::directory::{
+    Alias, AliasChange, ApiKey, Directory, DomainChange, DomainRow, Login, NewAlias, NewApiKey, NewTenant, NewUser,
+    Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
+};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::password::PasswordRecord;
+use crate::sql::statement;
 
-/// Conditions are to be appended.
-pub(crate) const SELECT_TENANTS: &str = "\
-    SELECT t.id, t.name, t.any_sender, t.enabled, f.mailbox_id AS forwards_id \
-    FROM tenants t JOIN forwards f ON f.tenant_id = t.id ";
+mod alias;
+mod api_key;
+mod domain;
+mod resolution;
+mod sender_rule;
+mod tenant;
+mod user;
 
-/// NULL changes nothing.
-pub(crate) const CHANGE_TENANT: &str = "UPDATE tenants SET enabled = coalesce($2, enabled) WHERE id = $1";
+#[async_trait]
+impl Directory for Parts {
+    async fn create_tenant(&self, tenant: NewTenant) -> Result<Tenant, StoreError> {
+        tenant::create(self, tenant).await
+    }
 
-pub(crate) const INSERT_DOMAIN: &str = "INSERT INTO domains (tenant_id, id, name, created_at) VALUES ($1, $2, $3, $4)";
+    async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        tenant::list(self).await
+    }
 
-pub(crate) const INSERT_DOMAIN_ALIAS: &str =
-    "INSERT INTO domain_aliases (tenant_id, domain_id, target_id) VALUES ($1, $2, $3)";
+    async fn tenant_by_name(&self, name: &str) -> Result<Option<Tenant>, StoreError> {
+        tenant::by_name(self, name).await
+    }
 
-/// Conditions are to be appended.
-pub(crate) const SELECT_DOMAINS: &str = "\
-    SELECT d.tenant_id, d.id, d.name, d.enabled, d.catch_all, p.name AS alias_of \
-    FROM domains d \
-    LEFT JOIN domain_aliases l ON l.tenant_id = d.tenant_id AND l.domain_id = d.id \
-    LEFT JOIN domains p ON p.tenant_id = l.tenant_id AND p.id = l.target_id ";
+    async fn tenant(&self, id: TenantId) -> Result<Option<Tenant>, StoreError> {
+        tenant::by_id(self, id).await
+    }
 
-/// $4 tells whether the catch-all becomes $5; otherwise NULL changes nothing.
-pub(crate) const CHANGE_DOMAIN: &str = "\
-    UPDATE domains SET enabled = coalesce($3, enabled), catch_all = CASE WHEN $4 THEN $5 ELSE catch_all END \
-    WHERE tenant_id = $1 AND name = $2";
+    async fn change_tenant(&self, id: TenantId, change: &TenantChange) -> Result<(), StoreError> {
+        tenant::change(self, id, change).await
+    }
 
-/// Whether a user, an alias or a login has this name: whoever logs in gives any of them.
-pub(crate) const NAME_TAKEN: &str = "\
-    SELECT EXISTS (SELECT 1 FROM addresses WHERE lookup_key = $1) \
-        OR EXISTS (SELECT 1 FROM aliases WHERE lookup_key = $1) \
-        OR EXISTS (SELECT 1 FROM users WHERE login = $1)";
+    async fn create_domain(&self, tenant: TenantId, name: &Domain) -> Result<DomainRow, StoreError> {
+        domain::create(self, tenant, name, None).await
+    }
 
-pub(crate) const INSERT_MAILBOX: &str =
-    "INSERT INTO mailboxes (tenant_id, id, name, created_at) VALUES ($1, $2, $3, $4)";
+    async fn create_domain_alias(
+        &self,
+        tenant: TenantId,
+        name: &Domain,
+        target: &Domain,
+    ) -> Result<DomainRow, StoreError> {
+        domain::create(self, tenant, name, Some(target)).await
+    }
 
-pub(crate) const INSERT_FOLDER: &str =
-    "INSERT INTO folders (tenant_id, id, mailbox_id, name, uidvalidity) VALUES ($1, $2, $3, $4, $5)";
+    async fn domains(&self, tenant: TenantId) -> Result<Vec<DomainRow>, StoreError> {
+        domain::list(self, tenant).await
+    }
 
-pub(crate) const INSERT_USER: &str = "\
-    INSERT INTO users (tenant_id, id, login, password_hash, scram, address_id, created_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    async fn domain(&self, name: &Domain) -> Result<Option<DomainRow>, StoreError> {
+        domain::by_name(self, name).await
+    }
 
-pub(crate) const INSERT_ADDRESS: &str = "\
-    INSERT INTO addresses (tenant_id, id, domain_id, lookup_key, address, mailbox_id, user_id) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    async fn change_domain(&self, tenant: TenantId, name: &Domain, change: &DomainChange) -> Result<(), StoreError> {
+        domain::change(self, tenant, name, change).await
+    }
 
-/// Users with their primary addresses. Conditions are to be appended.
-pub(crate) const SELECT_USERS: &str = "\
-    SELECT u.tenant_id, u.id, u.password_hash, u.scram, u.created_at, u.enabled, t.enabled AS tenant_enabled, \
-        p.address, p.mailbox_id, m.quota, m.used \
-    FROM users u \
-    JOIN tenants t ON t.id = u.tenant_id \
-    JOIN addresses p ON p.tenant_id = u.tenant_id AND p.id = u.address_id \
-    JOIN mailboxes m ON m.tenant_id = p.tenant_id AND m.id = p.mailbox_id ";
+    async fn create_user(&self, tenant: TenantId, user: NewUser) -> Result<User, StoreError> {
+        user::create(self, tenant, user).await
+    }
 
-/// NULL changes nothing.
-pub(crate) const CHANGE_USER: &str =
-    "UPDATE users SET enabled = coalesce($3, enabled) WHERE tenant_id = $1 AND id = $2";
+    async fn users(&self, tenant: TenantId) -> Result<Vec<User>, StoreError> {
+        user::list(self, tenant).await
+    }
 
-pub(crate) const SET_QUOTA: &str = "\
-    UPDATE mailboxes SET quota = $3 \
-    WHERE tenant_id = $1 AND id IN (SELECT mailbox_id FROM addresses WHERE tenant_id = $1 AND user_id = $2)";
+    async fn user(&self, tenant: TenantId, user: UserId) -> Result<Option<User>, StoreError> {
+        user::by_id(self, tenant, user).await
+    }
 
-pub(crate) const SET_PASSWORD: &str =
-    "UPDATE users SET password_hash = $3, scram = $4 WHERE tenant_id = $1 AND id = $2";
+    async fn user_by_address(&self, tenant: TenantId, address: &EmailAddress) -> Result<Option<User>, StoreError> {
+        user::by_address(self, tenant, address).await
+    }
 
-pub(crate) const SET_SCRAM: &str =
-    "UPDATE users SET scram = $4 WHERE tenant_id = $1 AND id = $2 AND password_hash = $3 AND scram IS NULL";
+    async fn oldest_user(&self, tenant: TenantId) -> Result<Option<User>, StoreError> {
+        user::oldest(self, tenant).await
+    }
 
-/// A domain, and where its addresses are looked up: at itself, or at the domain that it is an alias
-/// of.
-pub(crate) const RESOLVE_DOMAIN: &str = "\
-    SELECT p.tenant_id, p.name, p.catch_all, t.enabled AND d.enabled AND p.enabled AS enabled, \
-        f.mailbox_id AS forwards_id \
-    FROM domains d \
-    JOIN tenants t ON t.id = d.tenant_id \
-    JOIN forwards f ON f.tenant_id = d.tenant_id \
-    LEFT JOIN domain_aliases l ON l.tenant_id = d.tenant_id AND l.domain_id = d.id \
-    JOIN domains p ON p.tenant_id = d.tenant_id AND p.id = coalesce(l.target_id, d.id) \
-    WHERE d.name = $1";
+    async fn change_user(&self, tenant: TenantId, user: UserId, change: &UserChange) -> Result<(), StoreError> {
+        user::change(self, tenant, user, change).await
+    }
 
-/// The users and aliases of either name. The columns of the one are NULL for the other.
-pub(crate) const RESOLVE_ADDRESS: &str = "\
-    SELECT a.lookup_key, u.enabled, a.address, a.user_id, a.mailbox_id, m.quota, m.used, NULL AS targets \
-    FROM addresses a \
-    JOIN users u ON u.tenant_id = a.tenant_id AND u.id = a.user_id \
-    JOIN mailboxes m ON m.tenant_id = a.tenant_id AND m.id = a.mailbox_id \
-    WHERE a.lookup_key IN ($2, $3) AND a.tenant_id = $1 \
-    UNION ALL \
-    SELECT lookup_key, enabled, NULL, NULL, NULL, NULL, NULL, targets FROM aliases \
-    WHERE lookup_key IN ($2, $3) AND tenant_id = $1";
+    async fn set_password(&self, tenant: TenantId, user: UserId, password: PasswordRecord) -> Result<(), StoreError> {
+        user::set_password(self, tenant, user, password).await
+    }
 
-pub(crate) const INSERT_ALIAS: &str = "\
-    INSERT INTO aliases (tenant_id, id, domain_id, lookup_key, address, targets, created_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    async fn set_scram(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        hash: &str,
+        verifier: &ScramVerifier,
+    ) -> Result<(), StoreError> {
+        user::set_scram(self, tenant, user, hash, verifier).await
+    }
 
-pub(crate) const ALIASES: &str =
-    "SELECT tenant_id, id, address, targets, enabled FROM aliases WHERE tenant_id = $1 ORDER BY id";
+    async fn login(&self, name: &str) -> Result<Option<Login>, StoreError> {
+        user::login(self, name).await
+    }
 
-/// NULL changes nothing.
-pub(crate) const CHANGE_ALIAS: &str = "\
-    UPDATE aliases SET enabled = coalesce($3, enabled), targets = coalesce($4, targets) \
-    WHERE tenant_id = $1 AND lookup_key = $2";
+    async fn create_alias(&self, tenant: TenantId, alias: NewAlias) -> Result<Alias, StoreError> {
+        alias::create(self, tenant, alias).await
+    }
 
-pub(crate) const DELETE_ALIAS: &str = "DELETE FROM aliases WHERE tenant_id = $1 AND lookup_key = $2";
+    async fn aliases(&self, tenant: TenantId) -> Result<Vec<Alias>, StoreError> {
+        alias::list(self, tenant).await
+    }
 
-pub(crate) const SET_SENDER_RULE: &str = "\
-    INSERT INTO sender_rules (tenant_id, pattern, action, created_at) VALUES ($1, $2, $3, $4) \
-    ON CONFLICT (tenant_id, pattern) DO UPDATE SET action = excluded.action";
+    async fn change_alias(
+        &self,
+        tenant: TenantId,
+        address: &EmailAddress,
+        change: &AliasChange,
+    ) -> Result<(), StoreError> {
+        alias::change(self, tenant, address, change).await
+    }
 
-pub(crate) const SENDER_RULES: &str = "SELECT pattern, action FROM sender_rules WHERE tenant_id = $1 ORDER BY pattern";
+    async fn delete_alias(&self, tenant: TenantId, address: &EmailAddress) -> Result<(), StoreError> {
+        alias::delete(self, tenant, address).await
+    }
 
-pub(crate) const DELETE_SENDER_RULE: &str = "DELETE FROM sender_rules WHERE tenant_id = $1 AND pattern = $2";
+    async fn resolve(&self, address: &EmailAddress) -> Result<Resolution, StoreError> {
+        resolution::resolve(self, address).await
+    }
 
-pub(crate) const INSERT_API_KEY: &str = "\
-    INSERT INTO api_keys (tenant_id, id, key_id, name, secret_hash, scopes, created_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    async fn set_sender_rule(&self, tenant: TenantId, rule: SenderRule) -> Result<(), StoreError> {
+        sender_rule::set(self, tenant, &rule).await
+    }
 
-pub(crate) const API_KEY: &str = "\
-    SELECT k.tenant_id, k.id, k.key_id, k.name, k.secret_hash, k.scopes \
-    FROM api_keys k JOIN tenants t ON t.id = k.tenant_id \
-    WHERE k.key_id = $1 AND t.enabled";
+    async fn sender_rules(&self, tenant: TenantId) -> Result<Vec<SenderRule>, StoreError> {
+        sender_rule::list(self, tenant).await
+    }
+
+    async fn delete_sender_rule(&self, tenant: TenantId, pattern: &str) -> Result<(), StoreError> {
+        sender_rule::delete(self, tenant, pattern).await
+    }
+
+    async fn create_api_key(&self, tenant: TenantId, key: NewApiKey) -> Result<ApiKey, StoreError> {
+        api_key::create(self, tenant, key).await
+    }
+
+    async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, StoreError> {
+        api_key::by_key_id(self, key_id).await
+    }
+}
+
+/// Begins a transaction that looks at the names of all tenants before it takes one. In PostgreSQL
+/// there is one at a time; SQLite has one writer anyway.
+async fn begin_naming(parts: &Parts) -> Result<Transaction, sqlx::Error> {
+    let mut transaction = parts.database.begin(Scope::All).await?;
+    if transaction.dialect() == Dialect::Postgres {
+        transaction.execute(Query::new(statement::directory::LOCK_NAMES)).await?;
+    }
+    Ok(transaction)
+}
+
+/// Whether nobody has this name.
+async fn check_name(operation: &'static str, transaction: &mut Transaction, name: &str) -> Result<(), StoreError> {
+    let row = transaction.fetch_one(Query::new(statement::directory::NAME_TAKEN).bind(name)).await;
+    let row = row.map_err(failed(operation, name))?;
+    if Columns::new(operation, &row).value("taken")? {
+        Err(StoreError::new(StoreErrorKind::AlreadyExists, operation, name))
+    } else {
+        Ok(())
+    }
+}
+
+/// `NotFound` if a statement had nothing to change.
+fn changed(operation: &'static str, what: impl std::fmt::Display, done: u64) -> Result<(), StoreError> {
+    match done {
+        0 => Err(StoreError::new(StoreErrorKind::NotFound, operation, what)),
+        _ => Ok(()),
+    }
+}
+
+/// An address that stands in a column.
+fn address(columns: &Columns<'_>, column: &'static str) -> Result<EmailAddress, StoreError> {
+    columns.parsed(column, |text| EmailAddress::parse(text).ok())
+}

@@ -1,84 +1,206 @@
-//! Statements about messages, their recipients and attempts.
+//! Messages: reading, listing, changing. How they get there is in [`super::accept`].
 
-/// Takes the next place in a folder; no row if the tenant has no such folder.
-pub(crate) const NEXT_UID: &str = "\
-    UPDATE folders SET uidnext = uidnext + 1, modseq = modseq + 1 \
-    WHERE tenant_id = $1 AND mailbox_id = $2 AND name = $3 \
-    RETURNING id, uidnext - 1 AS uid, modseq";
+use std::sync::Arc;
 
-pub(crate) const INSERT_MESSAGE: &str = "\
-    INSERT INTO messages (tenant_id, id, mailbox_id, folder_id, uid, modseq, direction, status, sender, address, \
-        object_key, size, sha256, subject, from_list, to_list, cc_list, date, received_at, internet_message_id, \
-        refs, thread_id, attachments, from_text, to_text, subject_text, preview, dsn_ret, dsn_envid, auth_results, \
-        spam_score, spam_verdict) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
-        $23, $24, $25, $26, $27, $28, $29, $30, $31, $32)";
+use async_trait::async_trait;
+use mairust_core::{Body, EmailAddress, EnvelopeId, FolderId, MailboxId, MessageDsn, MessageId, Return, TenantId};
 
-/// Counts the size of a message that came into a mailbox.
-pub(crate) const ADD_TO_USE: &str = "UPDATE mailboxes SET used = used + $3 WHERE tenant_id = $1 AND id = $2";
+use super::changes::Change;
+use super::driver::{Columns, Dialect, Query, Transaction, failed};
+use super::storage::Parts;
+use crate::body::verify;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::matching;
+use crate::message::{
+    Acceptance, Direction, Folder, MessageChange, MessageQuery, MessageRow, MessageStatus, MessageStore, Page, Spam,
+    SpamVerdict,
+};
+use crate::sql::{codec, statement};
 
-/// Takes the ids as a JSON array.
-pub(crate) const THREAD: &str = "\
-    SELECT thread_id FROM messages \
-    WHERE tenant_id = $1 AND mailbox_id = $2 AND internet_message_id IN (SELECT value FROM json_each($3)) \
-    ORDER BY received_at, id LIMIT 1";
+/// The messages of a [`SqlStorage`](super::SqlStorage), each batch committed for itself.
+#[derive(Debug)]
+pub(super) struct SqlMessages(Arc<Parts>);
 
-pub(crate) const INSERT_RECIPIENT: &str = "\
-    INSERT INTO delivery_recipients (tenant_id, id, message_id, address, state, updated_at, dsn_notify, dsn_orcpt) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+impl SqlMessages {
+    pub(super) fn new(parts: Arc<Parts>) -> Self {
+        Self(parts)
+    }
+}
 
-/// Moves a recipient on; no row if it is settled or not there.
-pub(crate) const MOVE_RECIPIENT: &str = "\
-    UPDATE delivery_recipients \
-    SET state = $3, attempts = attempts + 1, last_result = $4, updated_at = $5 \
-    WHERE tenant_id = $1 AND id = $2 AND state IN ('deferred', 'pending') \
-    RETURNING message_id";
+#[async_trait]
+impl MessageStore for SqlMessages {
+    async fn accept(&self, batch: Vec<Acceptance>) -> Vec<Result<(), StoreError>> {
+        self.0.accept(batch).await
+    }
 
-pub(crate) const MESSAGE_OF_RECIPIENT: &str =
-    "SELECT message_id FROM delivery_recipients WHERE tenant_id = $1 AND id = $2";
+    async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError> {
+        let database = &self.0.database;
+        let rows = database.fetch_all(tenant, select(database.dialect(), tenant, query)).await;
+        let rows = rows.map_err(failed("list messages", "read"))?;
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+        let items = rows.iter().take(limit).map(|row| message(&Columns::new("list messages", row)));
+        Ok(Page { items: items.collect::<Result<_, _>>()?, has_more: rows.len() > limit })
+    }
 
-pub(crate) const INSERT_ATTEMPT: &str = "\
-    INSERT INTO delivery_attempts (tenant_id, message_id, recipient_id, at, outcome, host, result) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    async fn get(&self, tenant: TenantId, id: MessageId) -> Result<Option<MessageRow>, StoreError> {
+        let mut query = Query::new(statement::message::select_messages(self.0.database.dialect()));
+        query.push_bind(tenant.as_bytes()).push(" AND m.id = ").push_bind(id.as_bytes());
+        let found = self.0.database.fetch_optional(tenant, query).await.map_err(failed("read message", id))?;
+        found.map(|row| message(&Columns::new("read message", &row))).transpose()
+    }
 
-pub(crate) const COUNT_RECIPIENTS: &str = "\
-    SELECT count(*) FILTER (WHERE state IN ('deferred', 'pending')) AS unsettled, \
-        count(*) FILTER (WHERE state = 'bounced') AS bounced \
-    FROM delivery_recipients WHERE tenant_id = $1 AND message_id = $2";
+    async fn body(&self, tenant: TenantId, id: MessageId) -> Result<Body, StoreError> {
+        let query = Query::new(statement::message::OBJECT_OF_MESSAGE).bind(tenant.as_bytes()).bind(id.as_bytes());
+        let found = self.0.database.fetch_optional(tenant, query).await.map_err(failed("read body", id))?;
+        let row = found.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "read body", id))?;
+        let columns = Columns::new("read body", &row);
+        let body = self.0.bodies.open(columns.value("object_key")?).await?;
+        verify(body, columns.bytes("sha256")?, id.to_string()).await
+    }
 
-/// Counts a change in the folder of a message; no row if the tenant has no such message.
-pub(crate) const NEXT_MODSEQ: &str = "\
-    UPDATE folders SET modseq = modseq + 1 \
-    WHERE tenant_id = $1 AND id = (SELECT folder_id FROM messages WHERE tenant_id = $1 AND id = $2) \
-    RETURNING modseq";
+    async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
+        let mut transaction = self.0.database.begin(tenant).await.map_err(failed("change message", id))?;
+        add_tags(&mut transaction, tenant, id, &change.add_tags).await?;
+        let change = Change::Messages(tenant);
+        self.0.changes.tell(&mut transaction, change).await.map_err(failed("change message", id))?;
+        transaction.commit().await.map_err(failed("change message", id))?;
+        self.0.changes.announce(change);
+        Ok(())
+    }
 
-pub(crate) const SET_MODSEQ: &str = "UPDATE messages SET modseq = $3 WHERE tenant_id = $1 AND id = $2";
+    fn version(&self, tenant: TenantId) -> u64 {
+        self.0.changes.messages.version(tenant)
+    }
 
-pub(crate) const SET_STATUS: &str = "UPDATE messages SET modseq = $3, status = $4 WHERE tenant_id = $1 AND id = $2";
+    async fn changed(&self, tenant: TenantId, seen: u64) -> u64 {
+        self.0.changes.messages.changed(tenant, seen).await
+    }
+}
 
-pub(crate) const MESSAGE_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM messages WHERE tenant_id = $1 AND id = $2)";
+/// Counts a change in the folder of a message; `None` if the tenant has no such message.
+pub(super) async fn next_modseq(
+    transaction: &mut Transaction,
+    tenant: TenantId,
+    id: MessageId,
+) -> Result<Option<i64>, StoreError> {
+    let query = Query::new(statement::message::NEXT_MODSEQ).bind(tenant.as_bytes()).bind(id.as_bytes());
+    let row = transaction.fetch_optional(query).await.map_err(failed("change message", id))?;
+    row.map(|row| Columns::new("change message", &row).value("modseq")).transpose()
+}
 
-pub(crate) const INSERT_TAG: &str =
-    "INSERT INTO message_tags (tenant_id, message_id, tag) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+async fn add_tags(
+    transaction: &mut Transaction,
+    tenant: TenantId,
+    id: MessageId,
+    tags: &[String],
+) -> Result<(), StoreError> {
+    let exists = Query::new(statement::message::MESSAGE_EXISTS).bind(tenant.as_bytes()).bind(id.as_bytes());
+    let row = transaction.fetch_one(exists).await.map_err(failed("change message", id))?;
+    if !Columns::new("change message", &row).value::<bool>("found")? {
+        return Err(StoreError::new(StoreErrorKind::NotFound, "change message", id));
+    }
+    let mut added = 0;
+    for tag in tags {
+        let query = Query::new(statement::message::INSERT_TAG).bind(tenant.as_bytes()).bind(id.as_bytes());
+        added += transaction.execute(query.bind(tag.as_str())).await.map_err(failed("change message", id))?;
+    }
+    if added == 0 {
+        return Ok(());
+    }
+    let modseq = next_modseq(transaction, tenant, id).await?;
+    let query = Query::new(statement::message::SET_MODSEQ).bind(tenant.as_bytes()).bind(id.as_bytes());
+    transaction.execute(query.bind(modseq)).await.map_err(failed("change message", id)).map(drop)
+}
 
-/// Conditions are to be appended.
-pub(crate) const SELECT_MESSAGES: &str = "\
-    SELECT m.tenant_id, m.id, m.mailbox_id, m.folder_id, m.uid, m.modseq, m.direction, m.status, m.sender, \
-        m.address, m.object_key, m.size, m.sha256, m.subject, m.from_list, m.to_list, m.cc_list, m.date, \
-        m.received_at, m.internet_message_id, m.thread_id, m.preview, m.attachments, m.flags, m.dsn_ret, \
-        m.dsn_envid, m.auth_results, m.spam_score, m.spam_verdict, \
-        (SELECT f.name FROM folders f WHERE f.tenant_id = m.tenant_id AND f.id = m.folder_id) AS folder, \
-        (SELECT json_group_array(t.tag) FROM message_tags t \
-            WHERE t.tenant_id = m.tenant_id AND t.message_id = m.id) AS tags \
-    FROM messages m WHERE m.tenant_id = ";
+/// The statement of a list. Conditions that are not asked for are left out, so that the database
+/// finds the index that fits.
+pub(super) fn select(dialect: Dialect, tenant: TenantId, query: &MessageQuery) -> Query {
+    let mut select = Query::new(statement::message::select_messages(dialect));
+    select.push_bind(tenant.as_bytes());
+    match (query.mailbox, query.folder) {
+        (Some(mailbox), Some(folder)) => {
+            select.push(" AND m.folder_id = (SELECT f.id FROM folders f WHERE f.tenant_id = m.tenant_id");
+            select.push(" AND f.mailbox_id = ").push_bind(mailbox.as_bytes());
+            select.push(" AND f.name = ").push_bind(folder.as_str()).push(")");
+        }
+        (Some(mailbox), None) => {
+            select.push(" AND m.mailbox_id = ").push_bind(mailbox.as_bytes());
+        }
+        (None, Some(folder)) => {
+            select.push(" AND EXISTS (SELECT 1 FROM folders f WHERE f.tenant_id = m.tenant_id");
+            select.push(" AND f.id = m.folder_id AND f.name = ").push_bind(folder.as_str()).push(")");
+        }
+        (None, None) => {}
+    }
+    if let Some(direction) = query.direction {
+        select.push(" AND m.direction = ").push_bind(direction.as_str());
+    }
+    if let Some(status) = query.status {
+        select.push(" AND m.status = ").push_bind(status.as_str());
+    }
+    let texts = [("from_text", &query.from), ("to_text", &query.to), ("subject_text", &query.subject)];
+    for (column, wanted) in texts {
+        if let Some(text) = wanted {
+            // Unlike LIKE, these know no wildcards and have no limit on the length.
+            let position = dialect.pick("instr", "strpos");
+            select.push(format_args!(" AND {position}(m.{column}, ")).push_bind(matching::needle(text)).push(") > 0");
+        }
+    }
+    if let Some(since) = query.since {
+        select.push(" AND m.received_at >= ").push_bind(since);
+    }
+    if let Some(until) = query.until {
+        select.push(" AND m.received_at < ").push_bind(until);
+    }
+    if let Some(after) = query.after {
+        select.push(" AND (m.received_at, m.id) < (").push_bind(after.received_at);
+        select.push(", ").push_bind(after.id.as_bytes()).push(")");
+    }
+    // One more than asked for tells whether there are more.
+    select.push(" ORDER BY m.received_at DESC, m.id DESC LIMIT ").push_bind(i64::from(query.limit) + 1);
+    select
+}
 
-pub(crate) const OBJECT_OF_MESSAGE: &str = "SELECT object_key, sha256 FROM messages WHERE tenant_id = $1 AND id = $2";
+fn message(columns: &Columns<'_>) -> Result<MessageRow, StoreError> {
+    let mut tags: Vec<String> = columns.json("tags")?;
+    tags.sort_unstable();
+    Ok(MessageRow {
+        id: MessageId::from_bytes(columns.id("id")?),
+        tenant: TenantId::from_bytes(columns.id("tenant_id")?),
+        mailbox: MailboxId::from_bytes(columns.id("mailbox_id")?),
+        folder: columns.parsed("folder", Folder::parse)?,
+        folder_id: FolderId::from_bytes(columns.id("folder_id")?),
+        uid: columns.number("uid")?,
+        modseq: columns.number("modseq")?,
+        direction: columns.parsed("direction", Direction::parse)?,
+        status: columns.parsed("status", MessageStatus::parse)?,
+        sender: codec::read_sender(columns, "sender")?,
+        address: columns.parsed("address", |text| EmailAddress::parse(text).ok())?,
+        object_key: columns.value("object_key")?,
+        size: columns.number("size")?,
+        sha256: columns.bytes("sha256")?,
+        subject: columns.value("subject")?,
+        from: codec::read_addresses(columns, "from_list")?,
+        to: codec::read_addresses(columns, "to_list")?,
+        cc: codec::read_addresses(columns, "cc_list")?,
+        date: columns.optional_time("date")?,
+        received_at: columns.time("received_at")?,
+        message_id: columns.value("internet_message_id")?,
+        thread: MessageId::from_bytes(columns.id("thread_id")?),
+        preview: columns.value("preview")?,
+        attachments: columns.number("attachments")?,
+        flags: columns.json("flags")?,
+        tags,
+        dsn: MessageDsn {
+            ret: columns.optional("dsn_ret", Return::parse)?,
+            envelope_id: columns.optional("dsn_envid", EnvelopeId::parse)?,
+        },
+        auth_results: columns.value("auth_results")?,
+        spam: spam(columns)?,
+    })
+}
 
-pub(crate) const RECIPIENTS: &str = "\
-    SELECT id, message_id, address, state, attempts, last_result, updated_at, dsn_notify, dsn_orcpt \
-    FROM delivery_recipients \
-    WHERE tenant_id = $1 AND message_id = $2 ORDER BY id";
-
-pub(crate) const ATTEMPTS: &str = "\
-    SELECT recipient_id, at, outcome, host, result FROM delivery_attempts \
-    WHERE tenant_id = $1 AND message_id = $2 ORDER BY at, id";
+fn spam(columns: &Columns<'_>) -> Result<Option<Spam>, StoreError> {
+    let verdict = columns.optional("spam_verdict", SpamVerdict::parse)?;
+    verdict.map(|verdict| Ok(Spam::new(columns.value("spam_score")?, verdict))).transpose()
+}

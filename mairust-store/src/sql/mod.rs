@@ -1,8 +1,21 @@
-//! What SQL dialects share: the text of statements, and how values are written in columns.
-//!
-//! Placeholders are `$1`, which SQLite and PostgreSQL both take; `RETURNING` works in both.
+//! Storage in a database. SQLite and PostgreSQL share everything but how they are opened
+//! ([`sqlite`], [`postgres`]) and the few statements that they write differently.
 
-pub(crate) mod codec;
-pub(crate) mod directory;
-pub(crate) mod message;
-pub(crate) mod queue;
+mod accept;
+mod changes;
+mod codec;
+mod delivery;
+mod directory;
+pub(crate) mod driver;
+mod message;
+mod migrations;
+mod postgres;
+mod queue;
+mod sqlite;
+mod statement;
+mod storage;
+#[cfg(test)]
+mod tests;
+
+pub use migrations::MigrationStatus;
+pub use storage::{SqlStatistics, SqlStorage, SqlStorageBuilder};

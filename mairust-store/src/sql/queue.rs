@@ -1,38 +1,144 @@
-//! Statements about jobs.
+//! The queue.
 
-pub(crate) const INSERT_JOB: &str = "\
-    INSERT INTO jobs (id, tenant_id, kind, payload, state, not_before, created_at) \
-    VALUES ($1, $2, $3, $4, 'ready', $5, $6)";
+use std::time::Duration;
 
-/// `not_before` becomes the time since when the job was due, so that the answer can be sorted.
-pub(crate) const LEASE_JOBS: &str = "\
-    UPDATE jobs SET state = 'leased', attempts = attempts + 1, lease_until = $3, lease_token = $4, \
-        not_before = coalesce(lease_until, not_before) \
-    WHERE id IN ( \
-        SELECT id FROM jobs WHERE state <> 'buried' AND coalesce(lease_until, not_before) <= $1 \
-        ORDER BY coalesce(lease_until, not_before), id LIMIT $2) \
-    RETURNING id, tenant_id, kind, payload, attempts, not_before, created_at";
+use async_trait::async_trait;
+use mairust_core::{JobId, TenantId, Timestamp};
 
-pub(crate) const EXTEND_LEASE: &str =
-    "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND lease_token = $2 AND state = 'leased'";
+use super::changes::Change;
+use super::driver::{Columns, Dialect, Json, Query, Scope, Transaction, failed};
+use super::storage::Parts;
+use crate::error::StoreError;
+use crate::queue::{Lease, NewJob, QueueBackend, QueueStats};
+use crate::sql::statement;
 
-pub(crate) const COMPLETE_JOB: &str = "DELETE FROM jobs WHERE id = $1 AND lease_token = $2 AND state = 'leased'";
+#[async_trait]
+impl QueueBackend for Parts {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.database.begin(Scope::All).await.map_err(failed("enqueue", "begin"))?;
+        insert_jobs("enqueue", &mut transaction, &jobs, self.clock.now()).await?;
+        self.changes.tell(&mut transaction, Change::Queue).await.map_err(failed("enqueue", "notify"))?;
+        transaction.commit().await.map_err(failed("enqueue", "commit"))?;
+        self.changes.announce(Change::Queue);
+        Ok(())
+    }
 
-pub(crate) const RETRY_JOB: &str = "\
-    UPDATE jobs SET state = 'ready', lease_until = NULL, lease_token = NULL, not_before = $3, last_error = $4 \
-    WHERE id = $1 AND lease_token = $2 AND state = 'leased'";
+    async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<Lease>, StoreError> {
+        let (token, until): ([u8; 16], _) = (rand::random(), now.plus(ttl));
+        let query = Query::new(statement::queue::lease_jobs(self.database.dialect()));
+        let query = query.bind(now).bind(max).bind(until).bind(&token[..]);
+        let rows = self.database.fetch_changed(Scope::All, query).await.map_err(failed("lease", "take jobs"))?;
+        let mut leases = Vec::with_capacity(rows.len());
+        for row in &rows {
+            leases.push(lease(&Columns::new("lease", row), until, token)?);
+        }
+        // RETURNING promises no order.
+        leases.sort_unstable_by_key(|(due, lease)| (*due, lease.job));
+        Ok(leases.into_iter().map(|(_, lease)| lease).collect())
+    }
 
-pub(crate) const BURY_JOB: &str = "\
-    UPDATE jobs SET state = 'buried', lease_until = NULL, lease_token = NULL, last_error = $3 \
-    WHERE id = $1 AND lease_token = $2 AND state = 'leased'";
+    async fn extend(&self, lease: &Lease, until: Timestamp) -> Result<bool, StoreError> {
+        self.finish("extend", lease, leased(statement::queue::EXTEND_LEASE, lease).bind(until)).await
+    }
 
-pub(crate) const COUNT_JOBS: &str = "\
-    SELECT count(*) FILTER (WHERE state <> 'buried' AND coalesce(lease_until, not_before) <= $1) AS ready, \
-        count(*) FILTER (WHERE state = 'ready' AND not_before > $1) AS waiting, \
-        count(*) FILTER (WHERE state = 'leased' AND lease_until > $1) AS leased, \
-        count(*) FILTER (WHERE state = 'buried') AS buried \
-    FROM jobs";
+    async fn complete(&self, lease: &Lease) -> Result<bool, StoreError> {
+        self.finish("complete", lease, leased(statement::queue::COMPLETE_JOB, lease)).await
+    }
 
-pub(crate) const NEXT_DUE: &str = "\
-    SELECT coalesce(lease_until, not_before) FROM jobs WHERE state <> 'buried' \
-    ORDER BY coalesce(lease_until, not_before) LIMIT 1";
+    async fn retry(&self, lease: &Lease, at: Timestamp, reason: &str) -> Result<bool, StoreError> {
+        let query = leased(statement::queue::RETRY_JOB, lease).bind(at).bind(reason);
+        let held = self.finish("retry", lease, query).await?;
+        if held {
+            self.changes.announce(Change::Queue);
+            if self.database.dialect() == Dialect::Postgres {
+                let message = self.changes.message(Change::Queue);
+                self.database.fetch_one(Scope::All, message).await.map_err(failed("retry", "notify"))?;
+            }
+        }
+        Ok(held)
+    }
+
+    async fn bury(&self, lease: &Lease, reason: &str) -> Result<bool, StoreError> {
+        self.finish("bury", lease, leased(statement::queue::BURY_JOB, lease).bind(reason)).await
+    }
+
+    async fn stats(&self, now: Timestamp) -> Result<QueueStats, StoreError> {
+        let counted = self.database.fetch_one(Scope::All, Query::new(statement::queue::COUNT_JOBS).bind(now)).await;
+        let row = counted.map_err(failed("count jobs", "read"))?;
+        let columns = Columns::new("count jobs", &row);
+        Ok(QueueStats {
+            ready: columns.number("ready")?,
+            waiting: columns.number("waiting")?,
+            leased: columns.number("leased")?,
+            buried: columns.number("buried")?,
+        })
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let found = self.database.fetch_optional(Scope::All, Query::new(statement::queue::NEXT_DUE)).await;
+        let found = found.map_err(failed("find next job", "read"))?;
+        found.map(|row| Columns::new("find next job", &row).time("due")).transpose()
+    }
+
+    fn version(&self) -> u64 {
+        self.changes.queue.version()
+    }
+
+    async fn changed(&self, seen: u64) -> u64 {
+        self.changes.queue.changed(seen).await
+    }
+}
+
+impl Parts {
+    /// Runs a statement that does something only if the lease was not lost.
+    async fn finish(&self, operation: &'static str, lease: &Lease, query: Query) -> Result<bool, StoreError> {
+        let done = self.database.execute(Scope::All, query).await.map_err(failed(operation, lease.job))?;
+        Ok(done > 0)
+    }
+}
+
+/// Adds jobs within a transaction.
+pub(super) async fn insert_jobs(
+    operation: &'static str,
+    transaction: &mut Transaction,
+    jobs: &[NewJob],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for job in jobs {
+        transaction
+            .execute(
+                Query::new(statement::queue::INSERT_JOB)
+                    .bind(job.id.as_bytes())
+                    .bind(job.tenant.as_bytes())
+                    .bind(job.kind.as_str())
+                    .bind(Json(job.payload.clone()))
+                    .bind(job.not_before)
+                    .bind(now),
+            )
+            .await
+            .map_err(failed(operation, job.id))?;
+    }
+    Ok(())
+}
+
+fn leased(statement: &'static str, lease: &Lease) -> Query {
+    Query::new(statement).bind(lease.job.as_bytes()).bind(&lease.token[..])
+}
+
+/// A lease, and since when its job was due.
+fn lease(columns: &Columns<'_>, until: Timestamp, token: [u8; 16]) -> Result<(Timestamp, Lease), StoreError> {
+    let lease = Lease {
+        job: JobId::from_bytes(columns.id("id")?),
+        tenant: TenantId::from_bytes(columns.id("tenant_id")?),
+        kind: columns.value("kind")?,
+        payload: columns.json("payload")?,
+        attempts: columns.number("attempts")?,
+        created_at: columns.time("created_at")?,
+        until,
+        token,
+    };
+    Ok((columns.time("not_before")?, lease))
+}

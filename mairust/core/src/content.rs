@@ -23,7 +23,8 @@ pub struct NamedAddress {
     pub address: String,
 }
 
-/// What a message says about itself, decoded to UTF-8.
+/// What a message says about itself, decoded to UTF-8. A NUL character, which not every database
+/// has, becomes U+FFFD.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Content {
@@ -210,7 +211,14 @@ fn mailboxes(address: Option<&Address<'_>>) -> Vec<NamedAddress> {
 
 /// What strangers write is kept up to a bound, for every list shows it.
 fn bounded(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
+    beginning(text, MAX_TEXT)
+}
+
+/// Cuts before it copies: a string keeps the room that it once had.
+fn beginning(text: &str, octets: usize) -> String {
+    let text = &text[..text.floor_char_boundary(octets)];
+    // Three octets take the place of one.
+    if text.contains('\0') { beginning(&text.replace('\0', "\u{fffd}"), octets) } else { text.to_owned() }
 }
 
 fn ids(value: &HeaderValue<'_>) -> Vec<String> {
@@ -226,9 +234,7 @@ fn ids(value: &HeaderValue<'_>) -> Vec<String> {
 
 fn preview(message: &Message<'_>) -> String {
     let text = message.body_text(0).unwrap_or_default();
-    let text = text.trim();
-    // Cut before it is copied: a string keeps the room that it once had.
-    text[..text.floor_char_boundary(PREVIEW_BYTES)].to_owned()
+    beginning(text.trim(), PREVIEW_BYTES)
 }
 
 /// What is attached. For messages in messages whose ends are missing, the parser takes parts for
@@ -288,6 +294,14 @@ mod tests {
         --b\r\nContent-Type: text/plain; charset=iso-2022-jp\r\n\r\n\x1b$B@A5a=q\x1b(B\r\n\
         --b\r\nContent-Type: application/pdf; name=\"a.pdf\"\r\n\
         Content-Disposition: attachment; filename=\"a.pdf\"\r\nContent-Transfer-Encoding: base64\r\n\r\nAAEC/w==\r\n--b--\r\n";
+
+    #[test]
+    fn nul_characters_are_replaced() {
+        let raw = format!("Subject: a\0b\r\n\r\n{}", "\0".repeat(PREVIEW_BYTES));
+        let content = Content::parse(raw.as_bytes());
+        assert_eq!(content.subject.as_deref(), Some("a\u{fffd}b"));
+        assert!(content.preview.len() <= PREVIEW_BYTES && content.preview.chars().all(|c| c == '\u{fffd}'));
+    }
 
     #[test]
     fn decodes_headers_text_and_attachments() {

@@ -1,23 +1,20 @@
 //! Users, each with a mailbox and an address.
 
 use mairust_core::{EmailAddress, MailboxId, ScramVerifier, TenantId, Timestamp, UserId};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use super::tenant::insert_mailbox;
-use super::{address, changed, check_name, domain};
+use super::{address, begin_naming, changed, check_name, domain};
 use crate::directory::{Login, NewUser, Quota, QuotaLimit, User, UserChange, login_key};
 use crate::error::StoreError;
 use crate::password::PasswordRecord;
-use crate::sql;
-use crate::sqlite::Parts;
-use crate::sqlite::row::{Columns, failed};
+use crate::sql::driver::{Columns, Query, Row, Scope, Transaction, failed};
+use crate::sql::statement;
+use crate::sql::storage::Parts;
 
 pub(super) async fn create(parts: &Parts, tenant: TenantId, new: NewUser) -> Result<User, StoreError> {
     let address = new.address.clone();
-    let begun = parts.writer.begin_with("BEGIN IMMEDIATE").await;
-    let mut transaction = begun.map_err(failed("create user", &address))?;
+    let mut transaction = begin_naming(parts).await.map_err(failed("create user", &address))?;
     let user = insert(&mut transaction, tenant, new, parts.clock.now()).await?;
     transaction.commit().await.map_err(failed("create user", &address))?;
     Ok(user)
@@ -25,14 +22,15 @@ pub(super) async fn create(parts: &Parts, tenant: TenantId, new: NewUser) -> Res
 
 pub(super) async fn list(parts: &Parts, tenant: TenantId) -> Result<Vec<User>, StoreError> {
     let mut query = of_tenant(tenant);
-    let rows = query.push(" ORDER BY u.id").build().fetch_all(&parts.reader).await;
+    query.push(" ORDER BY u.id");
+    let rows = parts.database.fetch_all(tenant, query).await;
     rows.map_err(failed("list users", tenant))?.iter().map(user).collect()
 }
 
 pub(super) async fn by_id(parts: &Parts, tenant: TenantId, id: UserId) -> Result<Option<User>, StoreError> {
     let mut query = of_tenant(tenant);
-    query.push(" AND u.id = ").push_bind(id.as_bytes().to_vec());
-    one(parts, query).await
+    query.push(" AND u.id = ").push_bind(id.as_bytes());
+    one(parts, tenant, query).await
 }
 
 pub(super) async fn by_address(
@@ -43,24 +41,24 @@ pub(super) async fn by_address(
     let mut query = of_tenant(tenant);
     query.push(" AND u.id = (SELECT user_id FROM addresses WHERE lookup_key = ").push_bind(address.lookup_key());
     query.push(")");
-    one(parts, query).await
+    one(parts, tenant, query).await
 }
 
 pub(super) async fn oldest(parts: &Parts, tenant: TenantId) -> Result<Option<User>, StoreError> {
     let mut query = of_tenant(tenant);
     query.push(" AND u.enabled ORDER BY u.id LIMIT 1");
-    one(parts, query).await
+    one(parts, tenant, query).await
 }
 
 pub(super) async fn change(parts: &Parts, tenant: TenantId, id: UserId, change: &UserChange) -> Result<(), StoreError> {
     let error = || failed("change user", id);
-    let mut transaction = parts.writer.begin_with("BEGIN IMMEDIATE").await.map_err(error())?;
-    let query = sqlx::query(sql::directory::CHANGE_USER).bind(&tenant.as_bytes()[..]).bind(&id.as_bytes()[..]);
-    let done = query.bind(change.enabled).execute(&mut *transaction).await.map_err(error())?;
-    changed("change user", id, &done)?;
+    let mut transaction = parts.database.begin(tenant).await.map_err(error())?;
+    let query = Query::new(statement::directory::CHANGE_USER).bind(tenant.as_bytes()).bind(id.as_bytes());
+    let done = transaction.execute(query.bind(change.enabled)).await.map_err(error())?;
+    changed("change user", id, done)?;
     if let Some(limit) = change.quota {
-        let query = sqlx::query(sql::directory::SET_QUOTA).bind(&tenant.as_bytes()[..]).bind(&id.as_bytes()[..]);
-        query.bind(limit_to_number(limit)).execute(&mut *transaction).await.map_err(error())?;
+        let query = Query::new(statement::directory::SET_QUOTA).bind(tenant.as_bytes()).bind(id.as_bytes());
+        transaction.execute(query.bind(limit_to_number(limit))).await.map_err(error())?;
     }
     transaction.commit().await.map_err(error())
 }
@@ -71,10 +69,10 @@ pub(super) async fn set_password(
     id: UserId,
     password: PasswordRecord,
 ) -> Result<(), StoreError> {
-    let query = sqlx::query(sql::directory::SET_PASSWORD).bind(&tenant.as_bytes()[..]).bind(&id.as_bytes()[..]);
+    let query = Query::new(statement::directory::SET_PASSWORD).bind(tenant.as_bytes()).bind(id.as_bytes());
     let query = query.bind(password.hash).bind(password.scram.map(|verifier| verifier.to_string()));
-    let done = query.execute(&parts.writer).await.map_err(failed("set password", id))?;
-    changed("set password", id, &done)
+    let done = parts.database.execute(tenant, query).await.map_err(failed("set password", id))?;
+    changed("set password", id, done)
 }
 
 pub(super) async fn set_scram(
@@ -84,21 +82,21 @@ pub(super) async fn set_scram(
     hash: &str,
     verifier: &ScramVerifier,
 ) -> Result<(), StoreError> {
-    let query = sqlx::query(sql::directory::SET_SCRAM).bind(&tenant.as_bytes()[..]).bind(&id.as_bytes()[..]);
+    let query = Query::new(statement::directory::SET_SCRAM).bind(tenant.as_bytes()).bind(id.as_bytes());
     let query = query.bind(hash).bind(verifier.to_string());
-    query.execute(&parts.writer).await.map_err(failed("set SCRAM verifier", id))?;
+    parts.database.execute(tenant, query).await.map_err(failed("set SCRAM verifier", id))?;
     Ok(())
 }
 
 pub(super) async fn login(parts: &Parts, name: &str) -> Result<Option<Login>, StoreError> {
     let key = login_key(name);
-    let mut by_address = QueryBuilder::<Sqlite>::new(sql::directory::SELECT_USERS);
+    let mut by_address = Query::new(statement::directory::SELECT_USERS);
     by_address.push("WHERE (u.tenant_id, u.id) = (SELECT tenant_id, user_id FROM addresses WHERE lookup_key = ");
     by_address.push_bind(key.as_str()).push(")");
-    let mut by_login = QueryBuilder::<Sqlite>::new(sql::directory::SELECT_USERS);
+    let mut by_login = Query::new(statement::directory::SELECT_USERS);
     by_login.push("WHERE u.login = ").push_bind(key.as_str());
-    for mut query in [by_address, by_login] {
-        let found = query.build().fetch_optional(&parts.reader).await.map_err(failed("read login", &key))?;
+    for query in [by_address, by_login] {
+        let found = parts.database.fetch_optional(Scope::All, query).await.map_err(failed("read login", &key))?;
         if let Some(row) = found {
             let (columns, user) = (Columns::new("read login", &row), user(&row)?);
             let enabled = user.enabled && columns.value("tenant_enabled")?;
@@ -110,65 +108,69 @@ pub(super) async fn login(parts: &Parts, name: &str) -> Result<Option<Login>, St
     Ok(None)
 }
 
-fn of_tenant(tenant: TenantId) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new(sql::directory::SELECT_USERS);
-    query.push("WHERE u.tenant_id = ").push_bind(tenant.as_bytes().to_vec());
+fn of_tenant(tenant: TenantId) -> Query {
+    let mut query = Query::new(statement::directory::SELECT_USERS);
+    query.push("WHERE u.tenant_id = ").push_bind(tenant.as_bytes());
     query
 }
 
-async fn one(parts: &Parts, mut query: QueryBuilder<Sqlite>) -> Result<Option<User>, StoreError> {
-    let found = query.build().fetch_optional(&parts.reader).await.map_err(failed("read user", "read"))?;
+async fn one(parts: &Parts, tenant: TenantId, query: Query) -> Result<Option<User>, StoreError> {
+    let found = parts.database.fetch_optional(tenant, query).await.map_err(failed("read user", "read"))?;
     found.as_ref().map(user).transpose()
 }
 
 async fn insert(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction,
     tenant: TenantId,
     new: NewUser,
     now: Timestamp,
 ) -> Result<User, StoreError> {
     let NewUser { address, login, password } = new;
     let (key, login) = (address.lookup_key(), login.as_deref().map(login_key));
-    let domain = domain::own("create user", connection, tenant, address.domain()).await?;
+    let domain = domain::own("create user", transaction, tenant, address.domain()).await?;
     for name in std::iter::once(&key).chain(&login) {
-        check_name("create user", connection, name).await?;
+        check_name("create user", transaction, name).await?;
     }
     let (id, mailbox, quota) = (UserId::new(now), MailboxId::new(now), Quota::default());
     let user = User { id, tenant, address, mailbox, created_at: now, enabled: true, quota };
-    insert_mailbox(connection, tenant, mailbox, &user.address.to_string(), now).await?;
+    insert_mailbox(transaction, tenant, mailbox, &user.address.to_string(), now).await?;
     let address_id = Uuid::new_v4();
-    sqlx::query(sql::directory::INSERT_USER)
-        .bind(&tenant.as_bytes()[..])
-        .bind(&user.id.as_bytes()[..])
-        .bind(login)
-        .bind(password.hash)
-        .bind(password.scram.map(|verifier| verifier.to_string()))
-        .bind(address_id)
-        .bind(now.as_micros())
-        .execute(&mut *connection)
+    transaction
+        .execute(
+            Query::new(statement::directory::INSERT_USER)
+                .bind(tenant.as_bytes())
+                .bind(user.id.as_bytes())
+                .bind(login)
+                .bind(password.hash)
+                .bind(password.scram.map(|verifier| verifier.to_string()))
+                .bind(address_id)
+                .bind(now),
+        )
         .await
         .map_err(failed("create user", &user.address))?;
-    sqlx::query(sql::directory::INSERT_ADDRESS)
-        .bind(&tenant.as_bytes()[..])
-        .bind(address_id)
-        .bind(&domain.as_bytes()[..])
-        .bind(key)
-        .bind(user.address.to_string())
-        .bind(&user.mailbox.as_bytes()[..])
-        .bind(&user.id.as_bytes()[..])
-        .execute(connection)
+    transaction
+        .execute(
+            Query::new(statement::directory::INSERT_ADDRESS)
+                .bind(tenant.as_bytes())
+                .bind(address_id)
+                .bind(domain.as_bytes())
+                .bind(key)
+                .bind(user.address.to_string())
+                .bind(user.mailbox.as_bytes())
+                .bind(user.id.as_bytes()),
+        )
         .await
         .map_err(failed("create user", &user.address))?;
     Ok(user)
 }
 
-fn user(row: &SqliteRow) -> Result<User, StoreError> {
+fn user(row: &Row) -> Result<User, StoreError> {
     let columns = Columns::new("read user", row);
     Ok(User {
-        id: UserId::from_bytes(columns.bytes("id")?),
-        tenant: TenantId::from_bytes(columns.bytes("tenant_id")?),
+        id: UserId::from_bytes(columns.id("id")?),
+        tenant: TenantId::from_bytes(columns.id("tenant_id")?),
         address: address(&columns, "address")?,
-        mailbox: MailboxId::from_bytes(columns.bytes("mailbox_id")?),
+        mailbox: MailboxId::from_bytes(columns.id("mailbox_id")?),
         created_at: columns.time("created_at")?,
         enabled: columns.value("enabled")?,
         quota: quota(&columns)?,

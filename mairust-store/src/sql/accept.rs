@@ -1,20 +1,20 @@
 //! The one atomic step: bodies durable first, then rows, jobs and attempts of the whole batch in
 //! one transaction. Each entry has a savepoint, so that a bad one fails alone.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use mairust_core::{MailboxId, MessageId, TenantId};
-use sqlx::SqliteConnection;
 
-use super::Parts;
+use super::changes::Change;
 use super::delivery::{insert_attempt, insert_recipient, settle};
+use super::driver::{Columns, Query, Scope, Transaction, failed};
 use super::queue::insert_jobs;
-use super::row::{Columns, failed};
-use crate::body::{BodyStore, StoredObject};
+use super::storage::Parts;
+use crate::body::StoredObject;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::matching;
 use crate::message::{Acceptance, NewMessage, Placement};
-use crate::sql;
+use crate::sql::{codec, statement};
 
 /// An entry whose bodies are kept.
 struct Entry {
@@ -27,6 +27,9 @@ struct Kept {
     key: String,
     object: StoredObject,
 }
+
+/// How many of the messages that one answers are looked for.
+const ANCESTORS: usize = 100;
 
 /// Why a whole batch failed.
 enum Failure {
@@ -57,9 +60,8 @@ impl Parts {
         match self.write(&ready).await {
             Ok(results) => {
                 for ((index, entry), result) in ready.into_iter().zip(results) {
-                    match result {
-                        Ok(()) => self.announce(&entry.acceptance),
-                        Err(_) => orphans.extend(entry.kept),
+                    if result.is_err() {
+                        orphans.extend(entry.kept);
                     }
                     answers[index] = result;
                 }
@@ -123,56 +125,56 @@ impl Parts {
     /// Writes entries in one transaction; one answer for each, valid once this has returned.
     async fn write(&self, entries: &[(usize, Entry)]) -> Result<Vec<Result<(), StoreError>>, Failure> {
         let before = |context| move |error| Failure::Before(failed("accept", context)(error));
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(before("begin"))?;
+        let mut tenants: Vec<_> = entries.iter().map(|(_, entry)| entry.acceptance.tenant).collect();
+        tenants.sort_unstable();
+        tenants.dedup();
+        let mut transaction = self.database.begin(Scope::Tenants(&tenants)).await.map_err(before("begin"))?;
         let mut answers = Vec::with_capacity(entries.len());
         for (_, entry) in entries {
-            sqlx::query("SAVEPOINT entry").execute(&mut *transaction).await.map_err(before("savepoint"))?;
+            transaction.execute(Query::new("SAVEPOINT entry")).await.map_err(before("savepoint"))?;
             let written = self.write_entry(&mut transaction, entry).await;
             match &written {
                 // The disk or the database fails, not the entry: the others would fare no better.
                 Err(error) if error.is_temporary() => return written.map(|()| answers).map_err(Failure::Before),
                 Err(_) => {
-                    let undone = sqlx::query("ROLLBACK TO entry").execute(&mut *transaction).await;
+                    let undone = transaction.execute(Query::new("ROLLBACK TO entry")).await;
                     undone.map_err(before("undo an entry"))?;
                 }
                 Ok(()) => {}
             }
-            sqlx::query("RELEASE entry").execute(&mut *transaction).await.map_err(before("release"))?;
+            transaction.execute(Query::new("RELEASE entry")).await.map_err(before("release"))?;
             answers.push(written);
         }
+        let accepted = entries.iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
+        let changes = changes(accepted.map(|((_, entry), _)| &entry.acceptance));
+        for change in &changes {
+            self.changes.tell(&mut transaction, *change).await.map_err(before("notify"))?;
+        }
         transaction.commit().await.map_err(|error| Failure::Commit(failed("accept", "commit")(error)))?;
+        changes.into_iter().for_each(|change| self.changes.announce(change));
         Ok(answers)
     }
 
-    async fn write_entry(&self, connection: &mut SqliteConnection, entry: &Entry) -> Result<(), StoreError> {
+    async fn write_entry(&self, transaction: &mut Transaction, entry: &Entry) -> Result<(), StoreError> {
         let Acceptance { tenant, messages, recipients, jobs, attempts } = &entry.acceptance;
         let now = self.clock.now();
         for (message, kept) in messages.iter().zip(&entry.kept) {
             for place in &message.placements {
-                insert_message(connection, *tenant, message, place, kept).await?;
+                insert_message(transaction, *tenant, message, place, kept).await?;
             }
         }
         for recipient in recipients {
-            insert_recipient(connection, *tenant, recipient, now.as_micros()).await?;
+            insert_recipient(transaction, *tenant, recipient, now).await?;
         }
-        insert_jobs("accept", connection, jobs, now).await?;
+        insert_jobs("accept", transaction, jobs, now).await?;
         let mut moved = HashSet::new();
         for attempt in attempts {
-            moved.extend(insert_attempt(connection, *tenant, attempt).await?);
+            moved.extend(insert_attempt(transaction, *tenant, attempt).await?);
         }
         for message in moved {
-            settle(connection, *tenant, message).await?;
+            settle(transaction, *tenant, message).await?;
         }
         Ok(())
-    }
-
-    fn announce(&self, entry: &Acceptance) {
-        if entry.changes_messages() {
-            self.messages_changed.bump(entry.tenant);
-        }
-        if !entry.jobs.is_empty() {
-            self.queue_changed.bump();
-        }
     }
 
     async fn discard(&self, orphans: Vec<Kept>) {
@@ -184,65 +186,79 @@ impl Parts {
     }
 }
 
+/// What entries change, each named once.
+fn changes<'a>(entries: impl Iterator<Item = &'a Acceptance> + Clone) -> Vec<Change> {
+    let tenants: BTreeSet<_> =
+        entries.clone().filter(|entry| entry.changes_messages()).map(|entry| entry.tenant).collect();
+    let queue = entries.clone().any(|entry| !entry.jobs.is_empty()).then_some(Change::Queue);
+    tenants.into_iter().map(Change::Messages).chain(queue).collect()
+}
+
 async fn insert_message(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction,
     tenant: TenantId,
     message: &NewMessage,
     place: &Placement,
     kept: &Kept,
 ) -> Result<(), StoreError> {
-    let folder = sqlx::query(sql::message::NEXT_UID)
-        .bind(&tenant.as_bytes()[..])
-        .bind(&place.mailbox.as_bytes()[..])
-        .bind(place.folder.as_str())
-        .fetch_optional(&mut *connection)
+    let folder = transaction
+        .fetch_optional(
+            Query::new(statement::message::NEXT_UID)
+                .bind(tenant.as_bytes())
+                .bind(place.mailbox.as_bytes())
+                .bind(place.folder.as_str()),
+        )
         .await
         .map_err(failed("accept", place.mailbox))?;
     let folder = folder.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "accept", place.mailbox))?;
     let columns = Columns::new("accept", &folder);
-    let thread = thread(connection, tenant, place.mailbox, message).await?.unwrap_or(place.id);
+    let thread = thread(transaction, tenant, place.mailbox, message).await?.unwrap_or(place.id);
     let content = &message.content;
-    sqlx::query(sql::message::INSERT_MESSAGE)
-        .bind(&tenant.as_bytes()[..])
-        .bind(&place.id.as_bytes()[..])
-        .bind(&place.mailbox.as_bytes()[..])
-        .bind(columns.value::<&[u8]>("id")?)
-        .bind(columns.value::<i64>("uid")?)
-        .bind(columns.value::<i64>("modseq")?)
-        .bind(place.direction.as_str())
-        .bind(place.status.as_str())
-        .bind(sql::codec::sender_to_text(&message.sender))
-        .bind(place.address.to_string())
-        .bind(kept.key.as_str())
-        .bind(i64::try_from(kept.object.size).unwrap_or(i64::MAX))
-        .bind(&kept.object.sha256[..])
-        .bind(content.subject.as_deref())
-        .bind(sql::codec::addresses_to_json(&content.from))
-        .bind(sql::codec::addresses_to_json(&content.to))
-        .bind(sql::codec::addresses_to_json(&content.cc))
-        .bind(content.date.map(mairust_core::Timestamp::as_micros))
-        .bind(message.received_at.as_micros())
-        .bind(content.message_id.as_deref())
-        .bind(sql::codec::texts_to_json(message.ancestors()))
-        .bind(&thread.as_bytes()[..])
-        .bind(u32::try_from(content.attachments.len()).unwrap_or(u32::MAX))
-        .bind(matching::addresses_text(&content.from))
-        .bind(matching::recipients_text(&content.to, &content.cc, &place.address))
-        .bind(matching::needle(content.subject.as_deref().unwrap_or_default()))
-        .bind(content.preview.as_str())
-        .bind(message.dsn.ret.map(mairust_core::Return::as_str))
-        .bind(message.dsn.envelope_id.as_ref().map(ToString::to_string))
-        .bind(message.auth_results.as_deref())
-        .bind(message.spam.map(|spam| spam.score))
-        .bind(message.spam.map(|spam| spam.verdict.as_str()))
-        .execute(&mut *connection)
+    transaction
+        .execute(
+            Query::new(statement::message::INSERT_MESSAGE)
+                .bind(tenant.as_bytes())
+                .bind(place.id.as_bytes())
+                .bind(place.mailbox.as_bytes())
+                .bind(&columns.id("id")?)
+                .bind(columns.value::<i64>("uid")?)
+                .bind(columns.value::<i64>("modseq")?)
+                .bind(place.direction.as_str())
+                .bind(place.status.as_str())
+                .bind(codec::sender(&message.sender))
+                .bind(place.address.to_string())
+                .bind(kept.key.as_str())
+                .bind(kept.object.size)
+                .bind(&kept.object.sha256)
+                .bind(content.subject.as_deref())
+                .bind(codec::addresses(&content.from))
+                .bind(codec::addresses(&content.to))
+                .bind(codec::addresses(&content.cc))
+                .bind(content.date)
+                .bind(message.received_at)
+                .bind(content.message_id.as_deref())
+                .bind(codec::texts(message.ancestors()))
+                .bind(thread.as_bytes())
+                .bind(u32::try_from(content.attachments.len()).unwrap_or(u32::MAX))
+                .bind(matching::addresses_text(&content.from))
+                .bind(matching::recipients_text(&content.to, &content.cc, &place.address))
+                .bind(matching::needle(content.subject.as_deref().unwrap_or_default()))
+                .bind(content.preview.as_str())
+                .bind(message.dsn.ret.map(mairust_core::Return::as_str))
+                .bind(message.dsn.envelope_id.as_ref().map(ToString::to_string))
+                .bind(message.auth_results.as_deref())
+                .bind(message.spam.map(|spam| spam.score))
+                .bind(message.spam.map(|spam| spam.verdict.as_str())),
+        )
         .await
         .map_err(failed("accept", place.id))?;
-    sqlx::query(sql::message::ADD_TO_USE)
-        .bind(&tenant.as_bytes()[..])
-        .bind(&place.mailbox.as_bytes()[..])
-        .bind(i64::try_from(kept.object.size).unwrap_or(i64::MAX))
-        .execute(connection)
+    transaction
+        .execute(
+            Query::new(statement::message::ADD_TO_USE)
+                .bind(tenant.as_bytes())
+                .bind(place.mailbox.as_bytes())
+                .bind(kept.object.size),
+        )
         .await
         .map_err(failed("accept", place.mailbox))?;
     Ok(())
@@ -250,7 +266,7 @@ async fn insert_message(
 
 /// The thread of the oldest message of the mailbox that this one answers or continues.
 async fn thread(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction,
     tenant: TenantId,
     mailbox: MailboxId,
     message: &NewMessage,
@@ -258,12 +274,11 @@ async fn thread(
     if message.ancestors().next().is_none() {
         return Ok(None);
     }
-    let found = sqlx::query(sql::message::THREAD)
-        .bind(&tenant.as_bytes()[..])
-        .bind(&mailbox.as_bytes()[..])
-        .bind(sql::codec::texts_to_json(message.ancestors()))
-        .fetch_optional(connection)
-        .await
-        .map_err(failed("accept", "find thread"))?;
-    found.map(|row| Columns::new("accept", &row).bytes("thread_id").map(MessageId::from_bytes)).transpose()
+    let mut query = Query::new(statement::message::SELECT_THREAD).bind(tenant.as_bytes()).bind(mailbox.as_bytes());
+    for (index, ancestor) in message.ancestors().take(ANCESTORS).enumerate() {
+        query.push(if index == 0 { "" } else { ", " }).push_bind(ancestor);
+    }
+    query.push(") ORDER BY received_at, id LIMIT 1");
+    let found = transaction.fetch_optional(query).await.map_err(failed("accept", "find thread"))?;
+    found.map(|row| Columns::new("accept", &row).id("thread_id").map(MessageId::from_bytes)).transpose()
 }

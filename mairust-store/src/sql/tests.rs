@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use mairust_core::{MailboxId, TenantId};
-use sqlx::Row;
 use tempfile::TempDir;
 
 use super::SqlStorage;
+use super::driver::{Columns, Dialect, Query, Scope};
 use super::message::select;
 use crate::backend::StorageBackend;
 use crate::conformance::sample::{NOW, accept, alice, entry, id, kind};
 use crate::error::StoreErrorKind;
 use crate::message::{Folder, MessagePosition, MessageQuery};
-use crate::sql;
+use crate::sql::statement;
 
 #[tokio::test]
 async fn a_full_database_says_so_and_recovers() {
@@ -24,11 +24,11 @@ async fn a_full_database_says_so_and_recovers() {
     let (small, mut large) = (entry(&alice, "x"), entry(&alice, "y"));
     large.messages[0].content.preview = "y".repeat(2_000_000);
     let (first, second) = (id(&small), id(&large));
-    sqlx::query("PRAGMA max_page_count = 100").execute(&storage.parts.writer).await.unwrap();
+    pages(&storage, "PRAGMA max_page_count = 100").await;
     for answer in backend.messages().accept(vec![small, large.clone()]).await {
         assert_eq!(kind(answer), StoreErrorKind::Full);
     }
-    sqlx::query("PRAGMA max_page_count = 100000").execute(&storage.parts.writer).await.unwrap();
+    pages(&storage, "PRAGMA max_page_count = 100000").await;
     // The bodies of the first try are not in the way.
     accept(&backend, large).await.unwrap();
     assert!(backend.messages().get(alice.tenant, first).await.unwrap().is_none());
@@ -49,10 +49,10 @@ async fn lists_and_leases_read_an_index_in_order() {
         (MessageQuery { mailbox, folder: Some(Folder::Inbox), after, ..MessageQuery::default() }, "messages_by_folder"),
     ];
     for (query, index) in queries {
-        let plan = plan(&storage, select(tenant, &query).sql().as_str()).await;
+        let plan = plan(&storage, select(Dialect::Sqlite, tenant, &query).text()).await;
         assert!(plan.contains(index) && !plan.contains("TEMP B-TREE FOR ORDER BY"), "{query:?}: {plan}");
     }
-    for statement in [sql::queue::LEASE_JOBS, sql::queue::NEXT_DUE] {
+    for statement in [statement::queue::lease_jobs(Dialect::Sqlite), statement::queue::NEXT_DUE] {
         let plan = plan(&storage, statement).await;
         assert!(plan.contains("jobs_due") && !plan.contains("TEMP B-TREE"), "{statement}: {plan}");
     }
@@ -63,14 +63,21 @@ async fn addresses_are_looked_up_by_indexes() {
     let directory = TempDir::new().unwrap();
     let (sqlite, bodies) = (directory.path().join("mail.db"), directory.path().join("mail"));
     let storage = SqlStorage::sqlite(sqlite).fs_bodies(bodies).open().await.unwrap();
-    for statement in [sql::directory::RESOLVE_DOMAIN, sql::directory::RESOLVE_ADDRESS, sql::message::ADD_TO_USE] {
+    for statement in
+        [statement::directory::RESOLVE_DOMAIN, statement::directory::RESOLVE_ADDRESS, statement::message::ADD_TO_USE]
+    {
         let plan = plan(&storage, statement).await;
         assert!(plan.contains("SEARCH") && !plan.contains("SCAN"), "{statement}: {plan}");
     }
 }
 
+async fn pages(storage: &SqlStorage, pragma: &'static str) {
+    storage.parts.database.fetch_changed(Scope::All, Query::new(pragma)).await.unwrap();
+}
+
 async fn plan(storage: &SqlStorage, statement: &str) -> String {
-    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
-    let rows = sqlx::query(explain).fetch_all(&storage.parts.writer).await.unwrap();
-    rows.iter().map(|row| row.get::<String, _>("detail") + "\n").collect()
+    let mut explain = Query::new("EXPLAIN QUERY PLAN ");
+    explain.push(statement);
+    let rows = storage.parts.database.fetch_all(Scope::All, explain).await.unwrap();
+    rows.iter().map(|row| Columns::new("plan", row).value::<String>("detail").unwrap() + "\n").collect()
 }

@@ -1,9 +1,9 @@
 //! Bringing a database to the form that this version knows.
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{SqlSafeStr, SqliteConnection, SqlitePool};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{PgConnection, PgPool, SqlSafeStr, SqliteConnection, SqlitePool};
 
-use super::row::failed;
+use super::driver::failed;
 use crate::error::{StoreError, StoreErrorKind};
 
 /// Which migrations there are.
@@ -36,61 +36,93 @@ impl MigrationStatus {
 }
 
 /// Applies what is missing, in one transaction.
-pub(super) async fn run(writer: &SqlitePool) -> Result<MigrationStatus, StoreError> {
+pub(super) async fn run_sqlite(writer: &SqlitePool) -> Result<MigrationStatus, StoreError> {
     // Immediate, so that two processes that start together do this one after the other.
     let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed("migrate", "begin"))?;
-    status(&mut transaction).await?.check()?;
-    migrator().run(&mut *transaction).await.map_err(|error| {
-        StoreError::new(StoreErrorKind::Unavailable, "migrate", "a migration failed").with_source(error)
-    })?;
-    let status = status(&mut transaction).await?;
+    status_sqlite(&mut transaction).await?.check()?;
+    migrator(SQLITE).run(&mut *transaction).await.map_err(one_failed)?;
+    let status = status_sqlite(&mut transaction).await?;
+    transaction.commit().await.map_err(failed("migrate", "commit"))?;
+    Ok(status)
+}
+
+/// Applies what is missing, in one transaction.
+pub(super) async fn run_postgres(pool: &PgPool) -> Result<MigrationStatus, StoreError> {
+    let mut transaction = pool.begin().await.map_err(failed("migrate", "begin"))?;
+    // So that two processes that start together do this one after the other.
+    let lock = sqlx::query("SELECT pg_advisory_xact_lock(hashtext('mairust migrations'))");
+    lock.execute(&mut *transaction).await.map_err(failed("migrate", "lock"))?;
+    status_postgres(&mut transaction).await?.check()?;
+    migrator(POSTGRES).set_locking(false).run(&mut *transaction).await.map_err(one_failed)?;
+    let status = status_postgres(&mut transaction).await?;
     transaction.commit().await.map_err(failed("migrate", "commit"))?;
     Ok(status)
 }
 
 /// Which migrations there are.
-pub(super) async fn status(connection: &mut SqliteConnection) -> Result<MigrationStatus, StoreError> {
-    let known = migrator().iter().map(|migration| migration.version).collect();
-    let exists: bool = sqlx::query_scalar(TABLE_EXISTS)
+pub(super) async fn status_sqlite(connection: &mut SqliteConnection) -> Result<MigrationStatus, StoreError> {
+    let failed = || failed("migrate", "read the list of migrations");
+    let exists: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations')",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed())?;
+    let applied = match exists {
+        true => sqlx::query_scalar(APPLIED).fetch_all(connection).await.map_err(failed())?,
+        false => Vec::new(),
+    };
+    Ok(MigrationStatus { applied, known: versions(SQLITE) })
+}
+
+/// Which migrations there are.
+pub(super) async fn status_postgres(connection: &mut PgConnection) -> Result<MigrationStatus, StoreError> {
+    let failed = || failed("migrate", "read the list of migrations");
+    let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await
-        .map_err(failed("migrate", "read the list of migrations"))?;
-    let applied = if exists {
-        let versions = sqlx::query_scalar(APPLIED).fetch_all(connection).await;
-        versions.map_err(failed("migrate", "read the list of migrations"))?
-    } else {
-        Vec::new()
+        .map_err(failed())?;
+    let applied = match exists {
+        true => sqlx::query_scalar(APPLIED).fetch_all(connection).await.map_err(failed())?,
+        false => Vec::new(),
     };
-    Ok(MigrationStatus { applied, known })
+    Ok(MigrationStatus { applied, known: versions(POSTGRES) })
 }
 
-/// What a database is that no migration has touched.
-pub(super) fn untouched() -> MigrationStatus {
-    MigrationStatus { applied: Vec::new(), known: migrator().iter().map(|migration| migration.version).collect() }
+/// What an SQLite database is that no migration has touched.
+pub(super) fn untouched_sqlite() -> MigrationStatus {
+    MigrationStatus { applied: Vec::new(), known: versions(SQLITE) }
 }
 
-fn migrator() -> Migrator {
-    migrator_of(MIGRATIONS)
+/// Number, name and text of a migration.
+type Source = (i64, &'static str, &'static str);
+
+fn versions(list: &[Source]) -> Vec<i64> {
+    list.iter().map(|(version, ..)| *version).collect()
 }
 
-fn migrator_of(list: &'static [(i64, &'static str, &'static str)]) -> Migrator {
+fn migrator(list: &'static [Source]) -> Migrator {
     let migrations = list.iter().map(|(version, name, sql)| {
         Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
     Migrator::with_migrations(migrations.collect())
 }
 
-/// Forward only; what was released is never changed.
-const MIGRATIONS: &[(i64, &str, &str)] = &[
+fn one_failed(error: MigrateError) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "migrate", "a migration failed").with_source(error)
+}
+
+const APPLIED: &str = "SELECT version FROM _sqlx_migrations ORDER BY version";
+
+/// Forward only; what was released is never changed. A change of both databases has one number.
+const SQLITE: &[Source] = &[
     (1, "first", include_str!("../../migrations/sqlite/0001_first.sql")),
     (2, "recipients", include_str!("../../migrations/sqlite/0002_recipients.sql")),
     (3, "scram", include_str!("../../migrations/sqlite/0003_scram.sql")),
 ];
 
-const TABLE_EXISTS: &str =
-    "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations')";
-
-const APPLIED: &str = "SELECT version FROM _sqlx_migrations ORDER BY version";
+/// Begins where SQLite stood when PostgreSQL came.
+const POSTGRES: &[Source] = &[(3, "first", include_str!("../../migrations/postgres/0003_first.sql"))];
 
 #[cfg(test)]
 mod tests {
@@ -102,7 +134,7 @@ mod tests {
     #[tokio::test]
     async fn a_database_of_the_first_version_keeps_its_mail() {
         let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
-        migrator_of(&MIGRATIONS[..1]).run(&pool).await.unwrap();
+        migrator(&SQLITE[..1]).run(&pool).await.unwrap();
         let rows = "INSERT INTO tenants VALUES (zeroblob(16), 'default', 0, 1763780646000000);
             INSERT INTO mailboxes VALUES (zeroblob(16), zeroblob(16), 'alice@a.example', 0);
             INSERT INTO folders (tenant_id, id, mailbox_id, name, uidvalidity)
@@ -114,7 +146,7 @@ mod tests {
                 'key', value * 100, zeroblob(32), '[]', '[]', '[]', 0, '[]', zeroblob(16), 0, '', '', '', ''
             FROM json_each('[1, 2]')";
         sqlx::raw_sql(rows).execute(&pool).await.unwrap();
-        run(&pool).await.unwrap();
+        run_sqlite(&pool).await.unwrap();
         let made =
             "SELECT m.used, (SELECT group_concat(f.name) FROM folders f WHERE f.mailbox_id = w.mailbox_id) AS folders
             FROM mailboxes m, forwards w WHERE m.name = 'alice@a.example' AND w.mailbox_id <> m.id";

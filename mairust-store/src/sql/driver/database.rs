@@ -1,0 +1,230 @@
+//! The database: whom to ask, and for whose data.
+
+use std::fmt::Write;
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use mairust_core::TenantId;
+use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
+
+use super::row::{Row, failed};
+use super::{Dialect, Query, Transaction};
+use crate::error::StoreError;
+use crate::sql::migrations::{self, MigrationStatus};
+
+/// Whose rows a statement is about. PostgreSQL shows it no others, whatever it asks for
+/// (row-level security); in SQLite the statements alone see to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Scope<'a> {
+    /// Everybody's: how a tenant is found, and work that is done for all.
+    All,
+    /// One tenant's.
+    Tenant(TenantId),
+    /// These tenants'.
+    Tenants(&'a [TenantId]),
+}
+
+/// Connections to a database.
+#[derive(Debug)]
+pub(crate) struct Database {
+    pools: Pools,
+    /// How long a statement, or waiting for a connection, may take.
+    deadline: Duration,
+}
+
+#[derive(Debug)]
+enum Pools {
+    Postgres {
+        /// Connections that see what `mairust.tenants` names: nothing, unless a transaction says whose.
+        scoped: PgPool,
+        /// Connections that see everybody's rows.
+        all: PgPool,
+    },
+    Sqlite {
+        /// One connection: SQLite has one writer at a time, and many that wait collapse.
+        writer: SqlitePool,
+        reader: SqlitePool,
+    },
+}
+
+impl From<TenantId> for Scope<'_> {
+    fn from(tenant: TenantId) -> Self {
+        Self::Tenant(tenant)
+    }
+}
+
+impl Database {
+    pub(crate) fn postgres(scoped: PgPool, all: PgPool, deadline: Duration) -> Self {
+        Self { pools: Pools::Postgres { scoped, all }, deadline }
+    }
+
+    pub(crate) fn sqlite(writer: SqlitePool, reader: SqlitePool, deadline: Duration) -> Self {
+        Self { pools: Pools::Sqlite { writer, reader }, deadline }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        match &self.pools {
+            Pools::Postgres { .. } => Dialect::Postgres,
+            Pools::Sqlite { .. } => Dialect::Sqlite,
+        }
+    }
+
+    /// All rows that a statement finds. It must not change anything.
+    pub(crate) async fn fetch_all(&self, scope: impl Into<Scope<'_>>, query: Query) -> Result<Vec<Row>, sqlx::Error> {
+        let scope = scope.into();
+        self.within(async {
+            match (&self.pools, scope) {
+                (Pools::Sqlite { reader, .. }, _) => Ok(Row::all(query.sqlite()?.fetch_all(reader).await?)),
+                (Pools::Postgres { all, .. }, Scope::All) => Ok(Row::all(query.postgres()?.fetch_all(all).await?)),
+                (Pools::Postgres { scoped, .. }, scope) => {
+                    let mut transaction = begin_scoped(scoped, scope).await?;
+                    let rows = transaction.fetch_all(query).await?;
+                    transaction.commit().await?;
+                    Ok(rows)
+                }
+            }
+        })
+        .await
+    }
+
+    /// The first row that a statement finds. It must not change anything.
+    pub(crate) async fn fetch_optional(
+        &self,
+        scope: impl Into<Scope<'_>>,
+        query: Query,
+    ) -> Result<Option<Row>, sqlx::Error> {
+        let scope = scope.into();
+        self.within(async {
+            match (&self.pools, scope) {
+                (Pools::Sqlite { reader, .. }, _) => Ok(query.sqlite()?.fetch_optional(reader).await?.map(Row::from)),
+                (Pools::Postgres { all, .. }, Scope::All) => {
+                    Ok(query.postgres()?.fetch_optional(all).await?.map(Row::from))
+                }
+                (Pools::Postgres { scoped, .. }, scope) => {
+                    let mut transaction = begin_scoped(scoped, scope).await?;
+                    let row = transaction.fetch_optional(query).await?;
+                    transaction.commit().await?;
+                    Ok(row)
+                }
+            }
+        })
+        .await
+    }
+
+    /// The row of a statement that always finds one.
+    pub(crate) async fn fetch_one(&self, scope: impl Into<Scope<'_>>, query: Query) -> Result<Row, sqlx::Error> {
+        self.fetch_optional(scope, query).await?.ok_or(sqlx::Error::RowNotFound)
+    }
+
+    /// Runs one statement that changes something; how many rows it changed.
+    pub(crate) async fn execute(&self, scope: impl Into<Scope<'_>>, query: Query) -> Result<u64, sqlx::Error> {
+        let scope = scope.into();
+        self.within(async {
+            match (&self.pools, scope) {
+                (Pools::Sqlite { writer, .. }, _) => Ok(query.sqlite()?.execute(writer).await?.rows_affected()),
+                (Pools::Postgres { all, .. }, Scope::All) => Ok(query.postgres()?.execute(all).await?.rows_affected()),
+                (Pools::Postgres { scoped, .. }, scope) => {
+                    let mut transaction = begin_scoped(scoped, scope).await?;
+                    let changed = transaction.execute(query).await?;
+                    transaction.commit().await?;
+                    Ok(changed)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Runs one statement that changes something; the rows that it gives.
+    pub(crate) async fn fetch_changed(
+        &self,
+        scope: impl Into<Scope<'_>>,
+        query: Query,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        match &self.pools {
+            Pools::Postgres { .. } => self.fetch_all(scope, query).await,
+            Pools::Sqlite { writer, .. } => {
+                self.within(async { Ok(Row::all(query.sqlite()?.fetch_all(writer).await?)) }).await
+            }
+        }
+    }
+
+    /// Which migrations there are.
+    pub(crate) async fn migration_status(&self) -> Result<MigrationStatus, StoreError> {
+        let connect = || failed("migrate", "connect");
+        match &self.pools {
+            Pools::Postgres { all, .. } => {
+                migrations::status_postgres(&mut *all.acquire().await.map_err(connect())?).await
+            }
+            Pools::Sqlite { reader, .. } => {
+                migrations::status_sqlite(&mut *reader.acquire().await.map_err(connect())?).await
+            }
+        }
+    }
+
+    /// Begins a transaction that is going to change something.
+    pub(crate) async fn begin(&self, scope: impl Into<Scope<'_>>) -> Result<Transaction, sqlx::Error> {
+        let scope = scope.into();
+        self.within(async {
+            match (&self.pools, scope) {
+                // Immediate: a transaction that begins by reading can't be made to wait for another writer.
+                (Pools::Sqlite { writer, .. }, _) => {
+                    Ok(Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?))
+                }
+                (Pools::Postgres { all, .. }, Scope::All) => Ok(Transaction::Postgres(all.begin().await?)),
+                (Pools::Postgres { scoped, .. }, scope) => begin_scoped(scoped, scope).await,
+            }
+        })
+        .await
+    }
+
+    /// Whether the database answers.
+    pub(crate) async fn check(&self) -> Result<(), sqlx::Error> {
+        self.fetch_one(Scope::All, Query::new("SELECT EXISTS (SELECT 1 FROM tenants)")).await.map(drop)
+    }
+
+    /// Runs `work` within the deadline.
+    pub(crate) async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, sqlx::Error>> + Send,
+    ) -> Result<T, sqlx::Error> {
+        match tokio::time::timeout(self.deadline, work).await {
+            Ok(result) => result,
+            Err(_) => {
+                let message = format!("the database did not answer within {:?}", self.deadline);
+                Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, message)))
+            }
+        }
+    }
+
+    /// Waits for what is under way and closes all connections.
+    pub(crate) async fn close(&self) {
+        match &self.pools {
+            Pools::Postgres { scoped, all } => {
+                scoped.close().await;
+                all.close().await;
+            }
+            Pools::Sqlite { writer, reader } => {
+                reader.close().await;
+                writer.close().await;
+            }
+        }
+    }
+}
+
+/// Begins a transaction that sees the rows of these tenants only.
+async fn begin_scoped(pool: &PgPool, scope: Scope<'_>) -> Result<Transaction, sqlx::Error> {
+    let mut statement = "BEGIN; SET LOCAL mairust.tenants = '".to_owned();
+    let tenants = match &scope {
+        Scope::All => &[],
+        Scope::Tenant(tenant) => std::slice::from_ref(tenant),
+        Scope::Tenants(tenants) => *tenants,
+    };
+    for (index, tenant) in tenants.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        // Writing to a String never fails; an id is hexadecimal digits and hyphens.
+        let _ = write!(statement, "{comma}{tenant}");
+    }
+    statement.push('\'');
+    Ok(Transaction::Postgres(pool.begin_with(AssertSqlSafe(statement)).await?))
+}

@@ -1,0 +1,109 @@
+//! SQLite: the default of a single machine.
+//!
+//! One connection writes, each transaction `BEGIN IMMEDIATE`; four connections read.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+
+use super::driver::{Database, failed};
+use super::migrations::{self, MigrationStatus};
+use crate::durability::Durability;
+use crate::error::StoreError;
+
+/// How long a statement waits for a lock that another process holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait before a new file is tried again that another process is making.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+const READERS: u32 = 4;
+
+/// Opens the file, which is made if it is not there, and applies what migrations are missing.
+pub(super) async fn open(path: &Path, durability: Durability, deadline: Duration) -> Result<Database, StoreError> {
+    let options = options(path, durability);
+    let writer = connect(path, 1, options.clone(), deadline).await?;
+    migrations::run_sqlite(&writer).await?;
+    let reader = connect(path, READERS, options.pragma("query_only", "ON"), deadline).await?;
+    Ok(Database::sqlite(writer, reader, deadline))
+}
+
+/// Applies what migrations are missing.
+pub(super) async fn migrate(path: &Path, deadline: Duration) -> Result<MigrationStatus, StoreError> {
+    let writer = connect(path, 1, options(path, Durability::PowerSafe), deadline).await?;
+    let status = migrations::run_sqlite(&writer).await;
+    writer.close().await;
+    status
+}
+
+/// Which migrations there are, without making the file.
+pub(super) async fn migration_status(path: &Path, deadline: Duration) -> Result<MigrationStatus, StoreError> {
+    if !path.exists() {
+        return Ok(migrations::untouched_sqlite());
+    }
+    let options = options(path, Durability::PowerSafe).create_if_missing(false).pragma("query_only", "ON");
+    let reader = connect(path, 1, options, deadline).await?;
+    let mut connection = reader.acquire().await.map_err(failed("migrate", "connect"))?;
+    let status = migrations::status_sqlite(&mut connection).await;
+    drop(connection);
+    reader.close().await;
+    status
+}
+
+fn options(path: &Path, durability: Durability) -> SqliteConnectOptions {
+    let synchronous = match durability {
+        Durability::PowerSafe => SqliteSynchronous::Full,
+        // What was written but not synced is there after a crash of the process, not of the machine.
+        Durability::CrashSafe => SqliteSynchronous::Normal,
+        Durability::Relaxed => SqliteSynchronous::Off,
+    };
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(synchronous)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+}
+
+async fn connect(
+    path: &Path,
+    connections: u32,
+    options: SqliteConnectOptions,
+    deadline: Duration,
+) -> Result<SqlitePool, StoreError> {
+    let until = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        // Connections live as long as the pool, with their prepared statements.
+        let pool = SqlitePoolOptions::new()
+            .max_connections(connections)
+            .min_connections(1)
+            .acquire_timeout(deadline)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .after_release(|connection, _| Box::pin(is_clean(connection)));
+        match pool.connect_with(options.clone()).await {
+            // SQLite does not wait for the lock that it needs to switch a new file to WAL.
+            Err(error) if is_busy(&error) && Instant::now() < until => tokio::time::sleep(BUSY_PAUSE).await,
+            connected => return connected.map_err(failed("open storage", path.display())),
+        }
+    }
+}
+
+/// Whether another process has the lock that is needed.
+fn is_busy(error: &sqlx::Error) -> bool {
+    const SQLITE_BUSY: &str = "5";
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == SQLITE_BUSY)
+}
+
+/// Whether a connection can be used again. When the disk is full, SQLite ends a transaction by
+/// itself; the driver does not notice and would refuse every later one on the same connection.
+async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // A rollback may still be on its way.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
+}

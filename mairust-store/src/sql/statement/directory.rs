@@ -1,0 +1,130 @@
+//! Statements about tenants, domains, users, addresses, aliases, rules about senders and API keys.
+
+pub(crate) const INSERT_TENANT: &str = "INSERT INTO tenants (id, name, any_sender, created_at) VALUES ($1, $2, $3, $4)";
+
+pub(crate) const INSERT_FORWARDS: &str = "INSERT INTO forwards (tenant_id, mailbox_id) VALUES ($1, $2)";
+
+/// Conditions are to be appended.
+pub(crate) const SELECT_TENANTS: &str = "\
+    SELECT t.id, t.name, t.any_sender, t.enabled, f.mailbox_id AS forwards_id \
+    FROM tenants t JOIN forwards f ON f.tenant_id = t.id ";
+
+/// NULL changes nothing.
+pub(crate) const CHANGE_TENANT: &str = "UPDATE tenants SET enabled = coalesce($2, enabled) WHERE id = $1";
+
+pub(crate) const INSERT_DOMAIN: &str = "INSERT INTO domains (tenant_id, id, name, created_at) VALUES ($1, $2, $3, $4)";
+
+pub(crate) const INSERT_DOMAIN_ALIAS: &str =
+    "INSERT INTO domain_aliases (tenant_id, domain_id, target_id) VALUES ($1, $2, $3)";
+
+/// Conditions are to be appended.
+pub(crate) const SELECT_DOMAINS: &str = "\
+    SELECT d.tenant_id, d.id, d.name, d.enabled, d.catch_all, p.name AS alias_of \
+    FROM domains d \
+    LEFT JOIN domain_aliases l ON l.tenant_id = d.tenant_id AND l.domain_id = d.id \
+    LEFT JOIN domains p ON p.tenant_id = l.tenant_id AND p.id = l.target_id ";
+
+/// $4 tells whether the catch-all becomes $5; otherwise NULL changes nothing.
+pub(crate) const CHANGE_DOMAIN: &str = "\
+    UPDATE domains SET enabled = coalesce($3, enabled), catch_all = CASE WHEN $4 THEN $5 ELSE catch_all END \
+    WHERE tenant_id = $1 AND name = $2";
+
+/// PostgreSQL only. Held until the end of the transaction.
+pub(crate) const LOCK_NAMES: &str = "SELECT pg_advisory_xact_lock(hashtext('mairust names'))";
+
+/// Whether a user, an alias or a login has this name: whoever logs in gives any of them.
+pub(crate) const NAME_TAKEN: &str = "\
+    SELECT EXISTS (SELECT 1 FROM addresses WHERE lookup_key = $1) \
+        OR EXISTS (SELECT 1 FROM aliases WHERE lookup_key = $1) \
+        OR EXISTS (SELECT 1 FROM users WHERE login = $1) AS taken";
+
+pub(crate) const INSERT_MAILBOX: &str =
+    "INSERT INTO mailboxes (tenant_id, id, name, created_at) VALUES ($1, $2, $3, $4)";
+
+pub(crate) const INSERT_FOLDER: &str =
+    "INSERT INTO folders (tenant_id, id, mailbox_id, name, uidvalidity) VALUES ($1, $2, $3, $4, $5)";
+
+pub(crate) const INSERT_USER: &str = "\
+    INSERT INTO users (tenant_id, id, login, password_hash, scram, address_id, created_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+pub(crate) const INSERT_ADDRESS: &str = "\
+    INSERT INTO addresses (tenant_id, id, domain_id, lookup_key, address, mailbox_id, user_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+/// Users with their primary addresses. Conditions are to be appended.
+pub(crate) const SELECT_USERS: &str = "\
+    SELECT u.tenant_id, u.id, u.password_hash, u.scram, u.created_at, u.enabled, t.enabled AS tenant_enabled, \
+        p.address, p.mailbox_id, m.quota, m.used \
+    FROM users u \
+    JOIN tenants t ON t.id = u.tenant_id \
+    JOIN addresses p ON p.tenant_id = u.tenant_id AND p.id = u.address_id \
+    JOIN mailboxes m ON m.tenant_id = p.tenant_id AND m.id = p.mailbox_id ";
+
+/// NULL changes nothing.
+pub(crate) const CHANGE_USER: &str =
+    "UPDATE users SET enabled = coalesce($3, enabled) WHERE tenant_id = $1 AND id = $2";
+
+pub(crate) const SET_QUOTA: &str = "\
+    UPDATE mailboxes SET quota = $3 \
+    WHERE tenant_id = $1 AND id IN (SELECT mailbox_id FROM addresses WHERE tenant_id = $1 AND user_id = $2)";
+
+pub(crate) const SET_PASSWORD: &str =
+    "UPDATE users SET password_hash = $3, scram = $4 WHERE tenant_id = $1 AND id = $2";
+
+pub(crate) const SET_SCRAM: &str =
+    "UPDATE users SET scram = $4 WHERE tenant_id = $1 AND id = $2 AND password_hash = $3 AND scram IS NULL";
+
+/// A domain, and where its addresses are looked up: at itself, or at the domain that it is an alias
+/// of.
+pub(crate) const RESOLVE_DOMAIN: &str = "\
+    SELECT p.tenant_id, p.name, p.catch_all, t.enabled AND d.enabled AND p.enabled AS enabled, \
+        f.mailbox_id AS forwards_id \
+    FROM domains d \
+    JOIN tenants t ON t.id = d.tenant_id \
+    JOIN forwards f ON f.tenant_id = d.tenant_id \
+    LEFT JOIN domain_aliases l ON l.tenant_id = d.tenant_id AND l.domain_id = d.id \
+    JOIN domains p ON p.tenant_id = d.tenant_id AND p.id = coalesce(l.target_id, d.id) \
+    WHERE d.name = $1";
+
+/// The users and aliases of either name. The columns of the one are NULL for the other.
+pub(crate) const RESOLVE_ADDRESS: &str = "\
+    SELECT a.lookup_key, u.enabled, a.address, a.user_id, a.mailbox_id, m.quota, m.used, NULL AS targets \
+    FROM addresses a \
+    JOIN users u ON u.tenant_id = a.tenant_id AND u.id = a.user_id \
+    JOIN mailboxes m ON m.tenant_id = a.tenant_id AND m.id = a.mailbox_id \
+    WHERE a.lookup_key IN ($2, $3) AND a.tenant_id = $1 \
+    UNION ALL \
+    SELECT lookup_key, enabled, NULL, NULL, NULL, NULL, NULL, targets FROM aliases \
+    WHERE lookup_key IN ($2, $3) AND tenant_id = $1";
+
+pub(crate) const INSERT_ALIAS: &str = "\
+    INSERT INTO aliases (tenant_id, id, domain_id, lookup_key, address, targets, created_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+pub(crate) const ALIASES: &str =
+    "SELECT tenant_id, id, address, targets, enabled FROM aliases WHERE tenant_id = $1 ORDER BY id";
+
+/// NULL changes nothing.
+pub(crate) const CHANGE_ALIAS: &str = "\
+    UPDATE aliases SET enabled = coalesce($3, enabled), targets = coalesce($4, targets) \
+    WHERE tenant_id = $1 AND lookup_key = $2";
+
+pub(crate) const DELETE_ALIAS: &str = "DELETE FROM aliases WHERE tenant_id = $1 AND lookup_key = $2";
+
+pub(crate) const SET_SENDER_RULE: &str = "\
+    INSERT INTO sender_rules (tenant_id, pattern, action, created_at) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT (tenant_id, pattern) DO UPDATE SET action = excluded.action";
+
+pub(crate) const SENDER_RULES: &str = "SELECT pattern, action FROM sender_rules WHERE tenant_id = $1 ORDER BY pattern";
+
+pub(crate) const DELETE_SENDER_RULE: &str = "DELETE FROM sender_rules WHERE tenant_id = $1 AND pattern = $2";
+
+pub(crate) const INSERT_API_KEY: &str = "\
+    INSERT INTO api_keys (tenant_id, id, key_id, name, secret_hash, scopes, created_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+pub(crate) const API_KEY: &str = "\
+    SELECT k.tenant_id, k.id, k.key_id, k.name, k.secret_hash, k.scopes \
+    FROM api_keys k JOIN tenants t ON t.id = k.tenant_id \
+    WHERE k.key_id = $1 AND t.enabled";

@@ -1,0 +1,7 @@
+//! The texts of statements.
+//!
+//! Placeholders are `$1`, which SQLite and PostgreSQL both take; `RETURNING` works in both.
+
+pub(crate) mod directory;
+pub(crate) mod message;
+pub(crate) mod queue;

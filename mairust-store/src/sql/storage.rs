@@ -1,0 +1,254 @@
+//! Storage in a database, with bodies beside it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mairust_core::{Clock, Secret, SystemClock};
+
+use super::changes::{Changes, Listener};
+use super::driver::{Database, failed};
+use super::migrations::MigrationStatus;
+use super::{message::SqlMessages, postgres, sqlite};
+use crate::backend::StorageBackend;
+use crate::body::{BodyStore, FsBodies};
+use crate::delivery::Deliveries;
+use crate::directory::Directory;
+use crate::durability::Durability;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::group_commit::GroupCommit;
+use crate::message::MessageStore;
+use crate::queue::QueueBackend;
+
+/// A [`StorageBackend`] over SQLite or PostgreSQL, with bodies as files or in any other
+/// [`BodyStore`].
+#[derive(Debug)]
+pub struct SqlStorage {
+    messages: GroupCommit<SqlMessages>,
+    pub(super) parts: Arc<Parts>,
+    /// Where bodies are files.
+    files: Option<Arc<FsBodies>>,
+    /// Ends with the storage.
+    _listener: Option<Listener>,
+}
+
+/// How [`SqlStorage`] is to be opened.
+#[derive(Debug)]
+#[must_use = "nothing happens before `open`"]
+pub struct SqlStorageBuilder {
+    place: Place,
+    bodies: Bodies,
+    clock: Arc<dyn Clock>,
+    durability: Durability,
+    deadline: Duration,
+}
+
+/// Where the rows are.
+#[derive(Debug)]
+enum Place {
+    Postgres { url: Secret<String>, connections: u32 },
+    Sqlite(PathBuf),
+}
+
+/// Where the bodies are.
+#[derive(Debug)]
+enum Bodies {
+    Files(PathBuf),
+    Given(Arc<dyn BodyStore>),
+    Nowhere,
+}
+
+/// What was done so far, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SqlStatistics {
+    /// Number of groups of entries that were committed together.
+    pub groups: u64,
+    /// Number of entries in them.
+    pub entries: u64,
+    /// Number of fsyncs for bodies in files.
+    pub body_fsyncs: u64,
+}
+
+/// What the facets share.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) database: Database,
+    pub(super) bodies: Arc<dyn BodyStore>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) changes: Arc<Changes>,
+}
+
+/// Connections to PostgreSQL, unless told otherwise.
+const CONNECTIONS: u32 = 20;
+/// How long a call waits for the database, unless told otherwise.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+impl SqlStorage {
+    /// Storage whose rows are in the SQLite file `path`, made if it is not there.
+    pub fn sqlite(path: impl Into<PathBuf>) -> SqlStorageBuilder {
+        SqlStorageBuilder::new(Place::Sqlite(path.into()))
+    }
+
+    /// Storage whose rows are in PostgreSQL 14 or newer: `postgres://user:password@host/database`.
+    /// The role owns what it makes there; it should be no superuser, for whom row-level security
+    /// does not hold.
+    pub fn postgres(url: impl Into<String>) -> SqlStorageBuilder {
+        SqlStorageBuilder::new(Place::Postgres { url: Secret::new(url.into()), connections: CONNECTIONS })
+    }
+
+    /// What was done so far.
+    pub fn statistics(&self) -> SqlStatistics {
+        SqlStatistics {
+            groups: self.messages.groups(),
+            entries: self.messages.entries(),
+            body_fsyncs: self.files.as_ref().map_or(0, |files| files.fsyncs()),
+        }
+    }
+
+    /// Which migrations there are.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn migration_status(&self) -> Result<MigrationStatus, StoreError> {
+        self.parts.database.migration_status().await
+    }
+
+    /// Waits for what is under way and closes the database. Calls that come later fail with
+    /// `Unavailable`. Not needed for durability.
+    pub async fn close(&self) {
+        self.parts.database.close().await;
+    }
+}
+
+impl SqlStorageBuilder {
+    fn new(place: Place) -> Self {
+        let (bodies, clock) = (Bodies::Nowhere, Arc::new(SystemClock));
+        Self { place, bodies, clock, durability: Durability::default(), deadline: DEADLINE }
+    }
+
+    /// Keeps bodies as files in this directory, made if it is not there.
+    pub fn fs_bodies(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.bodies = Bodies::Files(directory.into());
+        self
+    }
+
+    /// Keeps bodies in this store.
+    pub fn bodies(mut self, bodies: Arc<dyn BodyStore>) -> Self {
+        self.bodies = Bodies::Given(bodies);
+        self
+    }
+
+    /// Takes times of creation from this clock instead of the system's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// What survives what. The default survives a loss of power.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How long a call waits for the database before it fails with `Unavailable`. Default 10 s.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How many connections there may be to PostgreSQL, at least 4. Default 20. SQLite has one
+    /// writer and four readers.
+    pub fn max_connections(mut self, count: u32) -> Self {
+        if let Place::Postgres { connections, .. } = &mut self.place {
+            *connections = count;
+        }
+        self
+    }
+
+    /// Opens the storage; applies the migrations that are missing.
+    ///
+    /// # Errors
+    /// `Invalid` if no place for bodies is named or the database was made by a newer version;
+    /// otherwise when the database does not answer or a directory can't be opened.
+    pub async fn open(self) -> Result<SqlStorage, StoreError> {
+        let (bodies, files) = self.open_bodies().await?;
+        let (database, listening) = match &self.place {
+            Place::Sqlite(path) => (sqlite::open(path, self.durability, self.deadline).await?, None),
+            Place::Postgres { url, connections } => {
+                let opened = postgres::open(url, *connections, self.durability, self.deadline).await?;
+                (opened.database, Some(opened.listening))
+            }
+        };
+        let changes = Arc::new(Changes::new());
+        let listener = listening.map(|listening| Listener::start(listening, Arc::clone(&changes)));
+        let parts = Arc::new(Parts { database, bodies, clock: self.clock, changes });
+        let messages = GroupCommit::new(SqlMessages::new(Arc::clone(&parts)));
+        Ok(SqlStorage { messages, parts, files, _listener: listener })
+    }
+
+    /// Applies the migrations that are missing, without opening the storage. Running it again
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub async fn migrate(&self) -> Result<MigrationStatus, StoreError> {
+        match &self.place {
+            Place::Sqlite(path) => sqlite::migrate(path, self.deadline).await,
+            Place::Postgres { url, .. } => postgres::migrate(url, self.deadline).await,
+        }
+    }
+
+    /// Which migrations there are, without changing anything or making a file.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn migration_status(&self) -> Result<MigrationStatus, StoreError> {
+        match &self.place {
+            Place::Sqlite(path) => sqlite::migration_status(path, self.deadline).await,
+            Place::Postgres { url, .. } => postgres::migration_status(url, self.deadline).await,
+        }
+    }
+
+    async fn open_bodies(&self) -> Result<(Arc<dyn BodyStore>, Option<Arc<FsBodies>>), StoreError> {
+        let directory = match &self.bodies {
+            Bodies::Files(directory) => directory.clone(),
+            Bodies::Given(bodies) => return Ok((Arc::clone(bodies), None)),
+            Bodies::Nowhere => {
+                return Err(StoreError::new(StoreErrorKind::Invalid, "open storage", "no place for bodies is named"));
+            }
+        };
+        let sync = self.durability.survives_power_loss();
+        let opened = tokio::task::spawn_blocking(move || FsBodies::open_with(directory, sync)).await;
+        let files = opened.map_err(|error| {
+            StoreError::new(StoreErrorKind::Unavailable, "open storage", "the work was interrupted").with_source(error)
+        })??;
+        let files = Arc::new(files);
+        Ok((Arc::clone(&files) as Arc<dyn BodyStore>, Some(files)))
+    }
+}
+
+#[async_trait]
+impl StorageBackend for SqlStorage {
+    fn messages(&self) -> &dyn MessageStore {
+        &self.messages
+    }
+
+    fn directory(&self) -> &dyn Directory {
+        &*self.parts
+    }
+
+    fn queue(&self) -> &dyn QueueBackend {
+        &*self.parts
+    }
+
+    fn deliveries(&self) -> &dyn Deliveries {
+        &*self.parts
+    }
+
+    async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
+        let database = self.parts.database.check().await.map_err(failed("check database", "read"));
+        vec![("database", database), ("bodies", self.parts.bodies.check().await)]
+    }
+}

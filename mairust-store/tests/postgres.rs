@@ -1,0 +1,103 @@
+//! What is particular to PostgreSQL: row-level security, notifications, lost connections.
+
+use std::collections::BTreeSet;
+
+use mairust_store::{SqlStorage, StorageBackend};
+use sqlx::{AssertSqlSafe, Row};
+use tempfile::TempDir;
+
+use crate::sample::{alice, entry, id};
+use crate::server::Database;
+
+#[tokio::test]
+async fn has_the_tables_columns_and_indexes_of_sqlite() {
+    let (database, directory) = (Database::new().await, TempDir::new().unwrap());
+    SqlStorage::postgres(&database.url).migrate().await.unwrap();
+    let mut postgres = database.superuser().await;
+    let columns = "SELECT table_name || '.' || column_name FROM information_schema.columns \
+        WHERE table_schema = 'public' AND table_name NOT LIKE '\\_sqlx%'";
+    // Indexes that have no name of their own are those of constraints.
+    let indexes = "SELECT indexname::text FROM pg_indexes WHERE schemaname = 'public' AND tablename NOT LIKE '\\_sqlx%' \
+        AND indexname !~ '_(pkey|key)$'";
+    let mut there = BTreeSet::new();
+    for statement in [columns, indexes] {
+        there.extend(sqlx::query_scalar::<_, String>(statement).fetch_all(&mut postgres).await.unwrap());
+    }
+    SqlStorage::sqlite(directory.path().join("mail.db")).migrate().await.unwrap();
+    let mut sqlite = crate::sqlite::connect(directory.path()).await;
+    let columns = "SELECT m.name || '.' || c.name FROM sqlite_schema m, pragma_table_info(m.name) c \
+        WHERE m.type = 'table' AND m.name NOT LIKE '\\_sqlx%' ESCAPE '\\' AND m.name NOT LIKE 'sqlite%'";
+    let indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL";
+    let mut here = BTreeSet::new();
+    for statement in [columns, indexes] {
+        here.extend(sqlx::query_scalar::<_, String>(statement).fetch_all(&mut sqlite).await.unwrap());
+    }
+    assert_eq!(there, here);
+}
+
+#[tokio::test]
+async fn every_table_of_tenants_is_behind_the_wall() {
+    let database = Database::new().await;
+    SqlStorage::postgres(&database.url).migrate().await.unwrap();
+    let open = "SELECT c.relname::text FROM pg_class c \
+        WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND c.relname NOT LIKE '\\_sqlx%' \
+        AND NOT (c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (SELECT 1 FROM pg_policy WHERE polrelid = c.oid))";
+    let open: Vec<String> = sqlx::query_scalar(open).fetch_all(&mut database.superuser().await).await.unwrap();
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[tokio::test]
+async fn a_connection_sees_only_the_tenants_that_it_names() {
+    let (database, directory) = (Database::new().await, TempDir::new().unwrap());
+    let storage = SqlStorage::postgres(&database.url).fs_bodies(directory.path()).open().await.unwrap();
+    let alice = alice(&storage).await;
+    let entry = entry(&alice, "x");
+    let id = id(&entry);
+    storage.messages().accept(vec![entry]).await.remove(0).unwrap();
+    let mut owner = <sqlx::PgConnection as sqlx::Connection>::connect(&database.url).await.unwrap();
+    let other = mairust_core::TenantId::new(crate::sample::NOW);
+    for (tenants, expected) in
+        [(String::new(), 0), (other.to_string(), 0), (format!("{other},{}", alice.tenant), 1), ("*".to_owned(), 1)]
+    {
+        let set = AssertSqlSafe(format!("SET mairust.tenants = '{tenants}'"));
+        sqlx::query(set).execute(&mut owner).await.unwrap();
+        let rows = sqlx::query("SELECT id FROM messages").fetch_all(&mut owner).await.unwrap();
+        assert_eq!(rows.len(), expected, "{tenants}");
+        assert!(rows.iter().all(|row| row.get::<uuid::Uuid, _>(0).as_bytes() == id.as_bytes()));
+        let stolen = sqlx::query("UPDATE messages SET address = 'x'").execute(&mut owner).await.unwrap();
+        assert_eq!(stolen.rows_affected(), expected as u64, "{tenants}");
+    }
+}
+
+#[tokio::test]
+async fn what_another_process_does_wakes_who_waits() {
+    let (database, directory) = (Database::new().await, TempDir::new().unwrap());
+    let open = || SqlStorage::postgres(&database.url).fs_bodies(directory.path()).max_connections(4).open();
+    let (one, other) = (open().await.unwrap(), open().await.unwrap());
+    let alice = alice(&one).await;
+    let (queue, messages) = (one.queue().version(), one.messages().version(alice.tenant));
+    let mut accepted = entry(&alice, "x");
+    accepted.jobs = vec![crate::sample::job(alice.tenant)];
+    other.messages().accept(vec![accepted]).await.remove(0).unwrap();
+    assert!(one.queue().changed(queue).await > queue);
+    assert!(one.messages().changed(alice.tenant, messages).await > messages);
+}
+
+#[tokio::test]
+async fn lost_connections_are_made_anew() {
+    let (database, directory) = (Database::new().await, TempDir::new().unwrap());
+    let storage = SqlStorage::postgres(&database.url).fs_bodies(directory.path()).max_connections(4).open();
+    let storage = storage.await.unwrap();
+    let alice = alice(&storage).await;
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let cut: i64 = sqlx::query_scalar(cut).fetch_one(&mut database.superuser().await).await.unwrap();
+    assert!(cut >= 2);
+    // Some calls may meet a connection that is gone.
+    let mut failures = 0;
+    while storage.messages().accept(vec![entry(&alice, "x")]).await.remove(0).is_err() {
+        failures += 1;
+        assert!(failures < 10);
+    }
+    assert!(storage.directory().user_by_address(alice.tenant, &alice.address).await.unwrap().is_some());
+}
