@@ -6,7 +6,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use mairust_http::MasterKey;
-use mairust_store::SqlStorage;
+use mairust_store::{SqlStorage, SqlStorageBuilder};
 
 use super::ConfigFile;
 use super::output::{Failure, print};
@@ -23,12 +23,26 @@ pub(super) fn load(file: &ConfigFile) -> Result<Config, Failure> {
 
 /// Opens the storage, and brings its database to the version of this program.
 pub(super) async fn storage(config: &Config) -> Result<SqlStorage, Failure> {
-    let DatabaseSettings::Sqlite { path } = &config.database;
-    let StorageSettings::Fs { base_path } = &config.storage;
-    for folder in path.parent().into_iter().chain([base_path.as_path()]) {
+    if let DatabaseSettings::Sqlite { path } = &config.database
+        && let Some(folder) = path.parent()
+    {
         make_folder(folder)?;
     }
-    Ok(SqlStorage::sqlite(path).fs_bodies(base_path).open().await?)
+    let StorageSettings::Fs { base_path } = &config.storage;
+    make_folder(base_path)?;
+    Ok(builder(config).open().await?)
+}
+
+/// The storage that the configuration describes, before it is opened.
+fn builder(config: &Config) -> SqlStorageBuilder {
+    let builder = match &config.database {
+        DatabaseSettings::Postgres { url, max_connections } => {
+            SqlStorage::postgres(url.expose().as_str()).max_connections(*max_connections)
+        }
+        DatabaseSettings::Sqlite { path } => SqlStorage::sqlite(path),
+    };
+    let StorageSettings::Fs { base_path } = &config.storage;
+    builder.fs_bodies(base_path).durability(config.durability).deadline(config.database_timeout)
 }
 
 /// The master key, made at first use where the configuration does not give one.
@@ -49,9 +63,7 @@ pub(super) async fn migrate(file: &ConfigFile) -> Result<(), Failure> {
 /// `mairust migrate status`.
 pub(super) async fn migration_status(file: &ConfigFile) -> Result<(), Failure> {
     let config = load(file)?;
-    let DatabaseSettings::Sqlite { path } = &config.database;
-    let StorageSettings::Fs { base_path } = &config.storage;
-    let status = SqlStorage::sqlite(path).fs_bodies(base_path).migration_status().await?;
+    let status = builder(&config).migration_status().await?;
     let state = |version| if status.applied.contains(version) { "applied" } else { "pending" };
     let lines: Vec<String> = status.known.iter().map(|version| format!("{version:04} {}", state(version))).collect();
     print(&lines.join("\n"))

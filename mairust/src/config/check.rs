@@ -35,15 +35,14 @@ pub fn check(config: &Config, ports: PortCheck) -> Vec<Problem> {
 }
 
 fn check_folders(config: &Config, problems: &mut Vec<Problem>) {
-    let DatabaseSettings::Sqlite { path: database } = &config.database;
     let StorageSettings::Fs { base_path } = &config.storage;
-    let parent = database.parent().unwrap_or(Path::new(""));
-    let folders = [
-        ("server.data_dir", config.server.data_dir.as_path()),
-        ("database.path", parent),
-        ("storage.options.base_path", base_path.as_path()),
-    ];
-    for (path, folder) in folders {
+    let database = match &config.database {
+        DatabaseSettings::Postgres { .. } => None,
+        DatabaseSettings::Sqlite { path } => Some(("database.path", path.parent().unwrap_or(Path::new("")))),
+    };
+    let data_dir = ("server.data_dir", config.server.data_dir.as_path());
+    let folders = [Some(data_dir), database, Some(("storage.options.base_path", base_path.as_path()))];
+    for (path, folder) in folders.into_iter().flatten() {
         if let Err(error) = try_folder(folder) {
             let message = format!("cannot write to {}: {error}", folder.display());
             problems.push(problem(path, message, "make the folder and give it to the user of the server"));

@@ -9,6 +9,7 @@ use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, Rate, ScanAction, 
 use mairust_hooks::scan::RuleSettings;
 use mairust_hooks::scan::rspamd::RspamdSettings;
 use mairust_smtp::tls::CertificatePair;
+use mairust_store::Durability;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,8 +41,12 @@ pub struct Config {
     pub http: HttpSettings,
     /// What is known about messages, users and jobs.
     pub database: DatabaseSettings,
+    /// How long the database is waited for.
+    pub database_timeout: Duration,
     /// The bytes of messages.
     pub storage: StorageSettings,
+    /// What an accepted message survives.
+    pub durability: Durability,
     /// Mailboxes of users.
     pub mailboxes: MailboxSettings,
     /// Where the master key is.
@@ -288,6 +293,13 @@ pub struct LoginSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DatabaseSettings {
+    /// A PostgreSQL server.
+    Postgres {
+        /// Where it is, as whom to log in, and the name of the database.
+        url: Secret<String>,
+        /// Connections of this server.
+        max_connections: u32,
+    },
     /// One SQLite file.
     Sqlite {
         /// The file; made at first start.

@@ -267,16 +267,27 @@ pub(super) struct RawLogin {
 pub(super) struct RawDatabase {
     /// The kind of database.
     pub(super) backend: RawDatabaseBackend,
-    /// The database file. Without it: `mairust.db` in `server.data_dir`.
+    /// SQLite: the database file. Without it: `mairust.db` in `server.data_dir`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub(super) path: Option<PathBuf>,
+    /// PostgreSQL: `postgres://user:password@host:port/database`, or where that is kept. The role
+    /// owns its tables and should be no superuser.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) url: Option<SecretText>,
+    /// PostgreSQL: connections of this server.
+    #[schemars(range(min = 4))]
+    pub(super) max_connections: u32,
+    /// How long to wait for the database before a message is answered 451, and a request 503.
+    pub(super) timeout: DurationText,
 }
 
 /// The kind of database.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum RawDatabaseBackend {
+    /// A PostgreSQL server, 14 or newer.
+    Postgres,
     /// One SQLite file.
     Sqlite,
 }
@@ -288,6 +299,20 @@ pub(super) struct RawStorage {
     pub(super) backend: RawStorageBackend,
     /// Settings of the backend.
     pub(super) options: RawStorageOptions,
+    /// What a message survives once it was answered 250, of messages and of the database.
+    pub(super) durability: RawDurability,
+}
+
+/// What an accepted message survives.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawDurability {
+    /// Crashes; a loss of power may undo the last moments.
+    CrashSafe,
+    /// A loss of power: everything is synced to disk before the answer.
+    PowerSafe,
+    /// A proper stop, and nothing else: for tests.
+    Relaxed,
 }
 
 /// The kind of storage.
@@ -390,6 +415,7 @@ impl RawConfig {
             key: "/etc/mairust/tls/other.key".into(),
         }]);
         raw.database.path = Some(raw.server.data_dir.join("mairust.db"));
+        raw.database.url = Some(Text(SecretRef::Environment("MAIRUST_DATABASE_URL".to_owned())));
         raw.storage.options.base_path = Some(raw.server.data_dir.join("mail"));
         raw.secrets.master_key = Some(Text(SecretRef::File("/etc/mairust/master.key".into())));
         raw.delivery.relay = Some(Text(Relay { host: "smtp.example.com".to_owned(), port: 25 }));
@@ -482,13 +508,17 @@ impl Default for RawHttp {
 
 impl Default for RawDatabase {
     fn default() -> Self {
-        Self { backend: RawDatabaseBackend::Sqlite, path: None }
+        Self { backend: RawDatabaseBackend::Sqlite, path: None, url: None, max_connections: 20, timeout: seconds(10) }
     }
 }
 
 impl Default for RawStorage {
     fn default() -> Self {
-        Self { backend: RawStorageBackend::Fs, options: RawStorageOptions::default() }
+        Self {
+            backend: RawStorageBackend::Fs,
+            options: RawStorageOptions::default(),
+            durability: RawDurability::PowerSafe,
+        }
     }
 }
 

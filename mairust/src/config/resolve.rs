@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mairust_core::{ByteSize, Domain, IpNetwork, Secret};
+use mairust_store::Durability;
 
 use super::model::{
     AuthenticationMode, Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings,
@@ -15,8 +16,8 @@ use super::model::{
 };
 use super::problem::{Place, Problem};
 use super::raw::{
-    RawAuthentication, RawConfig, RawDatabaseBackend, RawDelivery, RawListener, RawLogin, RawSmtp, RawSmtpLimits,
-    RawStorageBackend, RawTls,
+    RawAuthentication, RawConfig, RawDatabase, RawDatabaseBackend, RawDelivery, RawDurability, RawListener, RawLogin,
+    RawSmtp, RawSmtpLimits, RawStorageBackend, RawTls,
 };
 use super::secret::{SecretError, SecretRef, decode_master_key, is_world_readable};
 use super::spam::RawSpam;
@@ -46,12 +47,14 @@ pub(super) fn resolve(checked: Checked, variables: &BTreeMap<String, String>) ->
     judge.dns(&raw);
     judge.delivery(&raw.delivery);
     let key = raw.secrets.master_key.as_ref().and_then(|reference| judge.master_key(&reference.0, variables));
+    let postgres = judge.postgres(&raw.database, variables);
     let rspamd_password = raw.spam.rspamd.password.as_ref();
     let rspamd_password = rspamd_password.and_then(|it| judge.secret("spam.rspamd.password", &it.0, variables));
     match hostname {
         Some(hostname) if judge.problems.is_empty() => {
             let mut config = settle(raw, hostname, key);
             config.spam.rspamd.password = rspamd_password;
+            config.database = postgres.unwrap_or(config.database);
             config.warnings = judge.warnings;
             Ok(config)
         }
@@ -76,15 +79,17 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         },
         authentication: settle_authentication(raw.authentication),
         dns_servers: raw.dns.servers.into_iter().map(|server| server.0).collect(),
-        database: match raw.database.backend {
-            RawDatabaseBackend::Sqlite => {
-                DatabaseSettings::Sqlite { path: in_data_dir(raw.database.path, "mairust.db") }
-            }
-        },
+        database: DatabaseSettings::Sqlite { path: in_data_dir(raw.database.path, "mairust.db") },
+        database_timeout: raw.database.timeout.0,
         storage: match raw.storage.backend {
             RawStorageBackend::Fs => {
                 StorageSettings::Fs { base_path: in_data_dir(raw.storage.options.base_path, "mail") }
             }
+        },
+        durability: match raw.storage.durability {
+            RawDurability::CrashSafe => Durability::CrashSafe,
+            RawDurability::PowerSafe => Durability::PowerSafe,
+            RawDurability::Relaxed => Durability::Relaxed,
         },
         mailboxes: MailboxSettings { quota: raw.mailboxes.quota.map(|quota| quota.0) },
         master_key: key.map_or_else(|| MasterKey::KeptIn(data_dir.join("master.key")), MasterKey::Given),
@@ -296,6 +301,27 @@ impl Judge {
         if delivery.retry_max.0 < delivery.retry_first.0 && !self.already_wrong("delivery.retry_max") {
             let message = "this is more than delivery.retry_max";
             self.report("delivery.retry_first", message, "write the same or a shorter time");
+        }
+    }
+
+    /// The settings of PostgreSQL, if that is the database.
+    fn postgres(&mut self, database: &RawDatabase, variables: &BTreeMap<String, String>) -> Option<DatabaseSettings> {
+        const PATH: &str = "database.url";
+        match (database.backend, &database.url) {
+            (RawDatabaseBackend::Sqlite, _) => None,
+            (RawDatabaseBackend::Postgres, None) => {
+                let advice = "write postgres://user:password@host/database, or env:NAME or file:/path of it";
+                self.report(PATH, "the database needs an address", advice);
+                None
+            }
+            (RawDatabaseBackend::Postgres, Some(url)) => {
+                let url = self.secret(PATH, &url.0, variables)?;
+                if !["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
+                    self.report(PATH, "this is no URL of PostgreSQL", "write postgres://user:password@host/database");
+                    return None;
+                }
+                Some(DatabaseSettings::Postgres { url, max_connections: database.max_connections })
+            }
         }
     }
 

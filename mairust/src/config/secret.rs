@@ -52,7 +52,7 @@ impl SecretRef {
     /// Parses a reference.
     ///
     /// # Errors
-    /// When a name or path is empty, or the secret itself is shorter than 32 characters.
+    /// When a name or path is empty, or the secret itself is shorter than 32 characters and no URL.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         if let Some(name) = text.strip_prefix("env:") {
             return if name.is_empty() { Err(SecretError::Reference) } else { Ok(Self::Environment(name.to_owned())) };
@@ -60,7 +60,8 @@ impl SecretRef {
         if let Some(path) = text.strip_prefix("file:") {
             return if path.is_empty() { Err(SecretError::Reference) } else { Ok(Self::File(path.into())) };
         }
-        if text.chars().count() < LITERAL_LENGTH {
+        // The scheme of a URL shows that it is no forgotten prefix.
+        if text.chars().count() < LITERAL_LENGTH && !text.contains("://") {
             return Err(SecretError::Reference);
         }
         Ok(Self::Literal(Secret::new(text.to_owned())))
