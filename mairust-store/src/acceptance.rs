@@ -25,7 +25,7 @@ impl Acceptance {
 
     /// Size of the bodies in bytes, prefixes included.
     pub(crate) fn body_bytes(&self) -> u64 {
-        self.messages.iter().map(|message| message.prefix.len() as u64 + message.body.len()).sum()
+        self.messages.iter().map(NewMessage::object_len).sum()
     }
 
     /// What is to be kept in the body store: one object for each message, under the key of its
@@ -41,6 +41,11 @@ impl Acceptance {
 }
 
 impl NewMessage {
+    /// Size of its object in bytes.
+    pub(crate) fn object_len(&self) -> u64 {
+        self.prefix.len() as u64 + self.body.len()
+    }
+
     /// The messages that this one answers or continues.
     pub(crate) fn ancestors(&self) -> impl Iterator<Item = &str> {
         self.content.references.iter().chain(&self.content.in_reply_to).map(String::as_str)

@@ -27,6 +27,18 @@ pub struct NewObject {
     pub body: Body,
 }
 
+impl NewObject {
+    /// Size in bytes.
+    pub fn len(&self) -> u64 {
+        self.prefix.len() as u64 + self.body.len()
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// What is known about an object once it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredObject {
@@ -43,7 +55,7 @@ pub struct StoredObject {
 #[async_trait]
 pub trait BodyStore: fmt::Debug + Send + Sync + 'static {
     /// Keeps objects; one answer for each, in order. On `Ok` the object and its name are durable.
-    /// An object that exists is never overwritten: `AlreadyExists`. If the future is dropped, an
+    /// An object that exists is never overwritten: `AlreadyExists`, and it is durable then. If the future is dropped, an
     /// object may exist that no row names; it does no harm.
     async fn put(&self, objects: Vec<NewObject>) -> Vec<Result<StoredObject, StoreError>>;
 
@@ -95,7 +107,7 @@ pub(crate) async fn verify(body: Body, sha256: [u8; 32], what: String) -> Result
 }
 
 /// The kind of an I/O error, as far as a caller can act on it.
-fn io_error(operation: &'static str, what: &dyn fmt::Display, error: io::Error) -> StoreError {
+pub(crate) fn io_error(operation: &'static str, what: &dyn fmt::Display, error: io::Error) -> StoreError {
     let kind = match error.kind() {
         io::ErrorKind::AlreadyExists => StoreErrorKind::AlreadyExists,
         io::ErrorKind::NotFound => StoreErrorKind::NotFound,
@@ -106,8 +118,13 @@ fn io_error(operation: &'static str, what: &dyn fmt::Display, error: io::Error) 
 }
 
 /// A blocking thread did not come to its end.
-fn interrupted(operation: &'static str, error: tokio::task::JoinError) -> StoreError {
+pub(crate) fn interrupted(operation: &'static str, error: tokio::task::JoinError) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, operation, "the work was interrupted").with_source(error)
+}
+
+/// The SHA-256 of an object.
+pub(crate) fn digest_of_all(bytes: &[u8]) -> [u8; 32] {
+    to_array(&digest::digest(&digest::SHA256, bytes))
 }
 
 fn digest_of(reader: &mut impl Read) -> io::Result<digest::Digest> {

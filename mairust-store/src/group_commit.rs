@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use mairust_core::{Body, MessageId, TenantId};
+use mairust_core::{Body, MessageId, TenantId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{StoreError, StoreErrorKind};
@@ -96,6 +96,10 @@ impl<S: MessageStore> MessageStore for GroupCommit<S> {
             return lost(count);
         }
         answered.await.unwrap_or_else(|_| lost(count))
+    }
+
+    async fn fingerprints(&self, since: Timestamp) -> Result<Vec<([u8; 32], MessageId)>, StoreError> {
+        self.inner().fingerprints(since).await
     }
 
     async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError> {

@@ -41,4 +41,6 @@ pub use message::{
 };
 pub use password::PasswordRecord;
 pub use queue::{Lease, NewJob, QueueBackend, QueueStats};
-pub use sql::{MigrationStatus, SqlStatistics, SqlStorage, SqlStorageBuilder};
+pub use sql::{
+    MigrationStatus, SpoolSettings, SpoolStatistics, SqlStatistics, SqlStorage, SqlStorageBuilder, WhenBodiesDown,
+};

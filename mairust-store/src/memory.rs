@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use mairust_core::{Clock, Domain, FolderId, JobId, MailboxId, MessageId, RecipientId, TenantId, UserId};
+use mairust_core::{Clock, Domain, FolderId, JobId, MailboxId, MessageId, RecipientId, TenantId, Timestamp, UserId};
 
 use crate::backend::StorageBackend;
 use crate::body::{BodyStore, MemoryBodies};
@@ -50,6 +50,7 @@ struct State {
     quotas: HashMap<(TenantId, MailboxId), Quota>,
     folders: HashMap<(TenantId, MailboxId, Folder), FolderRecord>,
     messages: HashMap<(TenantId, MessageId), MessageRow>,
+    fingerprints: Vec<(Timestamp, [u8; 32], MessageId)>,
     recipients: BTreeMap<(TenantId, RecipientId), DeliveryRow>,
     attempts: Vec<(TenantId, MessageId, Attempt)>,
     jobs: HashMap<JobId, queue::JobRecord>,

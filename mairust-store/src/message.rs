@@ -49,6 +49,9 @@ pub struct NewMessage {
     pub auth_results: Option<String>,
     /// Whether it is spam, if it was looked at.
     pub spam: Option<Spam>,
+    /// What tells the transaction that brought it from others, if whoever sent it may not have heard
+    /// that it was accepted and send it again; see [`MessageStore::fingerprints`].
+    pub fingerprint: Option<[u8; 32]>,
     /// One row each; at least one.
     pub placements: Vec<Placement>,
 }
@@ -268,6 +271,10 @@ pub trait MessageStore: fmt::Debug + Send + Sync + 'static {
     /// message are settled, the message to [`MessageStatus::Sent`] or [`MessageStatus::Failed`].
     async fn accept(&self, batch: Vec<Acceptance>) -> Vec<Result<(), StoreError>>;
 
+    /// The fingerprints of messages that were received at or after `since`, each with a
+    /// message that it belongs to, the oldest first. Has no tenant argument: a server asks for all when it starts.
+    async fn fingerprints(&self, since: Timestamp) -> Result<Vec<([u8; 32], MessageId)>, StoreError>;
+
     /// Lists messages, newest first.
     async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError>;
 
@@ -386,6 +393,9 @@ impl MessageStatus {
 impl<T: MessageStore + ?Sized> MessageStore for Arc<T> {
     async fn accept(&self, batch: Vec<Acceptance>) -> Vec<Result<(), StoreError>> {
         (**self).accept(batch).await
+    }
+    async fn fingerprints(&self, since: Timestamp) -> Result<Vec<([u8; 32], MessageId)>, StoreError> {
+        (**self).fingerprints(since).await
     }
     async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError> {
         (**self).list(tenant, query).await

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use mairust_core::{Body, MessageId, SystemClock, TenantId};
+use mairust_core::{Body, MessageId, SystemClock, TenantId, Timestamp};
 use mairust_store::{
     Acceptance, GroupCommit, MemoryStorage, MessageChange, MessageQuery, MessageRow, MessageStore, Page, StoreError,
     StoreErrorKind, User,
@@ -150,6 +150,10 @@ impl MessageStore for Gated {
         self.gate.acquire().await.unwrap().forget();
         assert!(!self.panics.load(Ordering::SeqCst), "as the test asked for");
         self.inner.accept(batch).await
+    }
+
+    async fn fingerprints(&self, since: Timestamp) -> Result<Vec<([u8; 32], MessageId)>, StoreError> {
+        self.inner.fingerprints(since).await
     }
 
     async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError> {

@@ -44,6 +44,7 @@ pub(crate) fn entry(to: &User, raw: &str) -> Acceptance {
         dsn: MessageDsn::default(),
         auth_results: None,
         spam: None,
+        fingerprint: None,
         placements: vec![place],
     };
     let (messages, recipients, jobs, attempts) = (vec![message], Vec::new(), Vec::new(), Vec::new());

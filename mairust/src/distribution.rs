@@ -80,6 +80,8 @@ pub(crate) struct Original {
     pub(crate) dsn: MessageDsn,
     pub(crate) auth_results: Option<String>,
     pub(crate) spam: Option<Spam>,
+    /// What tells the transaction from others, if it may come again.
+    pub(crate) fingerprint: Option<[u8; 32]>,
     pub(crate) received_at: Timestamp,
 }
 
@@ -222,6 +224,7 @@ impl Original {
             dsn: self.dsn.clone(),
             auth_results: self.auth_results.clone(),
             spam: self.spam,
+            fingerprint: self.fingerprint,
             placements,
         }
     }

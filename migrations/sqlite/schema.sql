@@ -167,7 +167,7 @@ CREATE TABLE messages (
     from_text TEXT NOT NULL,
     to_text TEXT NOT NULL,
     subject_text TEXT NOT NULL,
-    preview TEXT NOT NULL, dsn_ret TEXT, dsn_envid TEXT, auth_results TEXT, spam_score REAL, spam_verdict TEXT,
+    preview TEXT NOT NULL, dsn_ret TEXT, dsn_envid TEXT, auth_results TEXT, spam_score REAL, spam_verdict TEXT, fingerprint BLOB,
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, folder_id, uid),
     FOREIGN KEY (tenant_id, mailbox_id) REFERENCES mailboxes (tenant_id, id),
@@ -190,6 +190,17 @@ CREATE TABLE sender_rules (
     created_at INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, pattern)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE spooled_bodies (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    object_key TEXT NOT NULL,
+    spooled_at INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    UNIQUE (tenant_id, object_key)
+) STRICT;
+
+CREATE TABLE sqlite_sequence(name,seq);
 
 CREATE TABLE tenants (
     id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),

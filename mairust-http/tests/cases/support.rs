@@ -218,6 +218,7 @@ async fn accept(
         dsn: MessageDsn::default(),
         auth_results: Some(r#"{"spf": {"result": "pass"}}"#.to_owned()),
         spam: Some(Spam::new(0.5, SpamVerdict::Ham)),
+        fingerprint: None,
         placements: vec![placement],
     };
     // Ids sort by the time they were made: the recipients keep their order.

@@ -1,7 +1,8 @@
 //! Bodies as files: one file per object, durable before its name is told.
 //!
 //! An object is written to `tmp/`, synced, given its name by a hard link (which fails if the name
-//! is taken), and the directories that hold the new names are synced, each once per batch.
+//! is taken), and the directories that hold the new names are synced, each once per batch. Where
+//! there are many, the whole file system is synced at once instead of each file (`syncfs`).
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -47,6 +48,15 @@ struct Temporary {
     object: StoredObject,
 }
 
+/// How files are synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    /// Each for itself.
+    Each,
+    /// All of a batch when the last one is written.
+    Together,
+}
+
 /// An object that has its name, which is not durable yet.
 struct Linked {
     path: PathBuf,
@@ -61,6 +71,8 @@ struct FileSource {
 
 /// How many objects of a batch are written at the same time.
 const LANES: usize = 4;
+/// From so many files or directories on, the whole file system is synced instead of each.
+const SYNC_TOGETHER: usize = 8;
 /// How many directories are remembered as settled before all are forgotten and synced again.
 const SETTLED_MAX: usize = 65_536;
 
@@ -105,6 +117,7 @@ impl FsBodies {
     async fn write(&self, objects: Vec<NewObject>) -> Vec<Result<Temporary, StoreError>> {
         let lost = || Err(StoreError::new(StoreErrorKind::Unavailable, "put body", "the writer was interrupted"));
         let mut written: Vec<_> = objects.iter().map(|_| lost()).collect();
+        let sync = if objects.len() < SYNC_TOGETHER { Sync::Each } else { Sync::Together };
         let mut lanes: Vec<Vec<(usize, NewObject)>> = Vec::new();
         lanes.resize_with(objects.len().min(LANES), Vec::new);
         for (index, object) in objects.into_iter().enumerate() {
@@ -113,7 +126,7 @@ impl FsBodies {
         let work = lanes.into_iter().map(|lane| {
             let directory = Arc::clone(&self.0);
             spawn_blocking(move || -> Vec<_> {
-                lane.into_iter().map(|(index, object)| (index, directory.write(object))).collect()
+                lane.into_iter().map(|(index, object)| (index, directory.write(object, sync))).collect()
             })
         });
         for (index, result) in join_all(work).await.into_iter().flatten().flatten() {
@@ -172,20 +185,20 @@ impl BodyStore for FsBodies {
 
 impl Directory {
     /// Writes an object to `tmp/` and syncs it.
-    fn write(&self, object: NewObject) -> Result<Temporary, StoreError> {
+    fn write(&self, object: NewObject, sync: Sync) -> Result<Temporary, StoreError> {
         check_key("put body", &object.key)?;
         let NewObject { key, prefix, body } = object;
         let path = self.temporary.join(Uuid::new_v4().to_string());
         // Made before the file, so that the file is removed whatever happens from here on.
         let mut temporary = Temporary { path, key, object: StoredObject { size: 0, sha256: [0; 32] } };
-        match self.fill(&temporary.path, &prefix, &body) {
+        match self.fill(&temporary.path, &prefix, &body, sync) {
             Ok(object) => temporary.object = object,
             Err(error) => return Err(io_error("put body", &temporary.key, error)),
         }
         Ok(temporary)
     }
 
-    fn fill(&self, path: &Path, prefix: &[u8], body: &Body) -> io::Result<StoredObject> {
+    fn fill(&self, path: &Path, prefix: &[u8], body: &Body, sync: Sync) -> io::Result<StoredObject> {
         let mut file = create(path)?;
         let mut context = digest::Context::new(&digest::SHA256);
         let mut size = prefix.len() as u64;
@@ -201,16 +214,28 @@ impl Directory {
                 size += copy(&mut body.reader(), &mut file, &mut context)?;
             }
         }
-        self.sync(&file)?;
+        if sync == Sync::Each {
+            self.sync(&file)?;
+        }
         Ok(StoredObject { size, sha256: to_array(&context.finish()) })
     }
 
     /// Gives written objects their names and makes the names durable.
     fn publish(&self, written: Vec<Result<Temporary, StoreError>>) -> Vec<Result<StoredObject, StoreError>> {
+        if written.len() >= SYNC_TOGETHER
+            && let Err(error) = self.sync_all()
+        {
+            let error = |_| Err(io_error("sync bodies", &self.base.display(), copy_of(&error)));
+            return written.into_iter().map(error).collect();
+        }
         let mut unsynced = BTreeSet::new();
         let linked: Vec<_> = written.into_iter().map(|temporary| self.link(&temporary?, &mut unsynced)).collect();
         let sync = |directory: &PathBuf| File::open(directory).and_then(|opened| self.sync(&opened)).err();
-        let failed: Vec<_> = unsynced.iter().filter_map(|path| sync(path).map(|error| (path.clone(), error))).collect();
+        let failed: Vec<_> = if unsynced.len() < SYNC_TOGETHER {
+            unsynced.iter().filter_map(|path| sync(path).map(|error| (path.clone(), error))).collect()
+        } else {
+            self.sync_all().err().map(|error| (self.base.clone(), error)).into_iter().collect()
+        };
         let settled: Vec<_> = linked.into_iter().map(|linked| settle(&linked?, &failed)).collect();
         if failed.is_empty() {
             self.remember(&unsynced);
@@ -223,9 +248,9 @@ impl Directory {
         let mut link = || {
             let directory = path.parent().unwrap_or(&self.base);
             self.make_directories(directory, unsynced)?;
-            fs::hard_link(&temporary.path, &path)?;
+            // Also if the name is taken: whoever took it may not have synced it yet.
             unsynced.insert(directory.to_owned());
-            Ok(())
+            fs::hard_link(&temporary.path, &path)
         };
         let made: io::Result<()> = link();
         made.map_err(|error| io_error("put body", &temporary.key, error))?;
@@ -259,6 +284,15 @@ impl Directory {
 
     fn settled(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Syncs the whole file system; since Linux 5.8 it tells when something could not be written.
+    fn sync_all(&self) -> io::Result<()> {
+        if !self.sync {
+            return Ok(());
+        }
+        self.fsyncs.fetch_add(1, Ordering::Relaxed);
+        Ok(rustix::fs::syncfs(File::open(&self.base)?)?)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
@@ -297,7 +331,11 @@ fn settle(linked: &Linked, failed: &[(PathBuf, io::Error)]) -> Result<StoredObje
     };
     // The name may or may not be durable; without a row nobody reads the object.
     drop(fs::remove_file(&linked.path));
-    Err(io_error("sync directory", &directory.display(), io::Error::new(error.kind(), error.to_string())))
+    Err(io_error("sync directory", &directory.display(), copy_of(error)))
+}
+
+fn copy_of(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
 }
 
 fn create(path: &Path) -> io::Result<File> {

@@ -87,6 +87,31 @@ pub async fn keeps_what_was_found_out(storage: Storage) {
     assert!(list(&storage, &alice, &all()).await.contains(&rows[0]));
 }
 
+/// What tells transactions apart, of those that are recent.
+pub async fn remembers_fingerprints(storage: Storage) {
+    let alice = alice(&storage, "a.example").await;
+    let (mut old, mut recent, plain) = (entry(&alice, RAW), entry(&alice, RAW), entry(&alice, RAW));
+    old.messages[0].fingerprint = Some([1; 32]);
+    recent.messages[0].fingerprint = Some([2; 32]);
+    recent.messages[0].received_at = at(60);
+    let second = place(&alice);
+    let ids = [id(&recent), second.id];
+    recent.messages[0].placements.push(second);
+    for answer in storage.messages().accept(vec![old, recent, plain]).await {
+        answer.unwrap();
+    }
+    let known = storage.messages().fingerprints(at(60)).await.unwrap();
+    assert!(!known.is_empty() && known.iter().all(|(print, id)| *print == [2; 32] && ids.contains(id)), "{known:?}");
+    assert!(
+        storage.messages().fingerprints(NOW).await.unwrap().contains(&([1; 32], id_of_first(&storage, &alice).await))
+    );
+    assert!(storage.messages().fingerprints(at(61)).await.unwrap().is_empty());
+}
+
+async fn id_of_first(storage: &Storage, person: &Person) -> MessageId {
+    list(storage, person, &all()).await.into_iter().min_by_key(|row| row.uid).unwrap().id
+}
+
 /// The null reverse-path, NUL characters (which may come back as U+FFFD from texts), quotes, bytes that are no UTF-8, an empty body.
 pub async fn keeps_odd_content(storage: Storage) {
     let alice = alice(&storage, "a.example").await;

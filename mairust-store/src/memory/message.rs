@@ -80,6 +80,12 @@ impl MessageStore for MemoryStorage {
         answers
     }
 
+    async fn fingerprints(&self, since: Timestamp) -> Result<Vec<([u8; 32], MessageId)>, StoreError> {
+        let state = self.state();
+        let recent = state.fingerprints.iter().filter(|(at, ..)| *at >= since);
+        Ok(recent.map(|(_, fingerprint, message)| (*fingerprint, *message)).collect())
+    }
+
     async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError> {
         let state = self.state();
         let rows = state.messages.values().filter(|row| row.tenant == tenant && matches(row, query));
@@ -210,6 +216,8 @@ impl State {
             spam: message.spam,
         };
         self.messages.insert((tenant, place.id), row);
+        let fingerprint = message.fingerprint.map(|fingerprint| (message.received_at, fingerprint, place.id));
+        self.fingerprints.extend(fingerprint);
     }
 
     /// The thread of the oldest message of the mailbox that this one answers or continues.

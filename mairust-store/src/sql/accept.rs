@@ -1,35 +1,56 @@
-//! The one atomic step: bodies durable first, then rows, jobs and attempts of the whole batch in
-//! one transaction. Each entry has a savepoint, so that a bad one fails alone.
+//! The one atomic step: rows, jobs and attempts of a whole batch in one transaction, and with them
+//! the bodies, which [`spool`](super::spool) moves to the body store afterwards. Large bodies go
+//! there first.
+//!
+//! The batch is written as a whole, in few statements. If that fails because of an entry, each is
+//! written for itself, so that a bad one fails alone.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io;
 
-use mairust_core::{MailboxId, MessageId, TenantId};
+use bytes::Bytes;
+use mairust_core::{MailboxId, MessageId, TenantId, Timestamp};
 
 use super::changes::Change;
-use super::delivery::{insert_attempt, insert_recipient, settle};
-use super::driver::{Columns, Query, Scope, Transaction, failed};
+use super::delivery::{insert_attempt, insert_recipients, settle};
+use super::driver::{Columns, Dialect, Query, Rows, Scope, Transaction, failed};
 use super::queue::insert_jobs;
 use super::storage::Parts;
-use crate::body::StoredObject;
+use crate::body::{NewObject, StoredObject, digest_of_all, interrupted, io_error};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::matching;
-use crate::message::{Acceptance, NewMessage, Placement};
+use crate::message::{Acceptance, Folder, NewMessage, Placement};
 use crate::sql::{codec, statement};
 
-/// An entry whose bodies are kept.
+/// An entry whose bodies are ready.
 struct Entry {
     acceptance: Acceptance,
     /// The objects of its messages, in order.
-    kept: Vec<Kept>,
+    objects: Vec<Object>,
 }
 
-struct Kept {
+/// An object: what is known about it, and where it is.
+struct Object {
     key: String,
-    object: StoredObject,
+    stored: StoredObject,
+    /// Its bytes, if they are to be kept in the transaction; otherwise they are in the body store.
+    spooled: Option<Bytes>,
 }
 
-/// How many of the messages that one answers are looked for.
-const ANCESTORS: usize = 100;
+/// One row of `messages`.
+struct Row<'a> {
+    tenant: TenantId,
+    message: &'a NewMessage,
+    object: &'a Object,
+    place: &'a Placement,
+}
+
+/// Where the next message of a folder goes.
+struct NextPlace {
+    folder: [u8; 16],
+    uid: i64,
+    modseq: i64,
+}
 
 /// Why a whole batch failed.
 enum Failure {
@@ -39,15 +60,21 @@ enum Failure {
     Commit(StoreError),
 }
 
+/// How many of the messages that one answers are looked for.
+const ANCESTORS: usize = 100;
+/// Checksums of more bytes than this are taken on a thread of their own.
+const HASH_HERE: u64 = 64 * 1024;
+
 impl Parts {
     pub(super) async fn accept(&self, batch: Vec<Acceptance>) -> Vec<Result<(), StoreError>> {
         let entries = self.keep_bodies(batch).await;
         let mut answers: Vec<Result<(), StoreError>> = Vec::with_capacity(entries.len());
-        let mut ready = Vec::with_capacity(entries.len());
+        let (mut places, mut ready) = (Vec::new(), Vec::new());
         for entry in entries {
             match entry {
                 Ok(entry) => {
-                    ready.push((answers.len(), entry));
+                    places.push(answers.len());
+                    ready.push(entry);
                     answers.push(Ok(()));
                 }
                 Err(error) => answers.push(Err(error)),
@@ -59,9 +86,10 @@ impl Parts {
         let mut orphans = Vec::new();
         match self.write(&ready).await {
             Ok(results) => {
-                for ((index, entry), result) in ready.into_iter().zip(results) {
-                    if result.is_err() {
-                        orphans.extend(entry.kept);
+                for ((index, entry), result) in places.into_iter().zip(ready).zip(results) {
+                    match &result {
+                        Ok(()) => self.spool.added(entry.objects.iter().filter_map(Object::spooled_bytes)),
+                        Err(_) => orphans.extend(entry.objects),
                     }
                     answers[index] = result;
                 }
@@ -71,10 +99,10 @@ impl Parts {
                 let (Failure::Before(error) | Failure::Commit(error)) = failure;
                 let cause = &error as &(dyn std::error::Error + 'static);
                 tracing::warn!(error = cause, entries = ready.len(), "a batch could not be committed");
-                for (index, entry) in ready {
+                for (index, entry) in places.into_iter().zip(ready) {
                     answers[index] = Err(StoreError::new(error.kind(), "accept", format!("the batch failed: {error}")));
                     if !keep_bodies {
-                        orphans.extend(entry.kept);
+                        orphans.extend(entry.objects);
                     }
                 }
             }
@@ -83,17 +111,34 @@ impl Parts {
         answers
     }
 
-    /// Makes the bodies of all entries durable; the entries whose bodies are.
+    /// Makes the bodies of all entries ready: large ones are kept in the body store, of small ones
+    /// the checksum is taken.
     async fn keep_bodies(&self, batch: Vec<Acceptance>) -> Vec<Result<Entry, StoreError>> {
-        let checked: Vec<_> = batch.into_iter().map(|entry| entry.check().map(|()| entry)).collect();
-        let objects: Vec<_> = checked.iter().flatten().flat_map(Acceptance::objects).collect();
-        let keys: Vec<_> = objects.iter().map(|object| object.key.clone()).collect();
-        let put = if objects.is_empty() { Vec::new() } else { self.bodies.put(objects).await };
-        let mut put = keys.into_iter().zip(put);
+        let refusal = match batch.iter().all(|entry| entry.messages.is_empty()) {
+            true => Ok(()),
+            false => self.spool.check(&*self.bodies).await,
+        };
+        let mut checked = Vec::with_capacity(batch.len());
+        let (mut small, mut large) = (Vec::new(), Vec::new());
+        for entry in batch {
+            let entry = match (&refusal, entry.messages.is_empty()) {
+                (Err(error), false) => Err(StoreError::new(error.kind(), "accept", error)),
+                _ => entry.check().map(|()| entry),
+            };
+            for object in entry.iter().flat_map(Acceptance::objects) {
+                if self.spool.takes(object.len()) { small.push(object) } else { large.push(object) }
+            }
+            checked.push(entry);
+        }
+        let large_keys: Vec<_> = large.iter().map(|object| object.key.clone()).collect();
+        let put = if large.is_empty() { Vec::new() } else { self.bodies.put(large).await };
+        let put = large_keys.into_iter().zip(put);
+        let put = put.map(|(key, stored)| stored.map(|stored| Object { key, stored, spooled: None }));
+        let (mut small, mut large) = (take(small).await.into_iter(), put);
         let mut entries = Vec::with_capacity(checked.len());
-        for acceptance in checked {
-            entries.push(match acceptance {
-                Ok(acceptance) => self.with_bodies(acceptance, &mut put).await,
+        for entry in checked {
+            entries.push(match entry {
+                Ok(entry) => self.with_objects(entry, &mut small, &mut large).await,
                 Err(error) => Err(error),
             });
         }
@@ -101,84 +146,97 @@ impl Parts {
     }
 
     /// Takes the objects of one entry; if one of them is missing, removes the others.
-    async fn with_bodies(
+    async fn with_objects(
         &self,
         acceptance: Acceptance,
-        put: &mut (dyn Iterator<Item = (String, Result<StoredObject, StoreError>)> + Send),
+        small: &mut (dyn Iterator<Item = Result<Object, StoreError>> + Send),
+        large: &mut (dyn Iterator<Item = Result<Object, StoreError>> + Send),
     ) -> Result<Entry, StoreError> {
-        let (mut kept, mut failure) = (Vec::new(), None);
-        for (key, object) in put.take(acceptance.messages.len()) {
+        let (mut objects, mut failure) = (Vec::with_capacity(acceptance.messages.len()), None);
+        for message in &acceptance.messages {
+            let object = if self.spool.takes(message.object_len()) { small.next() } else { large.next() };
             match object {
-                Ok(object) => kept.push(Kept { key, object }),
-                Err(error) => failure = failure.or(Some(error)),
+                Some(Ok(object)) => objects.push(object),
+                Some(Err(error)) => failure = failure.or(Some(error)),
+                None => {
+                    let lost = StoreError::new(StoreErrorKind::Unavailable, "accept", "the writer was interrupted");
+                    failure = failure.or(Some(lost));
+                }
             }
         }
         match failure {
-            None => Ok(Entry { acceptance, kept }),
+            None => Ok(Entry { acceptance, objects }),
             Some(error) => {
-                self.discard(kept).await;
+                self.discard(objects).await;
                 Err(error)
             }
         }
     }
 
     /// Writes entries in one transaction; one answer for each, valid once this has returned.
-    async fn write(&self, entries: &[(usize, Entry)]) -> Result<Vec<Result<(), StoreError>>, Failure> {
+    async fn write(&self, entries: &[Entry]) -> Result<Vec<Result<(), StoreError>>, Failure> {
         let before = |context| move |error| Failure::Before(failed("accept", context)(error));
-        let mut tenants: Vec<_> = entries.iter().map(|(_, entry)| entry.acceptance.tenant).collect();
-        tenants.sort_unstable();
-        tenants.dedup();
+        let tenants: BTreeSet<_> = entries.iter().map(|entry| entry.acceptance.tenant).collect();
+        let tenants: Vec<_> = tenants.into_iter().collect();
         let mut transaction = self.database.begin(Scope::Tenants(&tenants)).await.map_err(before("begin"))?;
-        let mut answers = Vec::with_capacity(entries.len());
-        for (_, entry) in entries {
-            transaction.execute(Query::new("SAVEPOINT entry")).await.map_err(before("savepoint"))?;
-            let written = self.write_entry(&mut transaction, entry).await;
-            match &written {
-                // The disk or the database fails, not the entry: the others would fare no better.
-                Err(error) if error.is_temporary() => return written.map(|()| answers).map_err(Failure::Before),
-                Err(_) => {
-                    let undone = transaction.execute(Query::new("ROLLBACK TO entry")).await;
-                    undone.map_err(before("undo an entry"))?;
-                }
-                Ok(()) => {}
-            }
-            transaction.execute(Query::new("RELEASE entry")).await.map_err(before("release"))?;
-            answers.push(written);
-        }
+        let answers = self.database.within(self.write_all(&mut transaction, entries)).await;
+        let answers = answers.map_err(before("write")).and_then(|written| written)?;
         let accepted = entries.iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
-        let changes = changes(accepted.map(|((_, entry), _)| &entry.acceptance));
+        let changes = changes(accepted.map(|(entry, _)| &entry.acceptance));
         for change in &changes {
             self.changes.tell(&mut transaction, *change).await.map_err(before("notify"))?;
         }
-        transaction.commit().await.map_err(|error| Failure::Commit(failed("accept", "commit")(error)))?;
+        let committed = self.database.within(transaction.commit()).await;
+        committed.map_err(|error| Failure::Commit(failed("accept", "commit")(error)))?;
         changes.into_iter().for_each(|change| self.changes.announce(change));
         Ok(answers)
     }
 
-    async fn write_entry(&self, transaction: &mut Transaction, entry: &Entry) -> Result<(), StoreError> {
-        let Acceptance { tenant, messages, recipients, jobs, attempts } = &entry.acceptance;
-        let now = self.clock.now();
-        for (message, kept) in messages.iter().zip(&entry.kept) {
-            for place in &message.placements {
-                insert_message(transaction, *tenant, message, place, kept).await?;
+    /// Writes all entries at once or, if one of them is bad, one by one.
+    async fn write_all(
+        &self,
+        transaction: &mut Transaction,
+        entries: &[Entry],
+    ) -> Result<Result<Vec<Result<(), StoreError>>, Failure>, sqlx::Error> {
+        let all: Vec<_> = entries.iter().collect();
+        match self.try_write(transaction, &all).await? {
+            Ok(()) => return Ok(Ok(all.iter().map(|_| Ok(())).collect())),
+            // The disk or the database fails, not an entry: written one by one they would fare no better.
+            Err(error) if error.is_temporary() => return Ok(Err(Failure::Before(error))),
+            Err(error) if all.len() == 1 => return Ok(Ok(vec![Err(error)])),
+            Err(_) => {}
+        }
+        let mut answers = Vec::with_capacity(all.len());
+        for entry in all {
+            let written = self.try_write(transaction, &[entry]).await?;
+            match written {
+                Err(error) if error.is_temporary() => return Ok(Err(Failure::Before(error))),
+                written => answers.push(written),
             }
         }
-        for recipient in recipients {
-            insert_recipient(transaction, *tenant, recipient, now).await?;
-        }
-        insert_jobs("accept", transaction, jobs, now).await?;
-        let mut moved = HashSet::new();
-        for attempt in attempts {
-            moved.extend(insert_attempt(transaction, *tenant, attempt).await?);
-        }
-        for message in moved {
-            settle(transaction, *tenant, message).await?;
-        }
-        Ok(())
+        Ok(Ok(answers))
     }
 
-    async fn discard(&self, orphans: Vec<Kept>) {
-        for Kept { key, .. } in orphans {
+    /// Writes entries; nothing of them if there is an error.
+    async fn try_write(
+        &self,
+        transaction: &mut Transaction,
+        entries: &[&Entry],
+    ) -> Result<Result<(), StoreError>, sqlx::Error> {
+        transaction.execute(Query::new("SAVEPOINT entries")).await?;
+        let written = write_rows(transaction, entries, self.clock.now()).await;
+        match &written {
+            // The transaction is going to be undone.
+            Err(error) if error.is_temporary() => return Ok(written),
+            Err(_) => transaction.execute(Query::new("ROLLBACK TO entries")).await?,
+            Ok(()) => 0,
+        };
+        transaction.execute(Query::new("RELEASE entries")).await?;
+        Ok(written)
+    }
+
+    async fn discard(&self, orphans: Vec<Object>) {
+        for Object { key, .. } in orphans.into_iter().filter(|object| object.spooled.is_none()) {
             if let Err(error) = self.bodies.delete(&key).await {
                 tracing::warn!(key, %error, "an orphaned body could not be removed");
             }
@@ -186,86 +244,192 @@ impl Parts {
     }
 }
 
+impl Object {
+    fn spooled_bytes(&self) -> Option<u64> {
+        self.spooled.as_ref().map(|bytes| bytes.len() as u64)
+    }
+}
+
+/// Reads small objects into memory and takes their checksums.
+async fn take(objects: Vec<NewObject>) -> Vec<Result<Object, StoreError>> {
+    let is_quick = objects.iter().all(|object| object.body.in_memory().is_some())
+        && objects.iter().map(NewObject::len).sum::<u64>() <= HASH_HERE;
+    let work = move || objects.into_iter().map(take_one).collect::<Vec<_>>();
+    if is_quick {
+        return work();
+    }
+    let taken = tokio::task::spawn_blocking(work).await;
+    taken.unwrap_or_else(|error| vec![Err(interrupted("accept", error))])
+}
+
+fn take_one(object: NewObject) -> Result<Object, StoreError> {
+    let NewObject { key, prefix, body } = object;
+    let read = || -> io::Result<Bytes> {
+        let body = body.read_all()?;
+        Ok(if prefix.is_empty() { body } else { [&prefix[..], &body[..]].concat().into() })
+    };
+    let bytes = read().map_err(|error| io_error("accept", &key, error))?;
+    let stored = StoredObject { size: bytes.len() as u64, sha256: digest_of_all(&bytes) };
+    Ok(Object { key, stored, spooled: Some(bytes) })
+}
+
 /// What entries change, each named once.
 fn changes<'a>(entries: impl Iterator<Item = &'a Acceptance> + Clone) -> Vec<Change> {
-    let tenants: BTreeSet<_> =
-        entries.clone().filter(|entry| entry.changes_messages()).map(|entry| entry.tenant).collect();
+    let changed = entries.clone().filter(|entry| entry.changes_messages());
+    let tenants: BTreeSet<_> = changed.map(|entry| entry.tenant).collect();
     let queue = entries.clone().any(|entry| !entry.jobs.is_empty()).then_some(Change::Queue);
     tenants.into_iter().map(Change::Messages).chain(queue).collect()
 }
 
-async fn insert_message(
-    transaction: &mut Transaction,
-    tenant: TenantId,
-    message: &NewMessage,
-    place: &Placement,
-    kept: &Kept,
-) -> Result<(), StoreError> {
-    let folder = transaction
-        .fetch_optional(
-            Query::new(statement::message::NEXT_UID)
-                .bind(tenant.as_bytes())
-                .bind(place.mailbox.as_bytes())
-                .bind(place.folder.as_str()),
-        )
-        .await
-        .map_err(failed("accept", place.mailbox))?;
-    let folder = folder.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "accept", place.mailbox))?;
-    let columns = Columns::new("accept", &folder);
-    let thread = thread(transaction, tenant, place.mailbox, message).await?.unwrap_or(place.id);
+async fn write_rows(transaction: &mut Transaction, entries: &[&Entry], now: Timestamp) -> Result<(), StoreError> {
+    let rows: Vec<_> = entries.iter().flat_map(|entry| rows(entry)).collect();
+    if !rows.is_empty() {
+        insert_messages(transaction, &rows).await?;
+        spool_bodies(transaction, entries, now).await?;
+    }
+    let recipients = entries.iter().flat_map(|entry| {
+        let tenant = entry.acceptance.tenant;
+        entry.acceptance.recipients.iter().map(move |recipient| (tenant, recipient))
+    });
+    let jobs = entries.iter().flat_map(|entry| &entry.acceptance.jobs);
+    for query in insert_recipients(recipients, now).into_iter().chain(insert_jobs(jobs, now)) {
+        transaction.execute(query).await.map_err(failed("accept", "insert recipients and jobs"))?;
+    }
+    for entry in entries {
+        let mut moved = HashSet::new();
+        for attempt in &entry.acceptance.attempts {
+            moved.extend(insert_attempt(transaction, entry.acceptance.tenant, attempt).await?);
+        }
+        for message in moved {
+            settle(transaction, entry.acceptance.tenant, message).await?;
+        }
+    }
+    Ok(())
+}
+
+fn rows(entry: &Entry) -> impl Iterator<Item = Row<'_>> {
+    let tenant = entry.acceptance.tenant;
+    entry.acceptance.messages.iter().zip(&entry.objects).flat_map(move |(message, object)| {
+        message.placements.iter().map(move |place| Row { tenant, message, object, place })
+    })
+}
+
+async fn insert_messages(transaction: &mut Transaction, rows: &[Row<'_>]) -> Result<(), StoreError> {
+    let mut places = take_places(transaction, rows).await?;
+    // Threads of this batch: what is answered may have come in the same one.
+    let mut threads: HashMap<(MailboxId, &str), MessageId> = HashMap::new();
+    let mut inserts = Rows::new(statement::message::INSERT_MESSAGES, 33, "");
+    for row in rows {
+        let Row { tenant, message, place, .. } = row;
+        let next = places.get_mut(&(*tenant, place.mailbox, place.folder.as_str()));
+        let next = next.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "accept", place.mailbox))?;
+        let thread = match find_thread(transaction, *tenant, place.mailbox, message).await? {
+            Some(thread) => thread,
+            None => message.ancestors().find_map(|id| threads.get(&(place.mailbox, id))).copied().unwrap_or(place.id),
+        };
+        if let Some(id) = &message.content.message_id {
+            threads.entry((place.mailbox, id)).or_insert(thread);
+        }
+        bind_message(&mut inserts, row, next, thread);
+        next.uid += 1;
+        next.modseq += 1;
+    }
+    for query in inserts.queries() {
+        transaction.execute(query).await.map_err(failed("accept", "insert messages"))?;
+    }
+    add_to_use(transaction, rows).await
+}
+
+fn bind_message(inserts: &mut Rows, row: &Row<'_>, next: &NextPlace, thread: MessageId) {
+    let Row { tenant, message, object, place } = row;
     let content = &message.content;
-    transaction
-        .execute(
-            Query::new(statement::message::INSERT_MESSAGE)
-                .bind(tenant.as_bytes())
-                .bind(place.id.as_bytes())
-                .bind(place.mailbox.as_bytes())
-                .bind(&columns.id("id")?)
-                .bind(columns.value::<i64>("uid")?)
-                .bind(columns.value::<i64>("modseq")?)
-                .bind(place.direction.as_str())
-                .bind(place.status.as_str())
-                .bind(codec::sender(&message.sender))
-                .bind(place.address.to_string())
-                .bind(kept.key.as_str())
-                .bind(kept.object.size)
-                .bind(&kept.object.sha256)
-                .bind(content.subject.as_deref())
-                .bind(codec::addresses(&content.from))
-                .bind(codec::addresses(&content.to))
-                .bind(codec::addresses(&content.cc))
-                .bind(content.date)
-                .bind(message.received_at)
-                .bind(content.message_id.as_deref())
-                .bind(codec::texts(message.ancestors()))
-                .bind(thread.as_bytes())
-                .bind(u32::try_from(content.attachments.len()).unwrap_or(u32::MAX))
-                .bind(matching::addresses_text(&content.from))
-                .bind(matching::recipients_text(&content.to, &content.cc, &place.address))
-                .bind(matching::needle(content.subject.as_deref().unwrap_or_default()))
-                .bind(content.preview.as_str())
-                .bind(message.dsn.ret.map(mairust_core::Return::as_str))
-                .bind(message.dsn.envelope_id.as_ref().map(ToString::to_string))
-                .bind(message.auth_results.as_deref())
-                .bind(message.spam.map(|spam| spam.score))
-                .bind(message.spam.map(|spam| spam.verdict.as_str())),
-        )
-        .await
-        .map_err(failed("accept", place.id))?;
-    transaction
-        .execute(
-            Query::new(statement::message::ADD_TO_USE)
-                .bind(tenant.as_bytes())
-                .bind(place.mailbox.as_bytes())
-                .bind(kept.object.size),
-        )
-        .await
-        .map_err(failed("accept", place.mailbox))?;
+    inserts
+        .bind(tenant.as_bytes())
+        .bind(place.id.as_bytes())
+        .bind(place.mailbox.as_bytes())
+        .bind(&next.folder)
+        .bind(next.uid)
+        .bind(next.modseq)
+        .bind(place.direction.as_str())
+        .bind(place.status.as_str())
+        .bind(codec::sender(&message.sender))
+        .bind(place.address.to_string())
+        .bind(object.key.as_str())
+        .bind(object.stored.size)
+        .bind(&object.stored.sha256)
+        .bind(content.subject.as_deref())
+        .bind(codec::addresses(&content.from))
+        .bind(codec::addresses(&content.to))
+        .bind(codec::addresses(&content.cc))
+        .bind(content.date)
+        .bind(message.received_at)
+        .bind(content.message_id.as_deref())
+        .bind(codec::texts(message.ancestors()))
+        .bind(thread.as_bytes())
+        .bind(u32::try_from(content.attachments.len()).unwrap_or(u32::MAX))
+        .bind(matching::addresses_text(&content.from))
+        .bind(matching::recipients_text(&content.to, &content.cc, &place.address))
+        .bind(matching::needle(content.subject.as_deref().unwrap_or_default()))
+        .bind(content.preview.as_str())
+        .bind(message.dsn.ret.map(mairust_core::Return::as_str))
+        .bind(message.dsn.envelope_id.as_ref().map(ToString::to_string))
+        .bind(message.auth_results.as_deref())
+        .bind(message.spam.map(|spam| spam.score))
+        .bind(message.spam.map(|spam| spam.verdict.as_str()))
+        .bind(message.fingerprint.as_ref());
+}
+
+/// Takes as many places in each folder as there are rows for it; a folder that is not there is
+/// missing in the answer.
+async fn take_places<'a>(
+    transaction: &mut Transaction,
+    rows: &[Row<'a>],
+) -> Result<HashMap<(TenantId, MailboxId, &'a str), NextPlace>, StoreError> {
+    let mut counts: BTreeMap<(TenantId, MailboxId, &str), i64> = BTreeMap::new();
+    for row in rows {
+        *counts.entry((row.tenant, row.place.mailbox, row.place.folder.as_str())).or_default() += 1;
+    }
+    if transaction.dialect() == Dialect::Postgres && counts.len() > 1 {
+        lock_in_order(transaction, statement::message::LOCK_FOLDERS, &counts).await?;
+    }
+    let mut updates = Rows::new(statement::message::TAKE_PLACES, 4, statement::message::TAKE_PLACES_TAIL);
+    for ((tenant, mailbox, folder), count) in &counts {
+        updates.bind(tenant.as_bytes()).bind(mailbox.as_bytes()).bind(*folder).bind(*count);
+    }
+    let mut places = HashMap::with_capacity(counts.len());
+    for query in updates.queries() {
+        for row in transaction.fetch_all(query).await.map_err(failed("accept", "take places in folders"))? {
+            let columns = Columns::new("accept", &row);
+            let tenant = TenantId::from_bytes(columns.id("tenant_id")?);
+            let mailbox = MailboxId::from_bytes(columns.id("mailbox_id")?);
+            let folder = columns.parsed("name", Folder::parse)?.as_str();
+            let count = counts.get(&(tenant, mailbox, folder)).copied().unwrap_or_default();
+            let (uid, modseq) = (columns.value::<i64>("uidnext")? - count, columns.value::<i64>("modseq")? - count + 1);
+            places.insert((tenant, mailbox, folder), NextPlace { folder: columns.id("id")?, uid, modseq });
+        }
+    }
+    Ok(places)
+}
+
+/// Several servers may write to the same folders; whoever locks them in the same order does not wait
+/// for another that waits for it.
+async fn lock_in_order(
+    transaction: &mut Transaction,
+    (head, tail): (&'static str, &'static str),
+    folders: &BTreeMap<(TenantId, MailboxId, &str), i64>,
+) -> Result<(), StoreError> {
+    let mut locks = Rows::new(head, 3, tail);
+    for (tenant, mailbox, folder) in folders.keys() {
+        locks.bind(tenant.as_bytes()).bind(mailbox.as_bytes()).bind(*folder);
+    }
+    for query in locks.queries() {
+        transaction.fetch_all(query).await.map_err(failed("accept", "lock folders"))?;
+    }
     Ok(())
 }
 
 /// The thread of the oldest message of the mailbox that this one answers or continues.
-async fn thread(
+async fn find_thread(
     transaction: &mut Transaction,
     tenant: TenantId,
     mailbox: MailboxId,
@@ -281,4 +445,39 @@ async fn thread(
     query.push(") ORDER BY received_at, id LIMIT 1");
     let found = transaction.fetch_optional(query).await.map_err(failed("accept", "find thread"))?;
     found.map(|row| Columns::new("accept", &row).id("thread_id").map(MessageId::from_bytes)).transpose()
+}
+
+/// Counts the sizes of messages that came into mailboxes.
+async fn add_to_use(transaction: &mut Transaction, rows: &[Row<'_>]) -> Result<(), StoreError> {
+    let mut sizes: BTreeMap<(TenantId, MailboxId), u64> = BTreeMap::new();
+    for row in rows {
+        *sizes.entry((row.tenant, row.place.mailbox)).or_default() += row.object.stored.size;
+    }
+    if transaction.dialect() == Dialect::Postgres && sizes.len() > 1 {
+        let folders = sizes.keys().map(|(tenant, mailbox)| ((*tenant, *mailbox, ""), 0)).collect();
+        lock_in_order(transaction, statement::message::LOCK_MAILBOXES, &folders).await?;
+    }
+    let mut updates = Rows::new(statement::message::ADD_TO_USE, 3, statement::message::ADD_TO_USE_TAIL);
+    for ((tenant, mailbox), size) in sizes {
+        updates.bind(tenant.as_bytes()).bind(mailbox.as_bytes()).bind(size);
+    }
+    for query in updates.queries() {
+        transaction.execute(query).await.map_err(failed("accept", "count the use of mailboxes"))?;
+    }
+    Ok(())
+}
+
+async fn spool_bodies(transaction: &mut Transaction, entries: &[&Entry], now: Timestamp) -> Result<(), StoreError> {
+    let mut inserts = Rows::new(statement::spool::INSERT, 4, "");
+    for entry in entries {
+        for object in &entry.objects {
+            if let Some(bytes) = &object.spooled {
+                inserts.bind(entry.acceptance.tenant.as_bytes()).bind(object.key.as_str()).bind(now).bind(&bytes[..]);
+            }
+        }
+    }
+    for query in inserts.queries() {
+        transaction.execute(query).await.map_err(failed("accept", "spool bodies"))?;
+    }
+    Ok(())
 }

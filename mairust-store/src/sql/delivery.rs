@@ -5,7 +5,7 @@ use mairust_core::{
     EmailAddress, MessageId, Notify, OriginalRecipient, RecipientDsn, RecipientId, TenantId, Timestamp,
 };
 
-use super::driver::{Columns, Query, Row, Transaction, failed};
+use super::driver::{Columns, Query, Row, Rows, Transaction, failed};
 use super::message::next_modseq;
 use super::storage::Parts;
 use crate::delivery::{Attempt, AttemptOutcome, Deliveries, DeliveryRow, DeliveryState, NewRecipient};
@@ -40,28 +40,24 @@ impl Deliveries for Parts {
     }
 }
 
-/// Adds a recipient within a transaction.
-pub(super) async fn insert_recipient(
-    transaction: &mut Transaction,
-    tenant: TenantId,
-    recipient: &NewRecipient,
+/// The statements that add recipients.
+pub(super) fn insert_recipients<'a>(
+    recipients: impl IntoIterator<Item = (TenantId, &'a NewRecipient)>,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    transaction
-        .execute(
-            Query::new(statement::message::INSERT_RECIPIENT)
-                .bind(tenant.as_bytes())
-                .bind(recipient.id.as_bytes())
-                .bind(recipient.message.as_bytes())
-                .bind(recipient.address.to_string())
-                .bind(recipient.state.as_str())
-                .bind(now)
-                .bind(recipient.dsn.notify.map(|notify| notify.to_string()))
-                .bind(recipient.dsn.original.as_ref().map(ToString::to_string)),
-        )
-        .await
-        .map_err(failed("accept", recipient.id))?;
-    Ok(())
+) -> Vec<Query> {
+    let mut inserts = Rows::new(statement::message::INSERT_RECIPIENTS, 8, "");
+    for (tenant, recipient) in recipients {
+        inserts
+            .bind(tenant.as_bytes())
+            .bind(recipient.id.as_bytes())
+            .bind(recipient.message.as_bytes())
+            .bind(recipient.address.to_string())
+            .bind(recipient.state.as_str())
+            .bind(now)
+            .bind(recipient.dsn.notify.map(|notify| notify.to_string()))
+            .bind(recipient.dsn.original.as_ref().map(ToString::to_string));
+    }
+    inserts.queries()
 }
 
 /// Records an attempt; the message whose recipient it moved on.

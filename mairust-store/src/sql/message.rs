@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mairust_core::{Body, EmailAddress, EnvelopeId, FolderId, MailboxId, MessageDsn, MessageId, Return, TenantId};
+use mairust_core::{
+    Body, EmailAddress, EnvelopeId, FolderId, MailboxId, MessageDsn, MessageId, Return, TenantId, Timestamp,
+};
 
 use super::changes::Change;
-use super::driver::{Columns, Dialect, Query, Transaction, failed};
+use super::driver::{Columns, Dialect, Query, Scope, Transaction, failed};
 use super::storage::Parts;
 use crate::body::verify;
 use crate::error::{StoreError, StoreErrorKind};
@@ -33,6 +35,16 @@ impl MessageStore for SqlMessages {
         self.0.accept(batch).await
     }
 
+    async fn fingerprints(&self, since: Timestamp) -> Result<Vec<([u8; 32], MessageId)>, StoreError> {
+        let query = Query::new(statement::message::FINGERPRINTS).bind(since);
+        let rows = self.0.database.fetch_all(Scope::All, query).await.map_err(failed("read fingerprints", "read"))?;
+        let fingerprint = |row| {
+            let columns = Columns::new("read fingerprints", row);
+            Ok((columns.bytes("fingerprint")?, MessageId::from_bytes(columns.id("id")?)))
+        };
+        rows.iter().map(fingerprint).collect()
+    }
+
     async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError> {
         let database = &self.0.database;
         let rows = database.fetch_all(tenant, select(database.dialect(), tenant, query)).await;
@@ -54,7 +66,10 @@ impl MessageStore for SqlMessages {
         let found = self.0.database.fetch_optional(tenant, query).await.map_err(failed("read body", id))?;
         let row = found.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "read body", id))?;
         let columns = Columns::new("read body", &row);
-        let body = self.0.bodies.open(columns.value("object_key")?).await?;
+        let body = match columns.value::<Option<&[u8]>>("data")? {
+            Some(data) => Body::from(data.to_vec()),
+            None => self.0.bodies.open(columns.value("object_key")?).await?,
+        };
         verify(body, columns.bytes("sha256")?, id.to_string()).await
     }
 

@@ -119,10 +119,14 @@ const SQLITE: &[Source] = &[
     (1, "first", include_str!("../../migrations/sqlite/0001_first.sql")),
     (2, "recipients", include_str!("../../migrations/sqlite/0002_recipients.sql")),
     (3, "scram", include_str!("../../migrations/sqlite/0003_scram.sql")),
+    (4, "spool", include_str!("../../migrations/sqlite/0004_spool.sql")),
 ];
 
 /// Begins where SQLite stood when PostgreSQL came.
-const POSTGRES: &[Source] = &[(3, "first", include_str!("../../migrations/postgres/0003_first.sql"))];
+const POSTGRES: &[Source] = &[
+    (3, "first", include_str!("../../migrations/postgres/0003_first.sql")),
+    (4, "spool", include_str!("../../migrations/postgres/0004_spool.sql")),
+];
 
 #[cfg(test)]
 mod tests {

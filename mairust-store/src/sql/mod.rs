@@ -11,6 +11,7 @@ mod message;
 mod migrations;
 mod postgres;
 mod queue;
+mod spool;
 mod sqlite;
 mod statement;
 mod storage;
@@ -18,4 +19,5 @@ mod storage;
 mod tests;
 
 pub use migrations::MigrationStatus;
+pub use spool::{SpoolSettings, SpoolStatistics, WhenBodiesDown};
 pub use storage::{SqlStatistics, SqlStorage, SqlStorageBuilder};

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use mairust_core::{JobId, TenantId, Timestamp};
 
 use super::changes::Change;
-use super::driver::{Columns, Dialect, Json, Query, Scope, Transaction, failed};
+use super::driver::{Columns, Dialect, Json, Query, Rows, Scope, failed};
 use super::storage::Parts;
 use crate::error::StoreError;
 use crate::queue::{Lease, NewJob, QueueBackend, QueueStats};
@@ -19,7 +19,9 @@ impl QueueBackend for Parts {
             return Ok(());
         }
         let mut transaction = self.database.begin(Scope::All).await.map_err(failed("enqueue", "begin"))?;
-        insert_jobs("enqueue", &mut transaction, &jobs, self.clock.now()).await?;
+        for query in insert_jobs(&jobs, self.clock.now()) {
+            transaction.execute(query).await.map_err(failed("enqueue", "insert jobs"))?;
+        }
         self.changes.tell(&mut transaction, Change::Queue).await.map_err(failed("enqueue", "notify"))?;
         transaction.commit().await.map_err(failed("enqueue", "commit"))?;
         self.changes.announce(Change::Queue);
@@ -100,28 +102,20 @@ impl Parts {
     }
 }
 
-/// Adds jobs within a transaction.
-pub(super) async fn insert_jobs(
-    operation: &'static str,
-    transaction: &mut Transaction,
-    jobs: &[NewJob],
-    now: Timestamp,
-) -> Result<(), StoreError> {
+/// The statements that add jobs.
+pub(super) fn insert_jobs<'a>(jobs: impl IntoIterator<Item = &'a NewJob>, now: Timestamp) -> Vec<Query> {
+    let mut inserts = Rows::new(statement::queue::INSERT_JOBS, 7, "");
     for job in jobs {
-        transaction
-            .execute(
-                Query::new(statement::queue::INSERT_JOB)
-                    .bind(job.id.as_bytes())
-                    .bind(job.tenant.as_bytes())
-                    .bind(job.kind.as_str())
-                    .bind(Json(job.payload.clone()))
-                    .bind(job.not_before)
-                    .bind(now),
-            )
-            .await
-            .map_err(failed(operation, job.id))?;
+        inserts
+            .bind(job.id.as_bytes())
+            .bind(job.tenant.as_bytes())
+            .bind(job.kind.as_str())
+            .bind(Json(job.payload.clone()))
+            .bind(job.not_before)
+            .bind(now)
+            .bind("ready");
     }
-    Ok(())
+    inserts.queries()
 }
 
 fn leased(statement: &'static str, lease: &Lease) -> Query {

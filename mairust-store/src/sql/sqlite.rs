@@ -1,12 +1,15 @@
 //! SQLite: the default of a single machine.
 //!
-//! One connection writes, each transaction `BEGIN IMMEDIATE`; four connections read.
+//! One connection writes, each transaction `BEGIN IMMEDIATE`; four connections read. What the log
+//! (WAL) holds is written into the database by a task on a connection of its own, so that no commit
+//! waits for that.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, SqlitePool};
+use tokio::task::JoinHandle;
 
 use super::driver::{Database, failed};
 use super::migrations::{self, MigrationStatus};
@@ -18,6 +21,17 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before a new file is tried again that another process is making.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 const READERS: u32 = 4;
+
+/// How often the log is written into the database, if there is anything in it.
+const CHECKPOINT_PERIOD: Duration = Duration::from_millis(500);
+/// A log of more pages than this (64 MiB) begins anew, for which writers wait a moment.
+const LOG_PAGES: i64 = 16_384;
+
+const PAGE_BYTES: i64 = 4096;
+
+/// Writes the log into the database until dropped.
+#[derive(Debug)]
+pub(super) struct Checkpointer(JoinHandle<()>);
 
 /// Opens the file, which is made if it is not there, and applies what migrations are missing.
 pub(super) async fn open(path: &Path, durability: Durability, deadline: Duration) -> Result<Database, StoreError> {
@@ -63,6 +77,9 @@ fn options(path: &Path, durability: Durability) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .foreign_keys(true)
+        // A commit writes the log into the database only where nobody else does.
+        .pragma("wal_autocheckpoint", (2 * LOG_PAGES).to_string())
+        .pragma("journal_size_limit", (LOG_PAGES * PAGE_BYTES).to_string())
         .busy_timeout(BUSY_TIMEOUT)
         .disable_statement_logging()
 }
@@ -90,6 +107,41 @@ async fn connect(
             connected => return connected.map_err(failed("open storage", path.display())),
         }
     }
+}
+
+impl Checkpointer {
+    /// Works on this file.
+    pub(super) async fn start(path: &Path, durability: Durability, deadline: Duration) -> Result<Self, StoreError> {
+        let pool = connect(path, 1, options(path, durability), deadline).await?;
+        Ok(Self(tokio::spawn(async move {
+            let mut failing = false;
+            loop {
+                tokio::time::sleep(CHECKPOINT_PERIOD).await;
+                let mut written = checkpoint(&pool, "PRAGMA wal_checkpoint(PASSIVE)").await;
+                if written.as_ref().is_ok_and(|pages| *pages > LOG_PAGES) {
+                    written = checkpoint(&pool, "PRAGMA wal_checkpoint(RESTART)").await;
+                }
+                if let Err(error) = &written
+                    && !failing
+                {
+                    tracing::warn!(component = "store", %error, "the log can't be written into the database");
+                }
+                failing = written.is_err();
+            }
+        })))
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Writes what the log holds into the database; how many pages the log has.
+async fn checkpoint(pool: &SqlitePool, pragma: &'static str) -> Result<i64, sqlx::Error> {
+    let row = sqlx::query(pragma).fetch_one(pool).await?;
+    row.try_get(1)
 }
 
 /// Whether another process has the lock that is needed.

@@ -10,6 +10,7 @@ use mairust_core::{Clock, Secret, SystemClock};
 use super::changes::{Changes, Listener};
 use super::driver::{Database, failed};
 use super::migrations::MigrationStatus;
+use super::spool::{Mover, Spool, SpoolSettings, SpoolStatistics};
 use super::{message::SqlMessages, postgres, sqlite};
 use crate::backend::StorageBackend;
 use crate::body::{BodyStore, FsBodies};
@@ -29,8 +30,10 @@ pub struct SqlStorage {
     pub(super) parts: Arc<Parts>,
     /// Where bodies are files.
     files: Option<Arc<FsBodies>>,
-    /// Ends with the storage.
+    /// These end with the storage.
     _listener: Option<Listener>,
+    _mover: Option<Mover>,
+    _checkpointer: Option<sqlite::Checkpointer>,
 }
 
 /// How [`SqlStorage`] is to be opened.
@@ -42,6 +45,8 @@ pub struct SqlStorageBuilder {
     clock: Arc<dyn Clock>,
     durability: Durability,
     deadline: Duration,
+    spool: SpoolSettings,
+    background: bool,
 }
 
 /// Where the rows are.
@@ -67,6 +72,8 @@ pub struct SqlStatistics {
     pub groups: u64,
     /// Number of entries in them.
     pub entries: u64,
+    /// Bodies that wait in the database.
+    pub spool: SpoolStatistics,
     /// Number of fsyncs for bodies in files.
     pub body_fsyncs: u64,
 }
@@ -76,6 +83,7 @@ pub struct SqlStatistics {
 pub(super) struct Parts {
     pub(super) database: Database,
     pub(super) bodies: Arc<dyn BodyStore>,
+    pub(super) spool: Spool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) changes: Arc<Changes>,
 }
@@ -103,8 +111,18 @@ impl SqlStorage {
         SqlStatistics {
             groups: self.messages.groups(),
             entries: self.messages.entries(),
+            spool: self.parts.spool.statistics(),
             body_fsyncs: self.files.as_ref().map_or(0, |files| files.fsyncs()),
         }
+    }
+
+    /// Moves all bodies that wait in the database to the body store, without waiting for the work in
+    /// the background.
+    ///
+    /// # Errors
+    /// When the database or the body store does not answer, or has another body in the place of one.
+    pub async fn move_bodies(&self) -> Result<(), StoreError> {
+        self.parts.move_all().await
     }
 
     /// Which migrations there are.
@@ -125,7 +143,8 @@ impl SqlStorage {
 impl SqlStorageBuilder {
     fn new(place: Place) -> Self {
         let (bodies, clock) = (Bodies::Nowhere, Arc::new(SystemClock));
-        Self { place, bodies, clock, durability: Durability::default(), deadline: DEADLINE }
+        let (durability, spool) = (Durability::default(), SpoolSettings::default());
+        Self { place, bodies, clock, durability, deadline: DEADLINE, spool, background: true }
     }
 
     /// Keeps bodies as files in this directory, made if it is not there.
@@ -167,6 +186,19 @@ impl SqlStorageBuilder {
         self
     }
 
+    /// How bodies are spooled in the database before they come to the body store.
+    pub fn spool(mut self, settings: SpoolSettings) -> Self {
+        self.spool = settings;
+        self
+    }
+
+    /// Leaves all work in the background to another process: for tools that open the storage of a
+    /// running server for a moment.
+    pub fn without_background_work(mut self) -> Self {
+        self.background = false;
+        self
+    }
+
     /// Opens the storage; applies the migrations that are missing.
     ///
     /// # Errors
@@ -183,9 +215,17 @@ impl SqlStorageBuilder {
         };
         let changes = Arc::new(Changes::new());
         let listener = listening.map(|listening| Listener::start(listening, Arc::clone(&changes)));
-        let parts = Arc::new(Parts { database, bodies, clock: self.clock, changes });
+        let parts = Arc::new(Parts { database, bodies, spool: Spool::new(self.spool), clock: self.clock, changes });
+        parts.recount().await?;
+        let mover = self.background.then(|| Mover::start(&parts));
+        let checkpointer = match &self.place {
+            Place::Sqlite(path) if self.background => {
+                Some(sqlite::Checkpointer::start(path, self.durability, self.deadline).await?)
+            }
+            _ => None,
+        };
         let messages = GroupCommit::new(SqlMessages::new(Arc::clone(&parts)));
-        Ok(SqlStorage { messages, parts, files, _listener: listener })
+        Ok(SqlStorage { messages, parts, files, _listener: listener, _mover: mover, _checkpointer: checkpointer })
     }
 
     /// Applies the migrations that are missing, without opening the storage. Running it again

@@ -63,11 +63,15 @@ async fn addresses_are_looked_up_by_indexes() {
     let directory = TempDir::new().unwrap();
     let (sqlite, bodies) = (directory.path().join("mail.db"), directory.path().join("mail"));
     let storage = SqlStorage::sqlite(sqlite).fs_bodies(bodies).open().await.unwrap();
+    let take_places =
+        format!("{}($1, $2, $3, $4){}", statement::message::TAKE_PLACES, statement::message::TAKE_PLACES_TAIL);
+    let add_to_use = format!("{}($1, $2, $3){}", statement::message::ADD_TO_USE, statement::message::ADD_TO_USE_TAIL);
     for statement in
-        [statement::directory::RESOLVE_DOMAIN, statement::directory::RESOLVE_ADDRESS, statement::message::ADD_TO_USE]
+        [statement::directory::RESOLVE_DOMAIN, statement::directory::RESOLVE_ADDRESS, &take_places, &add_to_use]
     {
         let plan = plan(&storage, statement).await;
-        assert!(plan.contains("SEARCH") && !plan.contains("SCAN"), "{statement}: {plan}");
+        let tables = plan.replace("SCAN CONSTANT ROW", "").replace("SCAN v", "");
+        assert!(tables.contains("SEARCH") && !tables.contains("SCAN"), "{statement}: {plan}");
     }
 }
 

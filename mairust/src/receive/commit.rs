@@ -41,6 +41,7 @@ pub(crate) async fn commit(judged: Judged, receiver: &Receiver) -> Result<Messag
         dsn: MessageDsn::default(),
         auth_results: auth_results.as_ref().map(|results| to_json(results).to_string()),
         spam: report.as_ref().map(spam),
+        fingerprint: None,
         received_at: now,
     };
     let tenant = distribution.tenant;

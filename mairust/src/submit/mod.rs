@@ -263,6 +263,7 @@ impl Submissions {
             dsn: plan.submission.dsn.clone(),
             auth_results: None,
             spam: None,
+            fingerprint: None,
             received_at: plan.now,
         }
     }

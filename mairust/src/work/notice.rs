@@ -72,6 +72,7 @@ impl Notice {
             dsn: MessageDsn::default(),
             auth_results: None,
             spam: None,
+            fingerprint: None,
             received_at: now,
         })
     }

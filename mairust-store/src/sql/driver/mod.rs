@@ -6,12 +6,14 @@
 mod database;
 mod query;
 mod row;
+mod rows;
 mod transaction;
 mod value;
 
 pub(crate) use database::{Database, Scope};
 pub(crate) use query::Query;
 pub(crate) use row::{Columns, Row, failed};
+pub(crate) use rows::Rows;
 pub(crate) use transaction::Transaction;
 pub(crate) use value::Json;
 

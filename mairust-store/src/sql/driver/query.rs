@@ -45,7 +45,12 @@ impl Query {
 
     /// Appends a placeholder with its value.
     pub(crate) fn push_bind(&mut self, value: impl Bind) -> &mut Self {
-        self.values.push(Bind::bind(Some(value)));
+        self.push_value(Bind::bind(Some(value)))
+    }
+
+    /// Appends a placeholder with its value.
+    pub(super) fn push_value(&mut self, value: Value) -> &mut Self {
+        self.values.push(value);
         let number = self.values.len();
         self.push(format_args!("${number}"))
     }

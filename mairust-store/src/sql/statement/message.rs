@@ -2,30 +2,41 @@
 
 use crate::sql::driver::Dialect;
 
-/// Takes the next place in a folder; no row if the tenant has no such folder.
-pub(crate) const NEXT_UID: &str = "\
-    UPDATE folders SET uidnext = uidnext + 1, modseq = modseq + 1 \
-    WHERE tenant_id = $1 AND mailbox_id = $2 AND name = $3 \
-    RETURNING id, uidnext - 1 AS uid, modseq";
+/// Takes places in folders: rows of tenant, mailbox, name and how many. No row comes back for a folder
+/// that the tenant does not have.
+pub(crate) const TAKE_PLACES: &str = "\
+    UPDATE folders SET uidnext = uidnext + v.column4, modseq = modseq + v.column4 FROM (VALUES ";
+pub(crate) const TAKE_PLACES_TAIL: &str = "\
+    ) AS v WHERE tenant_id = v.column1 AND mailbox_id = v.column2 AND name = v.column3 \
+    RETURNING tenant_id, mailbox_id, name, id, uidnext, modseq";
 
-pub(crate) const INSERT_MESSAGE: &str = "\
+/// PostgreSQL only: rows of tenant, mailbox and name.
+pub(crate) const LOCK_FOLDERS: (&str, &str) = (
+    "SELECT id FROM folders WHERE (tenant_id, mailbox_id, name) IN (",
+    ") ORDER BY tenant_id, mailbox_id, name FOR UPDATE",
+);
+
+/// PostgreSQL only: rows of tenant, mailbox and nothing.
+pub(crate) const LOCK_MAILBOXES: (&str, &str) =
+    ("SELECT id FROM mailboxes WHERE (tenant_id, id, '') IN (", ") ORDER BY tenant_id, id FOR UPDATE");
+
+pub(crate) const INSERT_MESSAGES: &str = "\
     INSERT INTO messages (tenant_id, id, mailbox_id, folder_id, uid, modseq, direction, status, sender, address, \
         object_key, size, sha256, subject, from_list, to_list, cc_list, date, received_at, internet_message_id, \
         refs, thread_id, attachments, from_text, to_text, subject_text, preview, dsn_ret, dsn_envid, auth_results, \
-        spam_score, spam_verdict) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
-        $23, $24, $25, $26, $27, $28, $29, $30, $31, $32)";
+        spam_score, spam_verdict, fingerprint) VALUES ";
 
-/// Counts the size of a message that came into a mailbox.
-pub(crate) const ADD_TO_USE: &str = "UPDATE mailboxes SET used = used + $3 WHERE tenant_id = $1 AND id = $2";
+/// Counts the sizes of messages that came into mailboxes: rows of tenant, mailbox and size.
+pub(crate) const ADD_TO_USE: &str = "UPDATE mailboxes SET used = used + v.column3 FROM (VALUES ";
+pub(crate) const ADD_TO_USE_TAIL: &str = ") AS v WHERE tenant_id = v.column1 AND id = v.column2";
 
 /// Conditions are to be appended.
 pub(crate) const SELECT_THREAD: &str =
     "SELECT thread_id FROM messages WHERE tenant_id = $1 AND mailbox_id = $2 AND internet_message_id IN (";
 
-pub(crate) const INSERT_RECIPIENT: &str = "\
+pub(crate) const INSERT_RECIPIENTS: &str = "\
     INSERT INTO delivery_recipients (tenant_id, id, message_id, address, state, updated_at, dsn_notify, dsn_orcpt) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    VALUES ";
 
 /// Moves a recipient on; no row if it is settled or not there.
 pub(crate) const MOVE_RECIPIENT: &str = "\
@@ -82,7 +93,16 @@ pub(crate) fn select_messages(dialect: Dialect) -> &'static str {
     dialect.pick(select_messages!("json_group_array(t.tag)"), select_messages!("coalesce(json_agg(t.tag), '[]')"))
 }
 
-pub(crate) const OBJECT_OF_MESSAGE: &str = "SELECT object_key, sha256 FROM messages WHERE tenant_id = $1 AND id = $2";
+/// By tenant, for that is how messages are found by time.
+pub(crate) const FINGERPRINTS: &str = "\
+    SELECT m.fingerprint, m.id FROM tenants t JOIN messages m ON m.tenant_id = t.id AND m.received_at >= $1 \
+    WHERE m.fingerprint IS NOT NULL ORDER BY m.received_at, m.id";
+
+/// `data` is NULL for an object that is in the body store.
+pub(crate) const OBJECT_OF_MESSAGE: &str = "\
+    SELECT m.object_key, m.sha256, s.data FROM messages m \
+    LEFT JOIN spooled_bodies s ON s.tenant_id = m.tenant_id AND s.object_key = m.object_key \
+    WHERE m.tenant_id = $1 AND m.id = $2";
 
 pub(crate) const RECIPIENTS: &str = "\
     SELECT id, message_id, address, state, attempts, last_result, updated_at, dsn_notify, dsn_orcpt \

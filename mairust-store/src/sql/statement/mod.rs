@@ -5,3 +5,4 @@
 pub(crate) mod directory;
 pub(crate) mod message;
 pub(crate) mod queue;
+pub(crate) mod spool;

@@ -2,9 +2,9 @@
 
 use crate::sql::driver::Dialect;
 
-pub(crate) const INSERT_JOB: &str = "\
-    INSERT INTO jobs (id, tenant_id, kind, payload, state, not_before, created_at) \
-    VALUES ($1, $2, $3, $4, 'ready', $5, $6)";
+/// Every job is `ready` at first.
+pub(crate) const INSERT_JOBS: &str =
+    "INSERT INTO jobs (id, tenant_id, kind, payload, not_before, created_at, state) VALUES ";
 
 macro_rules! lease_jobs {
     ($lock:literal) => {
