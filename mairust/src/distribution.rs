@@ -11,6 +11,7 @@ use mairust_hooks::{HookPoint, HookRunner};
 use mairust_store::{Acceptance, Direction, Folder, MessageStatus, NewJob, NewMessage, Placement, Spam};
 
 use crate::outbound::Outbound;
+use crate::receipts::Fingerprint;
 use crate::receive::trace::return_path;
 use crate::work::job::Job;
 
@@ -81,7 +82,7 @@ pub(crate) struct Original {
     pub(crate) auth_results: Option<String>,
     pub(crate) spam: Option<Spam>,
     /// What tells the transaction from others, if it may come again.
-    pub(crate) fingerprint: Option<[u8; 32]>,
+    pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) received_at: Timestamp,
 }
 

@@ -39,6 +39,7 @@ mod listen;
 pub mod logging;
 pub mod metrics;
 mod outbound;
+mod receipts;
 mod receive;
 mod server;
 mod session;

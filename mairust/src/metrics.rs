@@ -46,6 +46,7 @@ pub struct Metrics {
     deliveries: Counters,
     jobs: Gauges,
     leases_lost: Counter,
+    deduplicated: Counter,
 }
 
 /// What became of a login.
@@ -151,6 +152,12 @@ impl Metrics {
                 "Leases that ended while their job was being done",
                 Counter::default(),
             ),
+            deduplicated: table.add(
+                "receive_deduplicated",
+                "counter",
+                "Messages that came again, because their client had not heard that they were accepted",
+                Counter::default(),
+            ),
             registry: table.registry,
             rows: table.rows,
         }
@@ -210,6 +217,10 @@ impl Metrics {
 
     pub(crate) fn lease_lost(&self) {
         self.leases_lost.inc();
+    }
+
+    pub(crate) fn deduplicated(&self) {
+        self.deduplicated.inc();
     }
 
     pub(crate) fn queue_is(&self, stats: &QueueStats) {

@@ -19,6 +19,7 @@ use crate::http::{self, HttpLimits};
 use crate::listen::{Bind, bind_all};
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
+use crate::receipts::Receipts;
 use crate::receive::login::Accounts;
 use crate::receive::recipient::Recipients;
 use crate::receive::verify::Authenticator;
@@ -121,6 +122,11 @@ impl Server {
             memory: memory.clone(),
             clock: parts.clock.clone(),
         });
+        let receipts = Receipts::new();
+        if let Err(error) = receipts.recall(parts.storage.messages(), parts.clock.now()).await {
+            let error = crate::error::chain(&error);
+            tracing::warn!(component = "server", error, "what was accepted before the start is not known");
+        }
         let sessions = Sessions {
             accounts: Accounts::new(parts.storage.clone(), throttle.clone(), metrics.clone(), nobody),
             recipients: parts.recipients.clone(),
@@ -136,6 +142,7 @@ impl Server {
                 clock: parts.clock.clone(),
             },
             submissions: submissions.clone(),
+            receipts,
         };
         let smtp = mairust_smtp::server::Server::new(parts.smtp, Arc::new(sessions))
             .with_observer(metrics.clone())

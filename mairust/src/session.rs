@@ -7,12 +7,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mairust_core::{EnhancedCode, Envelope, ForwardPath, Rejection, Reply, ReversePath, ScramVerifier};
+use mairust_core::{EnhancedCode, Envelope, ForwardPath, MessageId, Rejection, Reply, ReversePath, ScramVerifier};
 use mairust_smtp::server::{
     Credentials, Grant, Identity, MailOptions, Peer, RcptOptions, Received, SessionHandler, SessionInfo,
 };
 
 use crate::distribution::Destination;
+use crate::receipts::{self, Fingerprint, Receipts};
 use crate::receive::login::{Account, Accounts};
 use crate::receive::recipient::{Recipients, destinations};
 use crate::receive::{Receiver, refuse_for_store, trace};
@@ -25,6 +26,7 @@ pub(crate) struct Sessions {
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) receiver: Receiver,
     pub(crate) submissions: Arc<Submissions>,
+    pub(crate) receipts: Receipts,
 }
 
 #[async_trait]
@@ -78,11 +80,23 @@ impl SessionHandler for Sessions {
     }
 
     async fn message(&self, session: &SessionInfo, message: Received) -> Result<Reply, Rejection> {
+        let fingerprint = receipts::fingerprint(session, &message).await?;
+        let (peer, now) = (&session.peer, self.receiver.clock.now());
+        if let Some(id) = self.receipts.answer(&fingerprint, peer.session, now) {
+            self.receiver.metrics.deduplicated();
+            tracing::info!(component = "receive", message_id = %id, "the message was accepted before; its client had not heard");
+            return Ok(accepted(id));
+        }
         let id = match account(session) {
-            Some(account) => self.submit(session, account, message).await?,
-            None => self.receiver.receive(session, message).await?,
+            Some(account) => self.submit(session, account, message, fingerprint).await?,
+            None => self.receiver.receive(session, message, fingerprint).await?,
         };
-        Ok(Reply::new(250, EnhancedCode(2, 0, 0), id.to_string()))
+        self.receipts.accepted(fingerprint, peer.session, id, now);
+        Ok(accepted(id))
+    }
+
+    async fn heard(&self, session: &SessionInfo) {
+        self.receipts.heard(session.peer.session);
     }
 }
 
@@ -92,7 +106,8 @@ impl Sessions {
         session: &SessionInfo,
         account: &Account,
         message: Received,
-    ) -> Result<mairust_core::MessageId, Rejection> {
+        fingerprint: Fingerprint,
+    ) -> Result<MessageId, Rejection> {
         let destinations = destinations(&message)?;
         let submission = Submission {
             author: author(account),
@@ -105,6 +120,7 @@ impl Sessions {
             origin: session.origin.clone(),
             dsn: message.options.dsn,
             body: message.body,
+            fingerprint: Some(fingerprint),
         };
         match self.submissions.submit(submission).await {
             Ok(submitted) => Ok(submitted.id),
@@ -112,6 +128,10 @@ impl Sessions {
             Err(SubmissionError::Store(error)) => Err(refuse_for_store(&error)),
         }
     }
+}
+
+fn accepted(id: MessageId) -> Reply {
+    Reply::new(250, EnhancedCode(2, 0, 0), id.to_string())
 }
 
 fn identity(account: Account) -> Identity {

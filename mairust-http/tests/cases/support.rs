@@ -338,6 +338,10 @@ impl MessageStore for FailingStorage {
     async fn accept(&self, batch: Vec<Acceptance>) -> Vec<Result<(), StoreError>> {
         self.inner.messages().accept(batch).await
     }
+    async fn fingerprints(&self, since: Timestamp) -> Result<Vec<([u8; 32], MessageId)>, StoreError> {
+        self.inner.messages().fingerprints(since).await
+    }
+
     async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError> {
         match self.failure {
             Failure::Lists(kind) => Err(StoreError::new(kind, "list", "secret table")),

@@ -60,6 +60,8 @@ pub(super) struct Driver {
     /// Whether the session knows that it is to stop.
     stop_told: bool,
     message: Option<Reception>,
+    /// Whether a message was accepted, and nothing came from the client since the reply.
+    unheard: bool,
     /// When the client must have sent its next command.
     command_deadline: Instant,
 }
@@ -107,6 +109,7 @@ impl Driver {
             stopping,
             stop_told: false,
             message: None,
+            unheard: false,
             command_deadline,
         };
         if implicit {
@@ -131,7 +134,12 @@ impl Driver {
             }
             match self.read(&mut buffer).await? {
                 Input::Bytes(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Input::Bytes(count) => self.session.receive(&buffer[..count]),
+                Input::Bytes(count) => {
+                    if std::mem::take(&mut self.unheard) {
+                        self.server.handler.heard(&self.info).await;
+                    }
+                    self.session.receive(&buffer[..count]);
+                }
                 Input::Stop => {
                     self.stop_told = true;
                     self.session.stop(Reply::new(421, EnhancedCode(4, 3, 2), "Service shutting down"));
@@ -341,6 +349,7 @@ impl Driver {
         }
         let code = self.session.activity().replies.last().copied().unwrap_or_default();
         self.flush().await?;
+        self.unheard = answers.iter().any(Result::is_ok);
         self.server.observer.message(self.info.peer.service, code, started.elapsed());
         Ok(())
     }

@@ -75,6 +75,12 @@ pub trait SessionHandler: fmt::Debug + Send + Sync + 'static {
     /// the responsibility for it (RFC 5321 §6.1), so it must be durable by then.
     async fn message(&self, session: &SessionInfo, message: Received) -> Result<Reply, Rejection>;
 
+    /// The client sent something after the reply to a message that was accepted: it has read that
+    /// reply and will not send the message again. Not called when the session ends before that.
+    async fn heard(&self, session: &SessionInfo) {
+        let _ = session;
+    }
+
     /// A whole message that came by LMTP: what became of it for each recipient, in their order
     /// (RFC 2033 §4.2). Without an implementation of its own, all get the answer of
     /// [`message`](Self::message).

@@ -10,9 +10,14 @@ use super::trace::Trace;
 use super::verify::Verified;
 use super::{Receiver, refuse_for_store};
 use crate::distribution::{Distribution, Keeping, Original};
+use crate::receipts::Fingerprint;
 
 /// Stores the message; after this, and only after this, 250 may be said.
-pub(crate) async fn commit(judged: Judged, receiver: &Receiver) -> Result<MessageId, Rejection> {
+pub(crate) async fn commit(
+    judged: Judged,
+    fingerprint: Fingerprint,
+    receiver: &Receiver,
+) -> Result<MessageId, Rejection> {
     let now = receiver.clock.now();
     let Judged { verified, report, folder, status } = judged;
     let Verified { inspected, auth_results, .. } = verified;
@@ -41,7 +46,7 @@ pub(crate) async fn commit(judged: Judged, receiver: &Receiver) -> Result<Messag
         dsn: MessageDsn::default(),
         auth_results: auth_results.as_ref().map(|results| to_json(results).to_string()),
         spam: report.as_ref().map(spam),
-        fingerprint: None,
+        fingerprint: Some(fingerprint),
         received_at: now,
     };
     let tenant = distribution.tenant;

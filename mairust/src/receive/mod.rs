@@ -25,6 +25,7 @@ use mairust_store::{StorageBackend, StoreError, StoreErrorKind};
 use self::verify::Authenticator;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
+use crate::receipts::Fingerprint;
 
 pub(crate) use self::inspect::{Memory, parse};
 
@@ -48,7 +49,12 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     /// The stages, in order. On return the message is durable.
-    pub(crate) async fn receive(&self, session: &SessionInfo, message: Received) -> Result<MessageId, Rejection> {
+    pub(crate) async fn receive(
+        &self,
+        session: &SessionInfo,
+        message: Received,
+        fingerprint: Fingerprint,
+    ) -> Result<MessageId, Rejection> {
         let inspected = inspect::inspect(session, message, self.our_ids(session), &self.memory).await?;
         if inspected.hops() > MAX_RECEIVED {
             return Err(Rejection::new(554, EnhancedCode(5, 4, 6), "Too many hops, this message is looping"));
@@ -59,7 +65,7 @@ impl Receiver {
         let (scanner, directory) = (self.scanner.as_deref(), self.storage.directory());
         let scanned = scan::scan(verified, scanner, directory, &self.metrics).await?;
         let judged = judge::judge(scanned, &self.hooks, &self.metrics).await?;
-        commit::commit(judged, self).await
+        commit::commit(judged, fingerprint, self).await
     }
 
     /// The name under which results of sender authentication are told.

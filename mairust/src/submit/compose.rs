@@ -44,6 +44,7 @@ impl Submitter for ApiSubmitter {
             protocol: "HTTP",
             dsn: MessageDsn::default(),
             body: raw.into(),
+            fingerprint: None,
         };
         match self.0.submit(submission).await {
             Ok(taken) => Ok(ApiSubmitted {

@@ -24,6 +24,7 @@ use mairust_store::{
 use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original, RemoteDestination};
 use crate::expansion::{Expansion, expand};
 use crate::outbound::Outbound;
+use crate::receipts::Fingerprint;
 use crate::receive::Memory;
 use crate::receive::recipient::Recipients;
 use crate::receive::trace::Trace;
@@ -65,6 +66,8 @@ pub(crate) struct Submission {
     /// What the sender asks about notices for the whole message.
     pub(crate) dsn: MessageDsn,
     pub(crate) body: mairust_core::Body,
+    /// What tells the transaction from others, if it may come again.
+    pub(crate) fingerprint: Option<Fingerprint>,
 }
 
 /// A message that is durable and on its way.
@@ -263,7 +266,7 @@ impl Submissions {
             dsn: plan.submission.dsn.clone(),
             auth_results: None,
             spam: None,
-            fingerprint: None,
+            fingerprint: plan.submission.fingerprint,
             received_at: plan.now,
         }
     }
