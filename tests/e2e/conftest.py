@@ -308,3 +308,12 @@ def sinks():
     yield start
     for sink in started:
         sink.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    from postgresql import Postgres
+
+    server = Postgres()
+    yield server
+    server.remove()

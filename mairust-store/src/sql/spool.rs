@@ -84,6 +84,12 @@ const ASK_PERIOD: Duration = Duration::from_secs(1);
 /// How many bodies, and about how many bytes of them, are moved at once.
 const BATCH: u32 = 128;
 const BATCH_BYTES: i64 = 16 * 1024 * 1024;
+/// Bodies are moved when none came for so long …
+const QUIET: Duration = Duration::from_millis(250);
+/// … or when so many bytes of them wait, or the first of them has waited for so long. Moving takes
+/// time of processor and disk from those who wait for their answer.
+const LOUD_BYTES: u64 = 64 * 1024 * 1024;
+const LOUD_TIME: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Another process may have left something, or the notice about it was lost.
@@ -159,6 +165,16 @@ impl Spool {
         self.wake.notify_one();
     }
 
+    /// Waits until it is a good moment to move what waits.
+    async fn gather(&self) {
+        let until = Instant::now() + LOUD_TIME;
+        while self.bytes.load(Ordering::Relaxed) < LOUD_BYTES && Instant::now() < until {
+            if tokio::time::timeout(QUIET, self.wake.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn set_waiting(&self, bodies: u64, bytes: u64) {
         self.bodies.store(bodies, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
@@ -216,11 +232,10 @@ async fn run(parts: Weak<Parts>) {
             }
         };
         // While it fails, more that waits is no reason to try earlier.
-        let woken = alive.spool.wake.notified();
         if alive.spool.failing.load(Ordering::Relaxed) {
             tokio::time::sleep(rest).await;
-        } else {
-            drop(tokio::time::timeout(rest, woken).await);
+        } else if tokio::time::timeout(rest, alive.spool.wake.notified()).await.is_ok() {
+            alive.spool.gather().await;
         }
     }
 }

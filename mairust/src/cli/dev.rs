@@ -65,7 +65,7 @@ pub(super) async fn run(arguments: DevArgs) -> Result<(), Failure> {
     open::make_folder(data_dir)?;
     let config = configuration(&arguments, data_dir)?;
     run::start_log(&config)?;
-    let storage = open::storage(&config).await?;
+    let storage = open::storage_of_server(&config).await?;
     let master_key = open::master_key(&config)?;
     let (tenant, user) = residents(storage.directory()).await?;
     let api_key = api_key(&storage, &tenant, &master_key, data_dir).await?;

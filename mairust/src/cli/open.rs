@@ -21,16 +21,27 @@ pub(super) fn load(file: &ConfigFile) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// Opens the storage, and brings its database to the version of this program.
+/// Opens the storage for a moment, perhaps beside the server that works with it, and brings its
+/// database to the version of this program.
 pub(super) async fn storage(config: &Config) -> Result<SqlStorage, Failure> {
+    make_folders(config)?;
+    Ok(builder(config).without_background_work().open().await?)
+}
+
+/// Opens the storage for a server.
+pub(super) async fn storage_of_server(config: &Config) -> Result<SqlStorage, Failure> {
+    make_folders(config)?;
+    Ok(builder(config).open().await?)
+}
+
+fn make_folders(config: &Config) -> Result<(), Failure> {
     if let DatabaseSettings::Sqlite { path } = &config.database
         && let Some(folder) = path.parent()
     {
         make_folder(folder)?;
     }
     let StorageSettings::Fs { base_path } = &config.storage;
-    make_folder(base_path)?;
-    Ok(builder(config).open().await?)
+    make_folder(base_path)
 }
 
 /// The storage that the configuration describes, before it is opened.
@@ -42,7 +53,11 @@ fn builder(config: &Config) -> SqlStorageBuilder {
         DatabaseSettings::Sqlite { path } => SqlStorage::sqlite(path),
     };
     let StorageSettings::Fs { base_path } = &config.storage;
-    builder.fs_bodies(base_path).durability(config.durability).deadline(config.database_timeout)
+    builder
+        .fs_bodies(base_path)
+        .durability(config.durability)
+        .deadline(config.database_timeout)
+        .spool(config.spool.clone())
 }
 
 /// The master key, made at first use where the configuration does not give one.

@@ -76,7 +76,7 @@ impl Ready {
 pub(super) async fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
     let config = open::load(&arguments.config)?;
     start_log(&config)?;
-    let storage = open::storage(&config).await?;
+    let storage = open::storage_of_server(&config).await?;
     let master_key = open::master_key(&config)?;
     let mut builder = builder(&config, storage, master_key)?;
     if !config.tls.is_empty() {

@@ -9,7 +9,7 @@ use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, Rate, ScanAction, 
 use mairust_hooks::scan::RuleSettings;
 use mairust_hooks::scan::rspamd::RspamdSettings;
 use mairust_smtp::tls::CertificatePair;
-use mairust_store::Durability;
+use mairust_store::{Durability, SpoolSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,8 @@ pub struct Config {
     pub storage: StorageSettings,
     /// What an accepted message survives.
     pub durability: Durability,
+    /// How messages wait in the database for their place in the storage.
+    pub spool: SpoolSettings,
     /// Mailboxes of users.
     pub mailboxes: MailboxSettings,
     /// Where the master key is.

@@ -301,6 +301,24 @@ pub(super) struct RawStorage {
     pub(super) options: RawStorageOptions,
     /// What a message survives once it was answered 250, of messages and of the database.
     pub(super) durability: RawDurability,
+    /// What is done with messages while the storage is down: they are refused with 451, or kept in
+    /// the database as long as there is room.
+    pub(super) when_bodies_down: RawWhenBodiesDown,
+    /// Messages up to this size are accepted into the database, where one sync to disk is enough for
+    /// many of them, and moved to the storage afterwards. Larger ones go there first.
+    pub(super) spool_message: SizeText,
+    /// When messages of this size in all wait in the database, no more are accepted.
+    pub(super) spool_max: SizeText,
+}
+
+/// What is done with messages while the storage is down.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawWhenBodiesDown {
+    /// They are refused with 451.
+    Refuse,
+    /// They are kept in the database.
+    Spool,
 }
 
 /// What an accepted message survives.
@@ -518,6 +536,9 @@ impl Default for RawStorage {
             backend: RawStorageBackend::Fs,
             options: RawStorageOptions::default(),
             durability: RawDurability::PowerSafe,
+            when_bodies_down: RawWhenBodiesDown::Refuse,
+            spool_message: Text(ByteSize(256 << 10)),
+            spool_max: Text(ByteSize(1 << 30)),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mairust_core::{ByteSize, Domain, IpNetwork, Secret};
-use mairust_store::Durability;
+use mairust_store::{Durability, SpoolSettings, WhenBodiesDown};
 
 use super::model::{
     AuthenticationMode, Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings,
@@ -17,7 +17,7 @@ use super::model::{
 use super::problem::{Place, Problem};
 use super::raw::{
     RawAuthentication, RawConfig, RawDatabase, RawDatabaseBackend, RawDelivery, RawDurability, RawListener, RawLogin,
-    RawSmtp, RawSmtpLimits, RawStorageBackend, RawTls,
+    RawSmtp, RawSmtpLimits, RawStorage, RawStorageBackend, RawTls, RawWhenBodiesDown,
 };
 use super::secret::{SecretError, SecretRef, decode_master_key, is_world_readable};
 use super::spam::RawSpam;
@@ -67,6 +67,7 @@ pub(super) fn resolve(checked: Checked, variables: &BTreeMap<String, String>) ->
 pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 32]>>) -> Config {
     let data_dir = raw.server.data_dir;
     let in_data_dir = |path: Option<PathBuf>, name: &str| path.unwrap_or_else(|| data_dir.join(name));
+    let spool = settle_spool(&raw.storage);
     Config {
         smtp: settle_smtp(raw.smtp),
         spam: raw.spam.settle(hostname.as_str()),
@@ -91,6 +92,7 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
             RawDurability::PowerSafe => Durability::PowerSafe,
             RawDurability::Relaxed => Durability::Relaxed,
         },
+        spool,
         mailboxes: MailboxSettings { quota: raw.mailboxes.quota.map(|quota| quota.0) },
         master_key: key.map_or_else(|| MasterKey::KeptIn(data_dir.join("master.key")), MasterKey::Given),
         delivery: settle_delivery(raw.delivery),
@@ -99,6 +101,17 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         warnings: Vec::new(),
         server: ServerSettings { hostname, data_dir, postmaster: raw.server.postmaster.map(|address| address.0) },
     }
+}
+
+fn settle_spool(raw: &RawStorage) -> SpoolSettings {
+    let mut spool = SpoolSettings::default();
+    spool.max_body = raw.spool_message.0.0;
+    spool.max_bytes = raw.spool_max.0.0;
+    spool.when_bodies_down = match raw.when_bodies_down {
+        RawWhenBodiesDown::Refuse => WhenBodiesDown::Refuse,
+        RawWhenBodiesDown::Spool => WhenBodiesDown::Spool,
+    };
+    spool
 }
 
 fn settle_tls(raw: RawTls) -> Vec<TlsFiles> {
