@@ -1,5 +1,6 @@
 //! The shipped binary as a process.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,8 +9,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct DevServer {
     process: Child,
-    /// `ip:port` of SMTP.
-    pub smtp: String,
+    /// Where SMTP is spoken.
+    pub smtp: SocketAddr,
 }
 
 impl DevServer {
@@ -35,7 +36,8 @@ impl DevServer {
             .spawn()
             .map_err(|error| format!("{}: {error}", line[0]))?;
         let ready = wait_for(&ready_file)?;
-        let smtp = ready["smtp"].as_str().ok_or("the ready file names no SMTP address")?.to_owned();
+        let smtp = ready["smtp"].as_str().and_then(|address| address.parse().ok());
+        let smtp = smtp.ok_or("the ready file names no SMTP address")?;
         Ok(Self { process, smtp })
     }
 

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use mairust_benches::load::Load;
+use mairust_benches::load::{Amount, Load};
 use mairust_benches::process::{DevServer, binary};
 use serde_json::json;
 
@@ -21,7 +21,8 @@ fn main() -> Result<(), String> {
     println!("| sessions | messages/s | p50 ms | p99 ms | CPU s / 1,000 | peak RSS MiB | syncs / message |");
     println!("|---|---|---|---|---|---|---|");
     for (sessions, messages) in [(1, 1_000), (20, 4_000), (100, 6_000)] {
-        let load = Load { sessions, messages, per_connection: PER_CONNECTION, size: SIZE };
+        let amount = Amount::Messages(messages);
+        let load = Load { sessions, amount, per_connection: PER_CONNECTION, size: SIZE };
         let row = measure(&binary, load)?;
         println!(
             "| {sessions} | {:.0} | {:.2} | {:.2} | {:.2} | {:.0} | {:.2} |",
@@ -42,17 +43,18 @@ fn measure(binary: &Path, load: Load) -> Result<serde_json::Value, String> {
     let directory = tempfile::tempdir_in(".").map_err(|error| error.to_string())?;
     let server = DevServer::start(binary, directory.path(), &[])?;
     let cpu_before = server.cpu_seconds().unwrap_or_default();
-    let outcome = load.run(&server.smtp)?;
+    let outcome = load.run(server.smtp).map_err(|error| error.to_string())?;
+    let accepted = outcome.latencies.len();
     let cpu = server.cpu_seconds().unwrap_or_default() - cpu_before;
     let rss = server.peak_rss_kib().unwrap_or_default();
     server.stop()?;
     Ok(json!({
         "sessions": load.sessions,
-        "messages": load.messages,
-        "messages_per_second": outcome.rate(),
+        "messages": accepted,
+        "messages_per_second": outcome.rate,
         "p50_ms": outcome.percentile(0.5).as_secs_f64() * 1e3,
         "p99_ms": outcome.percentile(0.99).as_secs_f64() * 1e3,
-        "cpu_seconds_per_1000": cpu / load.messages as f64 * 1e3,
+        "cpu_seconds_per_1000": cpu / accepted as f64 * 1e3,
         "peak_rss_mib": rss as f64 / 1024.0,
         "syncs_per_message": syncs(binary, load)?,
     }))
@@ -71,8 +73,8 @@ fn syncs(binary: &Path, load: Load) -> Result<f64, String> {
             + calls.lines().filter(|line| line.contains("sync resumed")).count()
     };
     let before = count();
-    load.run(&server.smtp)?;
+    let outcome = load.run(server.smtp).map_err(|error| error.to_string())?;
     let after = count();
     server.stop()?;
-    Ok((after.saturating_sub(before)) as f64 / load.messages as f64)
+    Ok((after.saturating_sub(before)) as f64 / outcome.latencies.len() as f64)
 }

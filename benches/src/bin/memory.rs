@@ -4,7 +4,7 @@
 //! The busy sessions all send at the same time, each one message; durability: power-safe. They
 //! need twice the sum of the messages on disk.
 
-use mairust_benches::load::{Load, idle_sessions};
+use mairust_benches::load::{Amount, Load, idle_sessions};
 use mairust_benches::process::{DevServer, binary};
 use serde_json::json;
 
@@ -23,12 +23,13 @@ fn main() -> Result<(), String> {
         let server = DevServer::start(&binary(), directory.path(), &[])?;
         let before = mib(server.rss_kib());
         let during = if sessions == IDLE {
-            let open = idle_sessions(&server.smtp, sessions).map_err(|error| error.to_string())?;
+            let open = idle_sessions(server.smtp, sessions).map_err(|error| error.to_string())?;
             let during = mib(server.rss_kib());
             drop(open);
             during
         } else {
-            Load { sessions, messages: sessions, per_connection: 1, size: SIZE }.run(&server.smtp)?;
+            let load = Load { sessions, amount: Amount::Messages(sessions), per_connection: 1, size: SIZE };
+            load.run(server.smtp).map_err(|error| error.to_string())?;
             mib(server.rss_kib())
         };
         let peak = mib(server.peak_rss_kib());
