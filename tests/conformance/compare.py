@@ -16,6 +16,7 @@ import tempfile
 import cases  # noqa: F401  registers them
 import peers
 import report
+from mailservers import Unavailable
 from stores import open_store
 from suite import FAIL, INCONCLUSIVE, Run, Target
 
@@ -35,7 +36,7 @@ def main():
     for name in options.only:
         try:
             reports += compare(name, options)
-        except (peers.Unavailable, OSError) as reason:
+        except (Unavailable, OSError) as reason:
             unavailable[name] = str(reason)
             print(f"{name}: not available: {reason}", flush=True)
     if options.json:

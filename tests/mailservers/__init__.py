@@ -1,11 +1,10 @@
-"""Mail servers to run the cases against, each from a configuration that an operator would write.
+"""Mail servers that we did not write: how they are installed, and what is needed to start one privately.
 
-A module for each: `NAME`, `install()`, and `start(folder)`, a context manager that gives a `Peer`.
-Everything listens on loopback ports, keeps its data in `folder`, and is stopped by its process id.
+A module for each: `install()`, and where its programs are. How one is configured is left to those
+who start it: the conformance cases want other settings than the measurements.
 """
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 import pwd
@@ -16,34 +15,9 @@ import time
 
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mairust-peers"
 
-RECIPIENT = "alice@example.com"
-UNKNOWN = "nobody@example.com"
-FOREIGN = "eve@elsewhere.example"
-IDN_DOMAIN = "xn--grn-ioa.example"
-IDN_RECIPIENT = "alice@grün.example"
-USER = "bob@example.com"
-PASSWORD = "correct-horse-battery"
-MAX_SIZE = 1 << 20
-HOSTNAME = "mx.example.com"
-
-NAMES = ("ours", "postfix", "exim", "opensmtpd", "haraka", "aiosmtpd")
-
-
-@dataclasses.dataclass
-class Peer:
-    """A running server."""
-
-    version: str
-    # The store, as `--store` takes it.
-    store: str
-    # Port for each profile.
-    ports: dict[str, int]
-    # Whether STARTTLS is expected.
-    tls: bool = True
-
 
 class Unavailable(Exception):
-    """The peer cannot be installed or started here; the text says why."""
+    """The server cannot be installed or started here; the text says why."""
 
 
 def run(*command, **options):
@@ -66,30 +40,6 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def certificate(folder):
-    """A self-signed certificate and its key, as PEM files."""
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    run(
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "30",
-        "-subj",
-        f"/CN={HOSTNAME}",
-        "-addext",
-        f"subjectAltName=DNS:{HOSTNAME}",
-        "-keyout",
-        key,
-        "-out",
-        certificate,
-    )
-    return certificate, key
 
 
 @contextlib.contextmanager

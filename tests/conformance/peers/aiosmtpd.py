@@ -3,23 +3,16 @@
 import contextlib
 import json
 import pathlib
-import sys
 
-from peers import CACHE, HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, USER, Peer, certificate, free_port, process, run
+from mailservers import aiosmtpd, free_port, process
+from peers import HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, USER, Peer, certificate
 
 NAME = "aiosmtpd"
 SETTINGS = (
     "`enable_SMTPUTF8`, `tls_context`, `auth_require_tls`; a library: its handler here knows addresses and writes "
     "Return-Path, and `Received` is left to the application"
 )
-VERSION = "1.4.6"
-PYTHON = CACHE / "aiosmtpd" / "bin" / "python"
-
-
-def install():
-    if not PYTHON.exists():
-        run(sys.executable, "-m", "venv", PYTHON.parents[1])
-        run(PYTHON, "-m", "pip", "install", "-q", f"aiosmtpd=={VERSION}")
+install = aiosmtpd.install
 
 
 @contextlib.contextmanager
@@ -39,5 +32,5 @@ def start(folder):
         "password": PASSWORD,
     }
     server = pathlib.Path(__file__).with_name("aiosmtpd_server.py")
-    with process([PYTHON, server, json.dumps(settings)], folder / "log", ports.values()):
-        yield Peer(VERSION, f"maildir:{folder}/mail", ports)
+    with process([aiosmtpd.PYTHON, server, json.dumps(settings)], folder / "log", ports.values()):
+        yield Peer(aiosmtpd.VERSION, f"maildir:{folder}/mail", ports)

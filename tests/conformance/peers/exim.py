@@ -3,54 +3,20 @@
 import contextlib
 import os
 
-from peers import (
-    HOSTNAME,
-    IDN_DOMAIN,
-    MAX_SIZE,
-    PASSWORD,
-    USER,
-    Peer,
-    Unavailable,
-    certificate,
-    debian_packages,
-    free_port,
-    process,
-    run,
-    user,
-)
+from mailservers import exim, free_port, process, user
+from peers import HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, USER, Peer, certificate
 
 NAME = "Exim"
 SETTINGS = "`allow_domain_literals`; HELO required by an ACL; TLS 1.2 and newer; the recipient ACL of Debian's configuration (no `@ % ! /` in local parts)"
-PACKAGES = ("exim4-daemon-light", "exim4-base", "libidn12", "libgnutls-dane0", "libunbound8")
-ACCOUNT = "Debian-exim"
-
-
-def root():
-    return debian_packages("exim", PACKAGES)
-
-
-def environment():
-    return {**os.environ, "LD_LIBRARY_PATH": str(root() / "usr/lib/x86_64-linux-gnu")}
-
-
-def install():
-    if os.geteuid() != 0:
-        raise Unavailable("needs root, because Exim changes users")
-    user(ACCOUNT)
-    run(root() / "usr/sbin/exim4", "-C", "/dev/null", "-bV", env=environment())
+install = exim.install
 
 
 @contextlib.contextmanager
 def start(folder):
-    uid, gid = user(ACCOUNT)
+    uid, gid = user(exim.ACCOUNT)
     ports = {"mx": free_port(), "submission": free_port()}
     cert, key = certificate(folder)
-    exim = folder / "exim4"
-    # Exim starts itself anew for deliveries, as another user that cannot read the cache.
-    exim.write_bytes((root() / "usr/sbin/exim4").read_bytes())
-    for path in (root() / "usr/lib/x86_64-linux-gnu").glob("*.so.*"):
-        (folder / path.name).write_bytes(path.read_bytes())
-    exim.chmod(0o755)
+    program, environment = exim.copy_into(folder)
     config = folder / "exim.conf"
     config.write_text(
         CONFIGURATION.format(
@@ -62,7 +28,7 @@ def start(folder):
             submission=ports["submission"],
             cert=cert,
             key=key,
-            account=ACCOUNT,
+            account=exim.ACCOUNT,
             user=USER,
             password=PASSWORD,
         )
@@ -73,10 +39,8 @@ def start(folder):
         path.mkdir()
     for path in (cert, key, *own):
         os.chown(path, uid, gid)
-    version = run(exim, "-C", config, "-bV", env=environment()).split()[2]
-    environ = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
-    with process([exim, "-C", config, "-bdf"], folder / "log", ports.values(), env=environ):
-        yield Peer(version, f"maildir:{folder}/mail", ports)
+    with process([program, "-C", config, "-bdf"], folder / "log", ports.values(), env=environment):
+        yield Peer(exim.version(program, environment), f"maildir:{folder}/mail", ports)
 
 
 CONFIGURATION = r"""

@@ -1,39 +1,16 @@
 """Haraka from npm, with a plugin that knows addresses and one that writes a Maildir."""
 
 import contextlib
-import shutil
 
-from peers import (
-    CACHE,
-    HOSTNAME,
-    IDN_DOMAIN,
-    MAX_SIZE,
-    PASSWORD,
-    USER,
-    Peer,
-    Unavailable,
-    certificate,
-    free_port,
-    process,
-    run,
-)
+from mailservers import Unavailable, free_port, haraka, process
+from peers import HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, USER, Peer, certificate
 
 NAME = "Haraka"
 SETTINGS = (
     "`strict_rfc1869=true`, `data_line_length=1000`, `minVersion=TLSv1.2`; plugins of ours know addresses, ask users "
     "for their password under TLS only, and write a Maildir with Return-Path"
 )
-VERSION = "3.3.4"
-FOLDER = CACHE / "haraka"
-PROGRAM = FOLDER / "node_modules/Haraka/bin/haraka"
-
-
-def install():
-    if not shutil.which("npm"):
-        raise Unavailable("needs npm")
-    if not PROGRAM.exists():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", f"Haraka@{VERSION}", cwd=FOLDER)
+install = haraka.install
 
 
 @contextlib.contextmanager
@@ -45,8 +22,8 @@ def start(folder):
         for profile, port in ports.items():
             home = folder / profile
             configure(home, folder / "mail", profile, port)
-            running.enter_context(process(["node", PROGRAM, "-c", home], folder / f"{profile}.log", [port]))
-        yield Peer(VERSION, f"maildir:{folder}/mail", ports)
+            running.enter_context(process(haraka.command(home), folder / f"{profile}.log", [port]))
+        yield Peer(haraka.VERSION, f"maildir:{folder}/mail", ports)
 
 
 def configure(home, maildir, profile, port):
@@ -77,7 +54,7 @@ def configure(home, maildir, profile, port):
 
 def connection_settings():
     """The file that Haraka comes with, with our values."""
-    text = (PROGRAM.parents[1] / "config/connection.ini").read_text()
+    text = (haraka.PROGRAM.parents[1] / "config/connection.ini").read_text()
     for old, new in (
         ("; strict_rfc1869 = false", "strict_rfc1869 = true"),
         ("bytes=26214400", f"bytes={MAX_SIZE}"),

@@ -5,7 +5,8 @@ import json
 import os
 import pathlib
 
-from peers import HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, RECIPIENT, USER, Peer, Unavailable, free_port, process, run
+from mailservers import Unavailable, free_port, process, run
+from peers import HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, RECIPIENT, USER, Peer
 
 NAME = "MaiRust"
 SETTINGS = "sender authentication off, as the machine of the tests may have no DNS"

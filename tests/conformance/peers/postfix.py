@@ -3,39 +3,19 @@
 import base64
 import contextlib
 import os
-import pathlib
 import pwd
-import shutil
 import socketserver
 import threading
 
-from peers import (
-    HOSTNAME,
-    IDN_DOMAIN,
-    MAX_SIZE,
-    PASSWORD,
-    USER,
-    Peer,
-    Unavailable,
-    apt_get,
-    certificate,
-    free_port,
-    process,
-    run,
-)
+from mailservers import free_port, postfix, process, run
+from peers import HOSTNAME, IDN_DOMAIN, MAX_SIZE, PASSWORD, USER, Peer, certificate
 
 NAME = "Postfix"
 SETTINGS = (
     "`smtpd_forbid_bare_newline=yes`, `smtpd_forbid_unauth_pipelining=yes`, `smtpd_helo_required=yes`, "
     "`strict_rfc821_envelopes=yes`, `strict_smtputf8=yes`, `smtpd_tls_protocols=>=TLSv1.2`"
 )
-
-
-def install():
-    if os.geteuid() != 0:
-        raise Unavailable("needs root, because Postfix changes users")
-    if not shutil.which("postconf"):
-        apt_get("install", "-y", "--no-install-recommends", "postfix")
+install = postfix.install
 
 
 @contextlib.contextmanager
@@ -72,10 +52,8 @@ def start(folder):
         )
         (config / "master.cf").write_text(MASTER.format(mx=ports["mx"], submission=ports["submission"]))
         run("postfix", "-c", config, "check")
-        master = pathlib.Path(run("postconf", "-c", config, "-h", "daemon_directory").strip()) / "master"
-        version = run("postconf", "-h", "mail_version").strip()
-        with process([master, "-c", config, "-d"], folder / "log", ports.values()):
-            yield Peer(version, f"maildir:{folder}/mail", ports)
+        with process(postfix.master(config), folder / "log", ports.values()):
+            yield Peer(postfix.version(), f"maildir:{folder}/mail", ports)
 
 
 class Authentication(socketserver.StreamRequestHandler):
