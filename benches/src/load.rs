@@ -19,6 +19,9 @@ const EHLO: &[u8] = b"EHLO load.example\r\n";
 const ENVELOPE: [&[u8]; 3] = [b"MAIL FROM:<a@sender.example>\r\n", b"RCPT TO:<b@example.com>\r\n", b"DATA\r\n"];
 /// A server that takes longer than this for everything is stuck.
 const DEADLINE: Duration = Duration::from_secs(600);
+/// Who is not greeted by then connects again: where the backlog of a server is too short, the kernel
+/// forgets connections that the client believes in.
+const GREETING: Duration = Duration::from_secs(2);
 
 /// What to send.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +52,8 @@ pub struct Outcome {
     pub rate: f64,
     /// From the final dot to its reply, for each accepted message, sorted.
     pub latencies: Vec<Duration>,
+    /// Connections that were never greeted, and made again.
+    pub ungreeted: usize,
 }
 
 impl Load {
@@ -59,32 +64,34 @@ impl Load {
     pub fn run(self, server: SocketAddr) -> io::Result<Outcome> {
         let begin = Instant::now();
         let text = Rc::new(Text::new(self.size));
-        let replies = runtime()?.block_on(LocalSet::new().run_until(async {
+        let (replies, ungreeted) = runtime()?.block_on(LocalSet::new().run_until(async {
             let sessions: Vec<_> = (0..self.sessions)
                 .map(|number| {
-                    let session = Session { load: self, number, begin, text: Rc::clone(&text), replies: Vec::new() };
+                    let session = Session::new(self, number, begin, Rc::clone(&text));
                     tokio::task::spawn_local(tokio::time::timeout(DEADLINE, session.run(server)))
                 })
                 .collect();
-            let mut replies = Vec::new();
+            let (mut replies, mut ungreeted) = (Vec::new(), 0);
             for session in sessions {
-                replies.extend(session.await.map_err(io::Error::other)???);
+                let session = session.await.map_err(io::Error::other)???;
+                replies.extend(session.replies);
+                ungreeted += session.ungreeted;
             }
-            io::Result::Ok(replies)
+            io::Result::Ok((replies, ungreeted))
         }))?;
-        Ok(Outcome::new(&replies, self.amount, begin))
+        Ok(Outcome::new(&replies, ungreeted, self.amount, begin))
     }
 }
 
 impl Outcome {
-    fn new(replies: &[Reply], amount: Amount, begin: Instant) -> Self {
+    fn new(replies: &[Reply], ungreeted: usize, amount: Amount, begin: Instant) -> Self {
         let (counted, took) = match amount {
             Amount::Messages(_) => (replies.len(), begin.elapsed()),
             Amount::Time(time) => (replies.iter().filter(|reply| reply.at <= begin + time).count(), time),
         };
         let mut latencies: Vec<Duration> = replies.iter().map(|reply| reply.latency).collect();
         latencies.sort_unstable();
-        Self { rate: counted as f64 / took.as_secs_f64(), latencies }
+        Self { rate: counted as f64 / took.as_secs_f64(), latencies, ungreeted }
     }
 
     /// The latency that this share of the messages stayed below.
@@ -126,12 +133,21 @@ struct Session {
     begin: Instant,
     text: Rc<Text>,
     replies: Vec<Reply>,
+    ungreeted: usize,
 }
 
 impl Session {
-    async fn run(mut self, server: SocketAddr) -> io::Result<Vec<Reply>> {
+    fn new(load: Load, number: usize, begin: Instant, text: Rc<Text>) -> Self {
+        Self { load, number, begin, text, replies: Vec::new(), ungreeted: 0 }
+    }
+
+    async fn run(mut self, server: SocketAddr) -> io::Result<Self> {
         while self.goes_on() {
-            let mut connection = Connection::open(server).await?;
+            let Ok(connection) = tokio::time::timeout(GREETING, Connection::open(server)).await else {
+                self.ungreeted += 1;
+                continue;
+            };
+            let mut connection = connection?;
             for _ in 0..self.load.per_connection {
                 if !self.goes_on() {
                     break;
@@ -141,7 +157,7 @@ impl Session {
             }
             connection.quit().await?;
         }
-        Ok(self.replies)
+        Ok(self)
     }
 
     fn goes_on(&self) -> bool {
@@ -292,7 +308,7 @@ mod tests {
         let begin = Instant::now();
         let reply = |at: u64| Reply { at: begin + Duration::from_millis(at), latency: Duration::from_millis(at) };
         let replies = [reply(30), reply(10), reply(2_500)];
-        let outcome = Outcome::new(&replies, Amount::Time(Duration::from_secs(2)), begin);
+        let outcome = Outcome::new(&replies, 0, Amount::Time(Duration::from_secs(2)), begin);
         assert!((outcome.rate - 1.0).abs() < f64::EPSILON);
         assert_eq!(outcome.percentile(0.5), Duration::from_millis(30));
         assert_eq!(outcome.percentile(1.0), Duration::from_millis(2_500));

@@ -46,6 +46,7 @@ fn main() -> std::io::Result<()> {
         "p50_ms": milliseconds(0.5),
         "p99_ms": milliseconds(0.99),
         "max_ms": milliseconds(1.0),
+        "ungreeted": outcome.ungreeted,
     });
     println!("{result}");
     Ok(())
