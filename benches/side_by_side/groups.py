@@ -109,5 +109,5 @@ def seconds_until_idle(groups, seconds=60):
         before = sum(group.cpu_seconds() for group in groups)
         time.sleep(0.5)
         if sum(group.cpu_seconds() for group in groups) - before < 0.005:
-            return waited
+            return round(waited, 1)
     return None

@@ -161,7 +161,7 @@ def ungreeted(title, figures):
 
 
 def table_line(title, figures, bases):
-    parts = figures["cpu_seconds_per_1000"]
+    parts = dict(sorted(figures["cpu_seconds_per_1000"].items(), key=lambda part: part[0] != "server"))
     spent = f"{sum(parts.values()):.2f}"
     if len(parts) > 1:
         spent += " (" + " + ".join(f"{part} {seconds:.2f}" for part, seconds in parts.items()) + ")"

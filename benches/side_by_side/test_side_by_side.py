@@ -124,7 +124,7 @@ def test_who_does_not_sync_stands_below_and_the_bound_at_the_end():
 
 
 def test_the_database_is_shown_apart_and_summed():
-    both = {"server": 0.1, "database": 0.2}
+    both = {"database": 0.2, "server": 0.1}
     assert "| 3.00 (server 1.00 + database 2.00) |" in table(cell("ours", 800, cpu_seconds=both))
 
 

@@ -10,14 +10,15 @@ from subjects import ours
 
 TITLE = "MaiRust, PostgreSQL"
 KEEPS = "as the one above, but rows in PostgreSQL with its own defaults (`fsync` and `synchronous_commit` on)"
-PROGRAMS = pathlib.Path("/usr/lib/postgresql/15/bin")
+# Where Debian puts them, one folder for each version; the newest.
+PROGRAMS = max(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[-2]), default=None)
 ACCOUNT = "postgres"
 
 
 def install():
     ours.install()
-    if not (PROGRAMS / "postgres").exists():
-        raise Unavailable(f"needs PostgreSQL in {PROGRAMS}")
+    if not PROGRAMS:
+        raise Unavailable("needs the Debian package postgresql")
 
 
 @contextlib.contextmanager
@@ -44,8 +45,11 @@ def database(folder, group):
     log = folder / "postgres.log"
     with process(group("database").command(*account, *server), log, []):
         wait_until_ready(port, log)
-        run(PROGRAMS / "createdb", "-h", "127.0.0.1", "-p", port, "-U", ACCOUNT, "mairust")
-        yield f"postgres://{ACCOUNT}@127.0.0.1:{port}/mairust"
+        address = ["-h", "127.0.0.1", "-p", port, "-U", ACCOUNT]
+        # No superuser: row-level security is for everybody else, and has its price.
+        run(PROGRAMS / "createuser", *address, "mairust")
+        run(PROGRAMS / "createdb", *address, "--owner=mairust", "mairust")
+        yield f"postgres://mairust@127.0.0.1:{port}/mairust"
 
 
 def wait_until_ready(port, log, seconds=30):
