@@ -135,8 +135,11 @@ def load(running, row, *amount, per_connection=PER_CONNECTION):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
         raise Unavailable(f"the load failed: {done.stderr.strip()[-300:]}")
+    result = json.loads(done.stdout)
+    if not result["accepted"]:
+        raise Unavailable("no message was accepted")
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {**json.loads(done.stdout), "generator_cpu_seconds": spent}
+    return {**result, "generator_cpu_seconds": spent}
 
 
 def count(result, running, sent):
