@@ -157,7 +157,7 @@ def place(name, server, rates):
 
 def ungreeted(title, figures):
     count = figures["ungreeted_connections"]
-    return [f"{title}: {count} connections were not greeted within 2 s, and made again."] if count else []
+    return [f"{title}: {count} connections were not greeted, and made again."] if count else []
 
 
 def table_line(title, figures, bases):

@@ -19,8 +19,9 @@ const EHLO: &[u8] = b"EHLO load.example\r\n";
 const ENVELOPE: [&[u8]; 3] = [b"MAIL FROM:<a@sender.example>\r\n", b"RCPT TO:<b@example.com>\r\n", b"DATA\r\n"];
 /// A server that takes longer than this for everything is stuck.
 const DEADLINE: Duration = Duration::from_secs(600);
-/// Who is not greeted by then connects again: where the backlog of a server is too short, the kernel
-/// forgets connections that the client believes in.
+/// Who is not greeted by then connects again, and waits twice as long the next time: where the backlog
+/// of a server is too short, the kernel forgets connections that the client believes in. Each session
+/// waits a little longer than the one before it, so that they don't all come back at once.
 const GREETING: Duration = Duration::from_secs(2);
 
 /// What to send.
@@ -142,12 +143,16 @@ impl Session {
     }
 
     async fn run(mut self, server: SocketAddr) -> io::Result<Self> {
+        let mut patience = GREETING;
         while self.goes_on() {
-            let Ok(connection) = tokio::time::timeout(GREETING, Connection::open(server)).await else {
+            let wait = patience.mul_f64(1.0 + self.number as f64 / self.load.sessions as f64);
+            let Ok(connection) = tokio::time::timeout(wait, Connection::open(server)).await else {
                 self.ungreeted += 1;
+                patience *= 2;
                 continue;
             };
             let mut connection = connection?;
+            patience = GREETING;
             for _ in 0..self.load.per_connection {
                 if !self.goes_on() {
                     break;

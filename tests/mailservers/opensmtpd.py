@@ -45,7 +45,10 @@ def mounts(folder):
     for path in ("spool/smtpd", "run", "lib/opensmtpd/empty"):
         (folder / path).mkdir(parents=True)
     (folder / "spool/smtpd").chmod(0o711)
+    # It asks DNS for the name of every client, unless this file tells it not to.
+    (folder / "resolv.conf").write_text("lookup file\n")
     lines = [
+        f"mount --bind {folder}/resolv.conf /etc/resolv.conf",
         f"mount --bind {folder}/spool /var/spool",
         f"mount --bind {folder}/run /run",
         f"mount --bind {folder}/lib /var/lib",
