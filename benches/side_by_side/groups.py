@@ -61,6 +61,10 @@ class Group:
                 return int(line.split()[1]) / 1e6
         raise Unavailable(f"{self.folder}/cpu.stat has no usage_usec")
 
+    def waits_for_disk(self):
+        """Whether a thread is in an uninterruptible wait: what it does there costs no processor time."""
+        return any(state(task) == "D" for process in self.processes() for task in tasks(process))
+
     def memory(self):
         """KiB in use now, shared pages counted once (PSS), and the sum of all peaks, shared pages in each (VmHWM)."""
         proportional = peaks = 0
@@ -90,6 +94,23 @@ def hierarchy():
     raise Unavailable("needs control groups of version 2")
 
 
+def tasks(process):
+    """The folders of the threads of a process; none when it has ended."""
+    try:
+        return list(pathlib.Path(f"/proc/{process}/task").iterdir())
+    except OSError:
+        return []
+
+
+def state(task):
+    """The letter that `ps` shows; None when the thread has ended."""
+    try:
+        # After the name in parentheses, which may hold anything.
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
+
+
 def kibibytes(process, file, field):
     """A figure of a process; zero when it has ended."""
     try:
@@ -102,12 +123,16 @@ def kibibytes(process, file, field):
 
 
 def seconds_until_idle(groups, seconds=60):
-    """Waits until the groups take less than 1 % of a processor; how long that took, or None if it did not come."""
+    """Waits until the groups take less than 1 % of a processor and don't wait for the disk.
+
+    How long that took, or None if it did not come.
+    """
     begin = time.monotonic()
     while time.monotonic() < begin + seconds:
         waited = time.monotonic() - begin
         before = sum(group.cpu_seconds() for group in groups)
         time.sleep(0.5)
-        if sum(group.cpu_seconds() for group in groups) - before < 0.005:
+        quiet = sum(group.cpu_seconds() for group in groups) - before < 0.005
+        if quiet and not any(group.waits_for_disk() for group in groups):
             return round(waited, 1)
     return None
