@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_lc_rs::digest;
@@ -68,8 +69,61 @@ pub trait BodyStore: fmt::Debug + Send + Sync + 'static {
     /// Removes an object; nothing happens if there is none.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
-    /// Whether objects can be kept right now.
+    /// Keys of objects behind `after`, or from the first one on, ascending in byte order: at most
+    /// `limit`, fewer only where no more follow. No snapshot: an object that comes or goes meanwhile
+    /// may be told or not. Files of the store's own are no objects.
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError>;
+
+    /// Whether objects can be kept right now. May cost a request: call it now and then.
     async fn check(&self) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<T: BodyStore + ?Sized> BodyStore for Arc<T> {
+    async fn put(&self, objects: Vec<NewObject>) -> Vec<Result<StoredObject, StoreError>> {
+        (**self).put(objects).await
+    }
+
+    async fn open(&self, key: &str) -> Result<Body, StoreError> {
+        (**self).open(key).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        (**self).delete(key).await
+    }
+
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        (**self).list(after, limit).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        (**self).check().await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<T: BodyStore + ?Sized> BodyStore for Box<T> {
+    async fn put(&self, objects: Vec<NewObject>) -> Vec<Result<StoredObject, StoreError>> {
+        (**self).put(objects).await
+    }
+
+    async fn open(&self, key: &str) -> Result<Body, StoreError> {
+        (**self).open(key).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        (**self).delete(key).await
+    }
+
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        (**self).list(after, limit).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        (**self).check().await
+    }
 }
 
 /// The key of a message's object.
@@ -82,10 +136,19 @@ const VERIFY_IN_MEMORY: u64 = 1024 * 1024;
 
 /// Refuses keys that are not of the documented form, so that no key leads out of the store.
 fn check_key(operation: &'static str, key: &str) -> Result<(), StoreError> {
-    let segment =
-        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let valid = key.strip_suffix(".eml").is_some_and(|stem| stem.split('/').all(segment)) && !key.starts_with("tmp/");
-    if valid { Ok(()) } else { Err(StoreError::new(StoreErrorKind::Invalid, operation, format!("key {key:?}"))) }
+    if is_key(key) {
+        return Ok(());
+    }
+    Err(StoreError::new(StoreErrorKind::Invalid, operation, format!("key {key:?}")))
+}
+
+fn is_key(key: &str) -> bool {
+    let stem = key.strip_suffix(".eml").filter(|_| !key.starts_with("tmp/"));
+    stem.is_some_and(|stem| stem.split('/').all(is_segment))
+}
+
+fn is_segment(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// Compares an object with its checksum on a blocking thread; `what` names it in errors.

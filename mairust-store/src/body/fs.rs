@@ -22,6 +22,8 @@ use uuid::Uuid;
 use super::{BodyStore, NewObject, StoredObject, check_key, interrupted, io_error, to_array};
 use crate::error::{StoreError, StoreErrorKind};
 
+mod walk;
+
 /// A [`BodyStore`] in a directory. `Ok` from [`put`](BodyStore::put) means that the file, its name
 /// and the directories above it were synced.
 #[derive(Debug)]
@@ -168,6 +170,13 @@ impl BodyStore for FsBodies {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("delete body", &key, error)),
             _ => Ok(()),
         }
+    }
+
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        let (directory, after) = (Arc::clone(&self.0), after.map(str::to_owned));
+        let walk = move || walk::keys(&directory.base, after.as_deref(), limit as usize);
+        let walked = spawn_blocking(walk).await.map_err(|error| interrupted("list bodies", error))?;
+        walked.map_err(|error| io_error("list bodies", &self.0.base.display(), error))
     }
 
     async fn check(&self) -> Result<(), StoreError> {

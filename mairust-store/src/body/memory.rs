@@ -1,8 +1,9 @@
 //! Bodies in memory: for tests and for servers that keep nothing.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use crate::error::{StoreError, StoreErrorKind};
 
 /// A [`BodyStore`] whose objects end with it.
 #[derive(Default)]
-pub struct MemoryBodies(Mutex<HashMap<String, Bytes>>);
+pub struct MemoryBodies(Mutex<BTreeMap<String, Bytes>>);
 
 impl MemoryBodies {
     async fn put_one(&self, object: NewObject) -> Result<StoredObject, StoreError> {
@@ -37,7 +38,7 @@ impl MemoryBodies {
         }
     }
 
-    fn objects(&self) -> MutexGuard<'_, HashMap<String, Bytes>> {
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -62,6 +63,12 @@ impl BodyStore for MemoryBodies {
         check_key("delete body", key)?;
         self.objects().remove(key);
         Ok(())
+    }
+
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let objects = self.objects();
+        Ok(objects.range::<str, _>(behind).take(limit as usize).map(|(key, _)| key.clone()).collect())
     }
 
     async fn check(&self) -> Result<(), StoreError> {

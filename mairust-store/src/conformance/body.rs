@@ -98,10 +98,8 @@ pub async fn fails_a_bad_object_alone(store: Arc<dyn BodyStore>) {
 
 /// A body that is not in memory, larger than any buffer.
 pub async fn takes_bodies_from_elsewhere(store: Arc<dyn BodyStore>) {
-    let source = Arc::new(Pattern { len: 3_000_001, readable: u64::MAX });
-    let body = Body::from_source(source);
-    let expected = body.read_all().unwrap();
-    let object = NewObject { key: "a/b/c.eml".to_owned(), prefix: Bytes::new(), body };
+    let object = object_of("a/b/c.eml", 3_000_001);
+    let expected = object.body.read_all().unwrap();
     let stored = store.put(vec![object]).await.remove(0).unwrap();
     assert_eq!(stored.size, 3_000_001);
     assert_eq!(stored.sha256, digest::digest(&digest::SHA256, &expected).as_ref());
@@ -110,6 +108,75 @@ pub async fn takes_bodies_from_elsewhere(store: Arc<dyn BodyStore>) {
     assert_eq!(opened.read_at(2_999_999, &mut part).unwrap(), 2);
     assert_eq!(part[..2], expected[2_999_999..]);
     assert_eq!(opened.read_all().unwrap(), expected);
+}
+
+/// All keys, each once, in order, whatever the size of a page.
+pub async fn lists_keys_in_pages(store: Arc<dyn BodyStore>) {
+    assert_eq!(store.list(None, 10).await.unwrap(), Vec::<String>::new());
+    let mut keys: Vec<_> = (0..23).map(|number| format!("t{}/m{}/{number:02}.eml", number % 2, number % 3)).collect();
+    let objects = keys.iter().map(|key| object(key, b"x")).collect();
+    assert!(store.put(objects).await.iter().all(Result::is_ok));
+    keys.sort();
+    for limit in [1, 2, 5, 22, 23, 24, 5000] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.list(after.as_deref(), limit).await.unwrap();
+            let last = (page.len() as u64) < u64::from(limit);
+            found.extend(page);
+            after = found.last().cloned();
+            if last {
+                break;
+            }
+        }
+        assert_eq!(found, keys, "pages of {limit}");
+    }
+    assert_eq!(store.list(None, 0).await.unwrap(), Vec::<String>::new());
+    // What is behind a key does not depend on whether there is such an object.
+    assert_eq!(store.list(Some("t0/m9/00.eml"), 1).await.unwrap(), ["t1/m0/03.eml"]);
+    assert_eq!(store.list(Some("u/m/00.eml"), 9).await.unwrap(), Vec::<String>::new());
+    store.delete(&keys.remove(0)).await.unwrap();
+    assert_eq!(store.list(None, 5000).await.unwrap(), keys);
+}
+
+/// An object under `archive/` is an object like any other.
+pub async fn keeps_archived_objects(store: Arc<dyn BodyStore>) {
+    let (live, archived) = ("t/m/1.eml", "archive/t/m/1.eml");
+    let answers = store.put(vec![object(live, b"live"), object(archived, b"archived")]).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(store.open(archived).await.unwrap().read_all().unwrap(), "prefix\r\narchived");
+    assert_eq!(store.list(None, 9).await.unwrap(), [archived, live]);
+    store.delete(live).await.unwrap();
+    assert_eq!(kind(store.open(live).await), StoreErrorKind::NotFound);
+    assert_eq!(store.open(archived).await.unwrap().read_all().unwrap(), "prefix\r\narchived");
+    store.delete(archived).await.unwrap();
+    assert_eq!(store.list(None, 9).await.unwrap(), Vec::<String>::new());
+}
+
+/// Dropping a call leaves either the whole object or none, and the store as usable as before.
+pub async fn keeps_whole_objects_when_dropped(store: Arc<dyn BodyStore>) {
+    let size = 300_000;
+    for (number, polls) in [0, 1, 2, 5, 20].into_iter().enumerate() {
+        let key = format!("t/m/{number}.eml");
+        let mut put = Box::pin(store.put(vec![object_of(&key, size)]));
+        for _ in 0..polls {
+            if futures::poll!(put.as_mut()).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(put);
+        match store.open(&key).await {
+            Ok(body) => assert_eq!(body.len(), size),
+            Err(error) => assert_eq!(error.kind(), StoreErrorKind::NotFound),
+        }
+        let again = store.put(vec![object_of(&format!("t/n/{number}.eml"), size)]).await;
+        assert!(again.iter().all(Result::is_ok));
+    }
+}
+
+fn object_of(key: &str, len: u64) -> NewObject {
+    let body = Body::from_source(Arc::new(Pattern { len, readable: u64::MAX }));
+    NewObject { key: key.to_owned(), prefix: Bytes::new(), body }
 }
 
 fn object(key: &str, body: &[u8]) -> NewObject {
