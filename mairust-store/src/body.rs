@@ -13,9 +13,13 @@ use crate::error::{StoreError, StoreErrorKind};
 
 mod fs;
 mod memory;
+#[cfg(feature = "s3")]
+mod s3;
 
 pub use fs::FsBodies;
 pub use memory::MemoryBodies;
+#[cfg(feature = "s3")]
+pub use s3::{S3Addressing, S3Bodies, S3Encryption, S3Settings, S3SettingsError};
 
 /// An object to be kept: `prefix` and `body` in one piece.
 #[derive(Debug, Clone)]

@@ -25,6 +25,8 @@ mod sql;
 
 pub use backend::StorageBackend;
 pub use body::{BodyStore, FsBodies, MemoryBodies};
+#[cfg(feature = "s3")]
+pub use body::{S3Addressing, S3Bodies, S3Encryption, S3Settings, S3SettingsError};
 pub use delivery::{Attempt, AttemptOutcome, Deliveries, DeliveryRow, DeliveryState, NewRecipient};
 pub use directory::{
     Alias, AliasChange, AliasRoute, ApiKey, Directory, DirectoryExt, DomainChange, DomainRow, Login, MailboxRoute,

@@ -5,6 +5,8 @@
 mod bodies;
 mod group_commit;
 mod postgres;
+#[cfg(feature = "s3")]
+mod s3;
 mod sample;
 mod server;
 mod sqlite;

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a case that fails panics")]
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
@@ -110,6 +110,25 @@ pub async fn takes_bodies_from_elsewhere(store: Arc<dyn BodyStore>) {
     assert_eq!(opened.read_all().unwrap(), expected);
 }
 
+/// A body that is larger than what stores keep in memory: whole, not overwritten, and not there at all
+/// if it could not be read to its end.
+pub async fn keeps_large_bodies_whole(store: Arc<dyn BodyStore>) {
+    const LEN: u64 = (11 << 20) + 3;
+    let object = object_of("a/b/c.eml", LEN);
+    let expected = object.body.read_all().unwrap();
+    let stored = store.put(vec![object.clone()]).await.remove(0).unwrap();
+    assert_eq!(stored.size, LEN);
+    assert_eq!(stored.sha256, digest::digest(&digest::SHA256, &expected).as_ref());
+    assert!(store.open("a/b/c.eml").await.unwrap().read_all().unwrap() == expected);
+    let other = NewObject { prefix: Bytes::from_static(b"other"), ..object };
+    assert_eq!(kind(store.put(vec![other]).await.remove(0)), StoreErrorKind::AlreadyExists);
+    assert_eq!(store.open("a/b/c.eml").await.unwrap().len(), LEN);
+    let body = Body::from_source(Arc::new(Pattern { len: LEN, readable: LEN - 1 }));
+    let broken = NewObject { key: "a/b/broken.eml".to_owned(), prefix: Bytes::new(), body };
+    assert_eq!(kind(store.put(vec![broken]).await.remove(0)), StoreErrorKind::Unavailable);
+    assert_eq!(kind(store.open("a/b/broken.eml").await), StoreErrorKind::NotFound);
+}
+
 /// All keys, each once, in order, whatever the size of a page.
 pub async fn lists_keys_in_pages(store: Arc<dyn BodyStore>) {
     assert_eq!(store.list(None, 10).await.unwrap(), Vec::<String>::new());
@@ -183,6 +202,12 @@ fn object(key: &str, body: &[u8]) -> NewObject {
     NewObject { key: key.to_owned(), prefix: Bytes::from_static(b"prefix\r\n"), body: body.to_vec().into() }
 }
 
+/// What a [`Pattern`] repeats.
+const CYCLE: u64 = 251;
+/// What a [`Pattern`] hands out at once.
+const PIECE: usize = 64 << 10;
+static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| (0..CYCLE as u8).cycle().take(PIECE + CYCLE as usize).collect());
+
 /// Bytes that are made when they are read; from `readable` on, reading fails.
 #[derive(Debug)]
 struct Pattern {
@@ -196,14 +221,13 @@ impl BodySource for Pattern {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut count = 0;
-        for (position, byte) in (offset..self.len).zip(buffer) {
-            if position >= self.readable {
-                return Err(io::Error::other("the source can't be read"));
-            }
-            *byte = u8::try_from(position % 251).unwrap();
-            count += 1;
+        let end = self.len.min(offset.saturating_add(buffer.len().min(PIECE) as u64));
+        if end > self.readable {
+            return Err(io::Error::other("the source can't be read"));
         }
+        let count = usize::try_from(end.saturating_sub(offset)).unwrap();
+        let first = usize::try_from(offset % CYCLE).unwrap();
+        buffer[..count].copy_from_slice(&BYTES[first..first + count]);
         Ok(count)
     }
 }

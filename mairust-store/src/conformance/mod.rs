@@ -74,7 +74,7 @@ macro_rules! body_conformance_tests {
     ($make:ident) => {
         $crate::conformance_tests!(@suite $make, body:
             reads_back_what_was_put never_overwrites refuses_odd_keys deletes fails_a_bad_object_alone
-            takes_bodies_from_elsewhere lists_keys_in_pages keeps_archived_objects keeps_whole_objects_when_dropped
+            takes_bodies_from_elsewhere keeps_large_bodies_whole lists_keys_in_pages keeps_archived_objects keeps_whole_objects_when_dropped
         );
     };
 }
