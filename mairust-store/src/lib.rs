@@ -1,8 +1,8 @@
 //! What a mail server keeps: messages, the directory, the queue.
 //!
 //! A [`StorageBackend`] hands out facets; a stage of the platform takes the facet that it needs.
-//! Two backends are always compiled: [`MemoryStorage`] and [`SqlStorage`] (SQLite rows, bodies on
-//! the file system). A further backend is supported when it passes the suites in [`conformance`].
+//! Two backends are always compiled: [`MemoryStorage`] and [`SqlStorage`], whose bodies are files or in
+//! any other [`BodyStore`]; [`S3Bodies`] comes with the feature `s3`, which is on by default. A further backend is supported when it passes the suites in [`conformance`].
 //!
 //! Deliberately absent: SMTP, hooks, configuration files.
 

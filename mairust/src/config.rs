@@ -21,6 +21,7 @@ mod problem;
 mod raw;
 mod render;
 mod resolve;
+mod s3;
 mod secret;
 mod spam;
 mod text;

@@ -1,5 +1,7 @@
 //! A real S3 server: SeaweedFS (`weed`), which `tests/run` installs.
 //!
+//! `MAIRUST_TEST_S3` names another server for the suites: `http://key:secret@host:port/bucket`.
+//!
 //! The server lives under a shell that kills it as soon as the process that it is for is gone,
 //! however that ended.
 
@@ -47,6 +49,9 @@ const START_TIME: Duration = Duration::from_secs(60);
 
 /// A place of its own in the server that all tests of this run share.
 pub(super) async fn settings() -> S3Settings {
+    if let Ok(url) = std::env::var("MAIRUST_TEST_S3") {
+        return other_server(&url).expect("MAIRUST_TEST_S3 is http://key:secret@host:port/bucket");
+    }
     static SHARED: OnceLock<u16> = OnceLock::new();
     let start = || *SHARED.get_or_init(share);
     let port = tokio::task::spawn_blocking(start).await.unwrap();
@@ -116,9 +121,19 @@ impl Drop for Weed {
 }
 
 fn settings_for(port: u16) -> S3Settings {
+    settings_at(&format!("127.0.0.1:{port}"), BUCKET, ACCESS_KEY, SECRET_KEY)
+}
+
+fn other_server(url: &str) -> Option<S3Settings> {
+    let (access, place) = url.strip_prefix("http://")?.split_once('@')?;
+    let ((key, secret), (server, bucket)) = (access.split_once(':')?, place.split_once('/')?);
+    Some(settings_at(server, bucket, key, secret))
+}
+
+fn settings_at(server: &str, bucket: &str, key: &str, secret_key: &str) -> S3Settings {
     let secret = |text: &str| Secret::new(text.to_owned());
-    let mut settings = S3Settings::new(BUCKET, secret(ACCESS_KEY), secret(SECRET_KEY));
-    settings.endpoint = Some(format!("http://127.0.0.1:{port}"));
+    let mut settings = S3Settings::new(bucket, secret(key), secret(secret_key));
+    settings.endpoint = Some(format!("http://{server}"));
     settings.prefix = Some(Uuid::new_v4().to_string());
     settings
 }

@@ -2,11 +2,12 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use mairust_http::MasterKey;
-use mairust_store::{SqlStorage, SqlStorageBuilder};
+use mairust_store::{S3Bodies, SqlStorage, SqlStorageBuilder};
 
 use super::ConfigFile;
 use super::output::{Failure, print};
@@ -25,13 +26,13 @@ pub(super) fn load(file: &ConfigFile) -> Result<Config, Failure> {
 /// database to the version of this program.
 pub(super) async fn storage(config: &Config) -> Result<SqlStorage, Failure> {
     make_folders(config)?;
-    Ok(builder(config).without_background_work().open().await?)
+    Ok(builder(config)?.without_background_work().open().await?)
 }
 
 /// Opens the storage for a server.
 pub(super) async fn storage_of_server(config: &Config) -> Result<SqlStorage, Failure> {
     make_folders(config)?;
-    Ok(builder(config).open().await?)
+    Ok(builder(config)?.open().await?)
 }
 
 fn make_folders(config: &Config) -> Result<(), Failure> {
@@ -40,24 +41,25 @@ fn make_folders(config: &Config) -> Result<(), Failure> {
     {
         make_folder(folder)?;
     }
-    let StorageSettings::Fs { base_path } = &config.storage;
-    make_folder(base_path)
+    if let StorageSettings::Fs { base_path } = &config.storage {
+        make_folder(base_path)?;
+    }
+    Ok(())
 }
 
 /// The storage that the configuration describes, before it is opened.
-fn builder(config: &Config) -> SqlStorageBuilder {
+fn builder(config: &Config) -> Result<SqlStorageBuilder, Failure> {
     let builder = match &config.database {
         DatabaseSettings::Postgres { url, max_connections } => {
             SqlStorage::postgres(url.expose().as_str()).max_connections(*max_connections)
         }
         DatabaseSettings::Sqlite { path } => SqlStorage::sqlite(path),
     };
-    let StorageSettings::Fs { base_path } = &config.storage;
-    builder
-        .fs_bodies(base_path)
-        .durability(config.durability)
-        .deadline(config.database_timeout)
-        .spool(config.spool.clone())
+    let builder = match &config.storage {
+        StorageSettings::Fs { base_path } => builder.fs_bodies(base_path),
+        StorageSettings::S3(settings) => builder.bodies(Arc::new(S3Bodies::new((**settings).clone())?)),
+    };
+    Ok(builder.durability(config.durability).deadline(config.database_timeout).spool(config.spool.clone()))
 }
 
 /// The master key, made at first use where the configuration does not give one.
@@ -78,7 +80,7 @@ pub(super) async fn migrate(file: &ConfigFile) -> Result<(), Failure> {
 /// `mairust migrate status`.
 pub(super) async fn migration_status(file: &ConfigFile) -> Result<(), Failure> {
     let config = load(file)?;
-    let status = builder(&config).migration_status().await?;
+    let status = builder(&config)?.migration_status().await?;
     let state = |version| if status.applied.contains(version) { "applied" } else { "pending" };
     let lines: Vec<String> = status.known.iter().map(|version| format!("{version:04} {}", state(version))).collect();
     print(&lines.join("\n"))

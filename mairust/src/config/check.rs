@@ -35,13 +35,17 @@ pub fn check(config: &Config, ports: PortCheck) -> Vec<Problem> {
 }
 
 fn check_folders(config: &Config, problems: &mut Vec<Problem>) {
-    let StorageSettings::Fs { base_path } = &config.storage;
+    let bodies = match &config.storage {
+        StorageSettings::Fs { base_path } => ("storage.options.base_path", base_path.as_path()),
+        // Large messages pass through it when they are read.
+        StorageSettings::S3(settings) => ("storage", settings.spool_dir.as_path()),
+    };
     let database = match &config.database {
         DatabaseSettings::Postgres { .. } => None,
         DatabaseSettings::Sqlite { path } => Some(("database.path", path.parent().unwrap_or(Path::new("")))),
     };
     let data_dir = ("server.data_dir", config.server.data_dir.as_path());
-    let folders = [Some(data_dir), database, Some(("storage.options.base_path", base_path.as_path()))];
+    let folders = [Some(data_dir), database, Some(bodies)];
     for (path, folder) in folders.into_iter().flatten() {
         if let Err(error) = try_folder(folder) {
             let message = format!("cannot write to {}: {error}", folder.display());

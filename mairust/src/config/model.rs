@@ -9,7 +9,7 @@ use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, Rate, ScanAction, 
 use mairust_hooks::scan::RuleSettings;
 use mairust_hooks::scan::rspamd::RspamdSettings;
 use mairust_smtp::tls::CertificatePair;
-use mairust_store::{Durability, SpoolSettings};
+use mairust_store::{Durability, S3Settings, SpoolSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -318,6 +318,8 @@ pub enum StorageSettings {
         /// The folder; made at first start.
         base_path: PathBuf,
     },
+    /// A bucket.
+    S3(Box<S3Settings>),
 }
 
 /// Mailboxes of users.

@@ -8,11 +8,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, Rate};
+use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, Rate, Secret};
+use mairust_store::S3Settings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::{AuthenticationMode, EarlyTalkers, ListenerKind, LogFormat, LogLevel, ProxyProtocol, Relay};
+use super::s3::{RawAddressing, RawEncryption};
 use super::secret::SecretRef;
 use super::spam::{RawRule, RawSpam, example_password};
 use super::text::{
@@ -339,15 +341,61 @@ pub(super) enum RawDurability {
 pub(super) enum RawStorageBackend {
     /// Files under one folder.
     Fs,
+    /// A bucket of AWS S3, or of a server that speaks its protocol: MinIO, Garage, Ceph, SeaweedFS.
+    S3,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawStorageOptions {
-    /// The folder of the messages. Without it: `mail` in `server.data_dir`.
+    /// Files: the folder of the messages. Without it: `mail` in `server.data_dir`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub(super) base_path: Option<PathBuf>,
+    /// S3: the bucket. It must exist; its keys need to read, write, delete and list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "mairust-text"))]
+    pub(super) bucket: Option<String>,
+    /// S3: the region that requests are signed for. Servers other than AWS mostly take the default.
+    #[schemars(extend("format" = "mairust-text"))]
+    pub(super) region: String,
+    /// S3: the URL of the server. Without it: AWS. With `http://`, messages cross the network as they
+    /// are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "mairust-text"))]
+    pub(super) endpoint: Option<String>,
+    /// S3: where the bucket stands in a URL.
+    pub(super) addressing: RawAddressing,
+    /// S3: stands before the keys of all messages, so that a bucket can be shared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "mairust-text"))]
+    pub(super) prefix: Option<String>,
+    /// S3: the id of the key of access, as `env:NAME` or `file:/path`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) access_key_id: Option<SecretText>,
+    /// S3: the key of access.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) secret_access_key: Option<SecretText>,
+    /// S3: the token that belongs to keys which hold for a while only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) session_token: Option<SecretText>,
+    /// S3: how the server encrypts what it keeps. Not every server can: `none` then.
+    pub(super) encryption: RawEncryption,
+    /// S3: the key for `sse-kms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "mairust-text"))]
+    pub(super) kms_key_id: Option<String>,
+    /// S3: larger messages are written in parts; 5MiB to 64MiB.
+    pub(super) multipart_threshold: SizeText,
+    /// S3: size of a part; 5MiB to 64MiB. Up to eight of the default size are in memory.
+    pub(super) multipart_chunk: SizeText,
+    /// S3: time for one attempt at a request.
+    pub(super) request_timeout: DurationText,
+    /// S3: how often a request is tried again.
+    pub(super) max_retries: u32,
+    /// S3: time for a request with all its attempts; then a message is answered 451, and a request
+    /// for a message 503.
+    pub(super) deadline: DurationText,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -434,10 +482,27 @@ impl RawConfig {
         }]);
         raw.database.path = Some(raw.server.data_dir.join("mairust.db"));
         raw.database.url = Some(Text(SecretRef::Environment("MAIRUST_DATABASE_URL".to_owned())));
-        raw.storage.options.base_path = Some(raw.server.data_dir.join("mail"));
+        raw.storage.options = RawStorageOptions::example(raw.server.data_dir.join("mail"));
         raw.secrets.master_key = Some(Text(SecretRef::File("/etc/mairust/master.key".into())));
         raw.delivery.relay = Some(Text(Relay { host: "smtp.example.com".to_owned(), port: 25 }));
         raw
+    }
+}
+
+impl RawStorageOptions {
+    fn example(base_path: PathBuf) -> Self {
+        let variable = |name: &str| Some(Text(SecretRef::Environment(name.to_owned())));
+        Self {
+            base_path: Some(base_path),
+            bucket: Some("mail".to_owned()),
+            endpoint: Some("https://s3.example.com".to_owned()),
+            prefix: Some("mairust".to_owned()),
+            access_key_id: variable("AWS_ACCESS_KEY_ID"),
+            secret_access_key: variable("AWS_SECRET_ACCESS_KEY"),
+            session_token: variable("AWS_SESSION_TOKEN"),
+            kms_key_id: Some("alias/mail".to_owned()),
+            ..Self::default()
+        }
     }
 }
 
@@ -539,6 +604,30 @@ impl Default for RawStorage {
             when_bodies_down: RawWhenBodiesDown::Refuse,
             spool_message: Text(ByteSize(256 << 10)),
             spool_max: Text(ByteSize(1 << 30)),
+        }
+    }
+}
+
+impl Default for RawStorageOptions {
+    fn default() -> Self {
+        let s3 = S3Settings::new("", Secret::default(), Secret::default());
+        Self {
+            base_path: None,
+            bucket: None,
+            region: s3.region,
+            endpoint: None,
+            addressing: RawAddressing::default(),
+            prefix: None,
+            access_key_id: None,
+            secret_access_key: None,
+            session_token: None,
+            encryption: RawEncryption::default(),
+            kms_key_id: None,
+            multipart_threshold: Text(s3.multipart_threshold),
+            multipart_chunk: Text(s3.multipart_chunk),
+            request_timeout: Text(s3.request_timeout),
+            max_retries: s3.max_retries,
+            deadline: Text(s3.deadline),
         }
     }
 }

@@ -19,9 +19,10 @@ use super::raw::{
     RawAuthentication, RawConfig, RawDatabase, RawDatabaseBackend, RawDelivery, RawDurability, RawListener, RawLogin,
     RawSmtp, RawSmtpLimits, RawStorage, RawStorageBackend, RawTls, RawWhenBodiesDown,
 };
+use super::s3;
 use super::secret::{SecretError, SecretRef, decode_master_key, is_world_readable};
 use super::spam::RawSpam;
-use super::text::NetworkText;
+use super::text::{NetworkText, SecretText};
 use super::validate::{Checked, Spot};
 use crate::Authentication;
 
@@ -48,6 +49,7 @@ pub(super) fn resolve(checked: Checked, variables: &BTreeMap<String, String>) ->
     judge.delivery(&raw.delivery);
     let key = raw.secrets.master_key.as_ref().and_then(|reference| judge.master_key(&reference.0, variables));
     let postgres = judge.postgres(&raw.database, variables);
+    let s3 = judge.s3(&raw.storage, variables);
     let rspamd_password = raw.spam.rspamd.password.as_ref();
     let rspamd_password = rspamd_password.and_then(|it| judge.secret("spam.rspamd.password", &it.0, variables));
     match hostname {
@@ -55,6 +57,7 @@ pub(super) fn resolve(checked: Checked, variables: &BTreeMap<String, String>) ->
             let mut config = settle(raw, hostname, key);
             config.spam.rspamd.password = rspamd_password;
             config.database = postgres.unwrap_or(config.database);
+            config.storage = s3.unwrap_or(config.storage);
             config.warnings = judge.warnings;
             Ok(config)
         }
@@ -82,11 +85,7 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         dns_servers: raw.dns.servers.into_iter().map(|server| server.0).collect(),
         database: DatabaseSettings::Sqlite { path: in_data_dir(raw.database.path, "mairust.db") },
         database_timeout: raw.database.timeout.0,
-        storage: match raw.storage.backend {
-            RawStorageBackend::Fs => {
-                StorageSettings::Fs { base_path: in_data_dir(raw.storage.options.base_path, "mail") }
-            }
-        },
+        storage: StorageSettings::Fs { base_path: in_data_dir(raw.storage.options.base_path, "mail") },
         durability: match raw.storage.durability {
             RawDurability::CrashSafe => Durability::CrashSafe,
             RawDurability::PowerSafe => Durability::PowerSafe,
@@ -336,6 +335,39 @@ impl Judge {
                 Some(DatabaseSettings::Postgres { url, max_connections: database.max_connections })
             }
         }
+    }
+
+    /// The settings of S3, if that is the storage.
+    fn s3(&mut self, storage: &RawStorage, variables: &BTreeMap<String, String>) -> Option<StorageSettings> {
+        const KEY: &str = "write env:NAME or file:/path";
+        let RawStorage { backend: RawStorageBackend::S3, options, .. } = storage else { return None };
+        let bucket = self.s3_needs("bucket", options.bucket.as_ref(), "write the name of a bucket that is there");
+        let access_key_id = self.s3_needs("access_key_id", options.access_key_id.as_ref(), KEY);
+        let secret_access_key = self.s3_needs("secret_access_key", options.secret_access_key.as_ref(), KEY);
+        let mut fetch = |name: &str, key: Option<&SecretText>| {
+            key.and_then(|key| self.secret(&format!("storage.options.{name}"), &key.0, variables))
+        };
+        let session_token = fetch("session_token", options.session_token.as_ref());
+        let access_key_id = fetch("access_key_id", access_key_id);
+        let secret_access_key = fetch("secret_access_key", secret_access_key)?;
+        let keys = s3::Keys { access_key_id: access_key_id?, secret_access_key, session_token };
+        let settings = s3::settings(bucket?, keys, options);
+        for fault in settings.faults() {
+            self.report(&format!("storage.options.{}", fault.setting()), &fault.to_string(), "");
+        }
+        if options.endpoint.as_deref().is_some_and(s3::is_readable_on_the_way) {
+            let (path, place) = self.locate("storage.options.endpoint");
+            let problem = Problem::new(&place, &path, "messages cross the network as they are");
+            self.warnings.push(problem.with_advice("write https:// unless the network is yours alone"));
+        }
+        Some(StorageSettings::S3(Box::new(settings)))
+    }
+
+    fn s3_needs<'a, T>(&mut self, name: &str, value: Option<&'a T>, advice: &str) -> Option<&'a T> {
+        if value.is_none() {
+            self.report(&format!("storage.options.{name}"), "S3 needs this key", advice);
+        }
+        value
     }
 
     fn master_key(&mut self, reference: &SecretRef, variables: &BTreeMap<String, String>) -> Option<Secret<[u8; 32]>> {

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
-use mairust_core::{ByteSize, Domain, IpNetwork, Rate, ScanAction, SenderPattern};
+use mairust_core::{ByteSize, Domain, IpNetwork, Rate, ScanAction, Secret, SenderPattern};
+use mairust_store::{S3Addressing, S3Encryption, S3Settings};
 
 use super::*;
 use crate::Enforcement;
@@ -401,4 +402,54 @@ fn a_secret_that_everybody_may_read_is_a_warning() {
         assert_eq!(config.warnings.len(), warnings, "{:?}", config.warnings);
         assert!(config.warnings.iter().all(|warning| warning.path == "secrets.master_key"));
     }
+}
+
+#[test]
+fn s3_has_settings_of_its_own() {
+    let text = format!(
+        "{HOST}storage: {{ backend: s3, options: {{ bucket: mail, region: eu-1, endpoint: \"http://s3.example.com\",
+           addressing: virtual-host, prefix: a/b, access_key_id: \"env:ID\", secret_access_key: \"env:KEY\",
+           session_token: \"env:TOKEN\", encryption: sse-kms, kms_key_id: k1, multipart_threshold: 5MiB,
+           multipart_chunk: 6MiB, request_timeout: 1s, max_retries: 2, deadline: 3s }} }}"
+    );
+    let environment = [("ID", "AKTEST"), ("KEY", "hunter2"), ("TOKEN", "t")];
+    let config = load_text(&text, &environment).unwrap();
+    let StorageSettings::S3(s3) = &config.storage else { panic!("{:?}", config.storage) };
+    let mut expected = S3Settings::new("mail", Secret::new("AKTEST".to_owned()), Secret::new("hunter2".to_owned()));
+    expected.region = "eu-1".to_owned();
+    expected.endpoint = Some("http://s3.example.com".to_owned());
+    expected.addressing = S3Addressing::VirtualHost;
+    expected.prefix = Some("a/b".to_owned());
+    expected.session_token = Some(Secret::new("t".to_owned()));
+    expected.encryption = S3Encryption::SseKms { key_id: "k1".to_owned() };
+    (expected.multipart_threshold, expected.multipart_chunk) = (ByteSize(5 << 20), ByteSize(6 << 20));
+    (expected.request_timeout, expected.max_retries) = (Duration::from_secs(1), 2);
+    expected.deadline = Duration::from_secs(3);
+    assert_eq!(**s3, expected);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let warnings: Vec<_> = config.warnings.iter().map(|warning| warning.path.as_str()).collect();
+    assert_eq!(warnings, ["storage.options.endpoint"]);
+    let lean = "storage: { backend: s3, options: { bucket: mail, access_key_id: \"env:ID\", secret_access_key: \"env:KEY\" } }";
+    let config = load_text(&format!("{HOST}{lean}"), &environment).unwrap();
+    let StorageSettings::S3(s3) = &config.storage else { panic!("{:?}", config.storage) };
+    assert_eq!((s3.endpoint.as_deref(), &s3.encryption), (None, &S3Encryption::SseS3));
+}
+
+#[test]
+fn all_problems_of_s3_are_told_at_once() {
+    let found = |options: &str| {
+        let text = format!("{HOST}storage:\n  backend: s3\n  options: {{ {options} }}");
+        let problems = problems(&text, &[("ID", "AKTEST"), ("KEY", "k")]);
+        problems.into_iter().filter(|line| line.starts_with("mairust.yaml")).collect::<Vec<_>>().join("\n")
+    };
+    let missing = found("region: eu-1");
+    for key in ["bucket", "access_key_id", "secret_access_key"] {
+        assert!(missing.contains(&format!("storage.options.{key}: S3 needs this key")), "{missing}");
+    }
+    let keys = "access_key_id: \"env:ID\", secret_access_key: \"env:KEY\"";
+    let wrong = found(&format!("bucket: Mail, endpoint: s3, encryption: sse-kms, multipart_chunk: 1MiB, {keys}"));
+    for key in ["bucket", "endpoint", "kms_key_id", "multipart_chunk"] {
+        assert!(wrong.contains(&format!("storage.options.{key}: ")), "{wrong}");
+    }
+    assert!(found("bucket: mail, access_key_id: \"env:ID\", secret_access_key: short").contains("secret_access_key"));
 }

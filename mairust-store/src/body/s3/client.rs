@@ -68,7 +68,9 @@ impl Client {
     /// A client. It connects when there is something to ask.
     pub(super) fn new(settings: S3Settings) -> Result<Self, StoreError> {
         let invalid = |context: String| StoreError::new(StoreErrorKind::Invalid, "open bodies", context);
-        settings.check().map_err(|error| invalid(format!("{}: {error}", error.setting())))?;
+        if let Some(fault) = settings.faults().first() {
+            return Err(invalid(format!("{}: {fault}", fault.setting())));
+        }
         let options = client_options(&settings);
         let unusable = |error: Error| invalid("the HTTP client can't be made".to_owned()).with_source(error);
         let client = ReqwestConnector::default().connect(&options).map_err(unusable)?;

@@ -137,14 +137,11 @@ impl S3Settings {
         }
     }
 
-    /// Whether the settings can be used, as far as it shows without asking the server.
-    ///
-    /// # Errors
-    /// The first fault.
-    pub fn check(&self) -> Result<(), S3SettingsError> {
+    /// What is wrong with the settings, as far as it shows without asking the server.
+    pub fn faults(&self) -> Vec<S3SettingsError> {
         let in_bounds = |size: ByteSize| (SMALLEST_PART..=LARGEST_PART).contains(&size.0);
         let credentials = [&self.access_key_id, &self.secret_access_key].into_iter().chain(&self.session_token);
-        let faults = [
+        let rules = [
             (is_bucket(&self.bucket), S3SettingsError::Bucket),
             (is_name(&self.region, b"-"), S3SettingsError::Region),
             (self.endpoint.as_deref().is_none_or(is_endpoint), S3SettingsError::Endpoint),
@@ -156,7 +153,7 @@ impl S3Settings {
             (self.request_timeout >= Duration::from_millis(100), S3SettingsError::RequestTimeout),
             (self.deadline >= self.request_timeout, S3SettingsError::Deadline),
         ];
-        faults.into_iter().find(|(right, _)| !right).map_or(Ok(()), |(_, fault)| Err(fault))
+        rules.into_iter().filter(|(is_kept, _)| !is_kept).map(|(_, fault)| fault).collect()
     }
 
     /// The place of a key in the bucket.
@@ -245,40 +242,36 @@ mod tests {
         S3Settings::new("mail", Secret::new("id".to_owned()), Secret::new("hunter2".to_owned()))
     }
 
-    fn with(change: impl FnOnce(&mut S3Settings)) -> Result<(), S3SettingsError> {
+    fn with(change: impl FnOnce(&mut S3Settings)) -> Vec<S3SettingsError> {
         let mut settings = settings();
         change(&mut settings);
-        settings.check()
+        settings.faults()
     }
 
     #[test]
     fn what_can_not_work_is_refused() {
-        assert_eq!(settings().check(), Ok(()));
+        assert_eq!(settings().faults(), []);
         for bucket in ["", "ab", "Mail", "-ail", "mail.", "ma/il", &"m".repeat(64)] {
-            assert_eq!(with(|it| it.bucket = bucket.to_owned()), Err(S3SettingsError::Bucket), "{bucket}");
+            assert_eq!(with(|it| it.bucket = bucket.to_owned()), [S3SettingsError::Bucket], "{bucket}");
         }
         for endpoint in ["", "s3", "ftp://a", "https://", "https://a/b", "https://a?b", "https://u:p@a", "http://a b"] {
-            assert_eq!(
-                with(|it| it.endpoint = Some(endpoint.to_owned())),
-                Err(S3SettingsError::Endpoint),
-                "{endpoint}"
-            );
+            assert_eq!(with(|it| it.endpoint = Some(endpoint.to_owned())), [S3SettingsError::Endpoint], "{endpoint}");
         }
         for endpoint in ["http://127.0.0.1:8333", "https://s3.example.com/", "https://[::1]:9000"] {
-            assert_eq!(with(|it| it.endpoint = Some(endpoint.to_owned())), Ok(()), "{endpoint}");
+            assert_eq!(with(|it| it.endpoint = Some(endpoint.to_owned())), [], "{endpoint}");
         }
         for prefix in ["", "/a", "a/", "a//b", "../a", "a b", "ü"] {
-            assert_eq!(with(|it| it.prefix = Some(prefix.to_owned())), Err(S3SettingsError::Prefix), "{prefix}");
+            assert_eq!(with(|it| it.prefix = Some(prefix.to_owned())), [S3SettingsError::Prefix], "{prefix}");
         }
-        assert_eq!(with(|it| it.region = String::new()), Err(S3SettingsError::Region));
-        assert_eq!(with(|it| it.access_key_id = Secret::default()), Err(S3SettingsError::Credentials));
-        assert_eq!(with(|it| it.session_token = Some(Secret::new("a\nb".into()))), Err(S3SettingsError::Credentials));
+        assert_eq!(with(|it| it.region = String::new()), [S3SettingsError::Region]);
+        assert_eq!(with(|it| it.access_key_id = Secret::default()), [S3SettingsError::Credentials]);
+        assert_eq!(with(|it| it.session_token = Some(Secret::new("a\nb".into()))), [S3SettingsError::Credentials]);
         let nameless = S3Encryption::SseKms { key_id: String::new() };
-        assert_eq!(with(|it| it.encryption = nameless), Err(S3SettingsError::KmsKey));
-        assert_eq!(with(|it| it.multipart_chunk.0 = 5 << 19), Err(S3SettingsError::Chunk));
-        assert_eq!(with(|it| it.multipart_threshold.0 = 5 << 30), Err(S3SettingsError::Threshold));
-        assert_eq!(with(|it| it.request_timeout = Duration::ZERO), Err(S3SettingsError::RequestTimeout));
-        assert_eq!(with(|it| it.deadline = Duration::from_secs(1)), Err(S3SettingsError::Deadline));
+        assert_eq!(with(|it| it.encryption = nameless), [S3SettingsError::KmsKey]);
+        assert_eq!(with(|it| it.multipart_chunk.0 = 5 << 19), [S3SettingsError::Chunk]);
+        assert_eq!(with(|it| it.multipart_threshold.0 = 5 << 30), [S3SettingsError::Threshold]);
+        assert_eq!(with(|it| it.request_timeout = Duration::ZERO), [S3SettingsError::RequestTimeout]);
+        assert_eq!(with(|it| it.deadline = Duration::from_secs(1)), [S3SettingsError::Deadline]);
     }
 
     #[test]

@@ -1,0 +1,109 @@
+"""Messages in S3: the shipped binary against a real server, which is stopped and started."""
+
+import json
+import re
+import signal
+import smtplib
+
+import pytest
+from conftest import Api, swaks, wait_until
+from seaweed import BUCKET, KEY, SECRET, Seaweed
+from test_serve import production
+
+ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+
+@pytest.fixture
+def seaweed(tmp_path):
+    server = Seaweed(tmp_path / "seaweed")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def mail(servers, tmp_path, seaweed, monkeypatch):
+    """A server whose messages are in S3, and its API."""
+    monkeypatch.setenv("S3_KEY", KEY)
+    monkeypatch.setenv("S3_SECRET", SECRET)
+    options = {
+        "bucket": BUCKET, "endpoint": seaweed.url, "access_key_id": "env:S3_KEY", "secret_access_key": "env:S3_SECRET",
+        "request_timeout": "1s", "deadline": "3s",
+    }
+    server, key = production(servers, tmp_path, storage={"backend": "s3", "options": options})
+    return server, Api(server.ready["http"], key)
+
+
+def send(server, subject, body="x"):
+    return swaks(server, "--from", "a@sender.example", "--to", "alice@example.com", "--header", f"Subject: {subject}",
+                 "--body", body, check=False)
+
+
+def test_messages_are_objects(mail, seaweed):
+    server, api = mail
+    assert send(server, "small").returncode == 0
+    large = b"Subject: large\r\n\r\n" + b"0123456789abcdef" * 4 * 1024 * 144 + b"\r\n"
+    large = b"\r\n".join(large[start:start + 900] for start in range(16, len(large), 900))
+    server.smtp().sendmail("a@sender.example", ["alice@example.com"], b"Subject: large\r\n\r\n" + large + b"\r\n")
+    messages = {message["subject"]: message for message in api.messages()}
+    assert messages.keys() == {"small", "large"}
+    keys = seaweed.objects()
+    assert len(keys) == 2 and all(re.fullmatch(f"{ID}/{ID}/{ID}\\.eml", key) for key in keys), keys
+    for subject, message in messages.items():
+        (key,) = [key for key in keys if key.endswith(f"/{message['id']}.eml")]
+        kept = seaweed.client().get_object(Bucket=BUCKET, Key=key)
+        assert kept["ServerSideEncryption"] == "AES256"
+        assert kept["ContentType"] == "message/rfc822"
+        assert kept["Body"].read() == api.raw(message), subject
+        # Written in parts, which the last one's name tells: the number of parts behind a hyphen.
+        assert ("-2" in kept["ETag"]) == (subject == "large"), kept["ETag"]
+    assert api.raw(messages["large"]).endswith(large + b"\r\n")
+
+
+def test_an_outage_is_told_and_passes(mail, seaweed):
+    server, api = mail
+    assert send(server, "before").returncode == 0
+    (before,) = api.messages()
+    raw = api.raw(before)
+
+    def is_down():
+        refused = send(server, "meanwhile")
+        assert "<** 451 4.3.0" in refused.stdout, refused.stdout
+        ready = api.request("GET", "/health/ready")
+        assert ready.status == 503
+        components = json.loads(ready.body)["components"]
+        assert (components["database"]["status"], components["bodies"]["status"]) == ("up", "down")
+        assert [message["subject"] for message in api.messages()] == ["before"]
+        assert api.json(f"/api/v1/messages/{before['id']}")["subject"] == "before"
+        body = api.request("GET", f"/api/v1/messages/{before['id']}/raw")
+        assert body.status == 503 and json.loads(body.body)["code"] == "storage_unavailable"
+
+    def is_up():
+        wait_until(lambda: api.request("GET", "/health/ready").status == 200, "recovery")
+        assert api.raw(before) == raw
+        assert send(server, "after").returncode == 0
+
+    seaweed.signal(signal.SIGSTOP)
+    is_down()
+    seaweed.signal(signal.SIGCONT)
+    is_up()
+    seaweed.kill()
+    is_down()
+    seaweed.start()
+    is_up()
+    assert [message["subject"] for message in api.messages()].count("after") == 2
+    assert SECRET not in server.log()
+
+
+def test_a_server_starts_while_s3_is_down(mail, seaweed):
+    server, api = mail
+    seaweed.kill()
+    assert server.stop() == 0
+    server.start()
+    api = Api(server.ready["http"], api.key)
+    assert api.request("GET", "/health/ready").status == 503
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        server.smtp().sendmail("a@sender.example", ["alice@example.com"], "Subject: x\r\n\r\nx\r\n")
+    assert refused.value.smtp_code == 451
+    seaweed.start()
+    server.smtp().sendmail("a@sender.example", ["alice@example.com"], "Subject: x\r\n\r\nx\r\n")
+    assert len(api.messages()) == 1
