@@ -182,6 +182,10 @@ impl Problem {
         Self::new(ErrorCode::StorageUnavailable, "the content of this message can't be read now")
     }
 
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.code
+    }
+
     pub(crate) fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.to_owned(), value.into());
         self

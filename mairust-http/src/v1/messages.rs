@@ -13,7 +13,7 @@ use crate::auth::{Authenticated, Scope};
 use crate::download::hex;
 use crate::openapi::{AccessErrors, MissingContentErrors, QueryErrors};
 use crate::page::{self, CursorContext};
-use crate::problem::Problem;
+use crate::problem::{ErrorCode, Problem};
 use crate::state::ApiState;
 use crate::v1::MessagePath;
 use crate::v1::content::{read_content, row};
@@ -117,14 +117,15 @@ pub(crate) struct AddressEntry {
 pub(crate) struct MessageDetail {
     #[serde(flatten)]
     summary: MessageSummary,
-    /// All header fields in order, decoded.
-    headers: Vec<HeaderField>,
+    /// All header fields in order, decoded. Null while the content can't be read.
+    headers: Option<Vec<HeaderField>>,
     envelope: EnvelopeInfo,
     /// What was found out about the sender: SPF, DKIM, DMARC and others by name. Null if it was not
     /// looked at.
     #[schema(value_type = Option<Object>)]
     auth_results: Option<serde_json::Value>,
-    attachments: Vec<AttachmentInfo>,
+    /// Null while the content can't be read.
+    attachments: Option<Vec<AttachmentInfo>>,
     links: Links,
 }
 
@@ -209,7 +210,8 @@ pub(crate) async fn list(
 
 /// Read a message
 ///
-/// What the list says, with all header fields, the envelope and the attachments.
+/// What the list says, with all header fields, the envelope and the attachments. What comes from the
+/// content is null while that can't be read.
 #[utoipa::path(
     get, path = "/messages/{id}", tag = "messages", operation_id = "read_message",
     params(("id" = String, Path, description = "The message")), security(("api_key" = ["messages:read"])),
@@ -223,7 +225,10 @@ pub(crate) async fn message(
     principal.require(Scope::MessagesRead)?;
     let row = row(&state, &principal, &path).await?;
     let read = |raw: &[u8]| (Content::parse(raw), attachment_hashes(raw));
-    let (content, hashes) = read_content(&state, &principal, row.id, read).await?;
+    let content = match read_content(&state, &principal, row.id, read).await {
+        Err(problem) if problem.code() == ErrorCode::StorageUnavailable => None,
+        read => Some(read?),
+    };
     let recipients = match row.direction {
         Direction::Inbound => vec![row.address.to_string()],
         Direction::Outbound => {
@@ -235,12 +240,18 @@ pub(crate) async fn message(
     let sender = row.sender.address().map(ToString::to_string).unwrap_or_default();
     let at = format!("/api/v1/messages/{}", row.id);
     let auth_results = row.auth_results.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let (headers, attachments) = content
+        .map(|(content, hashes)| {
+            let headers = content.headers.into_iter().map(|(name, value)| HeaderField { name, value }).collect();
+            (headers, attachment_infos(content.attachments, hashes))
+        })
+        .unzip();
     Ok(Json(MessageDetail {
         summary: row.into(),
-        headers: content.headers.into_iter().map(|(name, value)| HeaderField { name, value }).collect(),
+        headers,
         envelope: EnvelopeInfo { sender, recipients },
         auth_results,
-        attachments: attachment_infos(content.attachments, hashes),
+        attachments,
         links: Links { raw: format!("{at}/raw"), text: format!("{at}/text"), attachments: format!("{at}/attachments") },
     }))
 }

@@ -187,6 +187,22 @@ async fn failures_of_the_store_keep_their_reasons_private() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_a_message_is_told_without_its_content() {
+    let world = World::new().await;
+    let id = world.receive(&world.alice, mail("x@x.example", "s"), START).await;
+    let path = format!("/api/v1/messages/{id}");
+    for kind in [StoreErrorKind::Unavailable, StoreErrorKind::Corrupt] {
+        let app = world.failing(Failure::Bodies(kind));
+        let answer = call(&app, request("GET", &path, &world.alice.key, &[])).await;
+        let message: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!((answer.status.as_u16(), &message["subject"]), (200, &Value::from("s")), "{message}");
+        assert_eq!((&message["headers"], &message["attachments"]), (&Value::Null, &Value::Null), "{message}");
+    }
+    let gone = world.failing(Failure::Bodies(StoreErrorKind::NotFound));
+    call(&gone, request("GET", &path, &world.alice.key, &[])).await.expect_problem(410, "gone");
+}
+
+#[tokio::test]
 async fn heads_have_the_headers_of_gets() {
     let world = World::new().await;
     let id = world.receive(&world.alice, mail("x@x.example", "s"), START).await;
