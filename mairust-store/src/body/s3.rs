@@ -9,8 +9,7 @@
 //! Deliberately absent: roles of machines and other keys that are fetched from somewhere (the keys
 //! are settings), encryption on our side, versions and locks of objects.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
@@ -25,6 +24,7 @@ mod client;
 mod download;
 mod settings;
 mod sweep;
+mod turns;
 mod upload;
 
 pub use settings::{S3Addressing, S3Encryption, S3Settings, S3SettingsError};
@@ -32,6 +32,7 @@ pub use settings::{S3Addressing, S3Encryption, S3Settings, S3SettingsError};
 use client::{Call, Client};
 use download::Downloader;
 use sweep::Due;
+use turns::Turns;
 use upload::Uploader;
 
 /// A [`BodyStore`] in a bucket of S3, or of a server that speaks its protocol. `Ok` from
@@ -45,16 +46,9 @@ pub struct S3Bodies {
     client: Arc<Client>,
     uploader: Uploader,
     downloader: Downloader,
-    /// Keys that are being written.
-    writing: Mutex<HashSet<String>>,
+    turns: Turns,
     clock: Arc<dyn Clock>,
     sweep_due: Due,
-}
-
-/// A key that nobody else writes meanwhile.
-struct Writing<'a> {
-    keys: &'a Mutex<HashSet<String>>,
-    key: String,
 }
 
 /// Objects of one call that are written at the same time.
@@ -80,7 +74,7 @@ impl S3Bodies {
     pub fn with_clock(settings: S3Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let client = Arc::new(Client::new(settings)?);
         let (uploader, downloader) = (Uploader::new(Arc::clone(&client)), Downloader::new(Arc::clone(&client)));
-        Ok(Self { client, uploader, downloader, writing: Mutex::default(), clock, sweep_due: Due::default() })
+        Ok(Self { client, uploader, downloader, turns: Turns::default(), clock, sweep_due: Due::default() })
     }
 
     /// Aborts uploads in parts under our prefix that began more than a day ago, which a crash left
@@ -94,19 +88,10 @@ impl S3Bodies {
 
     async fn put_one(&self, object: NewObject, until: Instant) -> Result<StoredObject, StoreError> {
         check_key("put body", &object.key)?;
-        let _writing = self.write(&object.key)?;
+        let key = object.key.clone();
+        let turn = tokio::time::timeout_at(until, self.turns.wait(&key)).await;
+        let _turn = turn.map_err(|_| self.client.late(Call { operation: "put body", what: &key }))?;
         self.uploader.put(object, until).await
-    }
-
-    /// Marks a key as being written, which counts as taken: looking for an object and writing it are
-    /// two steps.
-    fn write(&self, key: &str) -> Result<Writing<'_>, StoreError> {
-        let keys = &self.writing;
-        if !locked(keys).insert(key.to_owned()) {
-            let call = Call { operation: "put body", what: key };
-            return Err(call.failed(StoreErrorKind::AlreadyExists, "it is being written already"));
-        }
-        Ok(Writing { keys, key: key.to_owned() })
     }
 
     fn sweep_if_due(&self) {
@@ -180,14 +165,4 @@ impl BodyStore for S3Bodies {
         self.sweep_if_due();
         Ok(())
     }
-}
-
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        locked(self.keys).remove(&self.key);
-    }
-}
-
-fn locked(keys: &Mutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
-    keys.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -182,6 +182,10 @@ impl Client {
         let (bucket, text) = (self.bucket(), error.to_string());
         let says = |code| text.contains(code);
         let (kind, meaning) = match &error {
+            // Somebody writes it just now: it is not there yet, and may never be.
+            Error::AlreadyExists { .. } if says("409 Conflict") => {
+                (StoreErrorKind::Unavailable, "it is being written already".to_owned())
+            }
             Error::AlreadyExists { .. } | Error::Precondition { .. } => {
                 (StoreErrorKind::AlreadyExists, "there is one already".to_owned())
             }
