@@ -101,7 +101,7 @@ async fn a_missing_bucket_is_no_missing_object() {
 }
 
 #[tokio::test]
-async fn a_key_of_nobody_is_refused() {
+async fn sse_kms_needs_a_key() {
     let mut settings = weed::settings().await;
     settings.encryption = S3Encryption::SseKms { key_id: String::new() };
     assert_eq!(kind(S3Bodies::new(settings).map(drop)), StoreErrorKind::Invalid);

@@ -40,9 +40,9 @@ pub(super) struct Client {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Overwriting {
     /// We do, by looking first: the server writes whatever the condition.
-    Looked,
+    CheckedByUs,
     /// The server does, by `If-None-Match: *`.
-    Refused,
+    RefusedByServer,
 }
 
 /// The HTTP client below `object_store`. That has conditional puts, but completes uploads in parts
@@ -76,8 +76,8 @@ impl Client {
         let client = ReqwestConnector::default().connect(&options).map_err(unusable)?;
         let refused = Arc::new(AtomicBool::new(false));
         let http = HttpClient::new(Conditional { client, refused: Arc::clone(&refused) });
-        let builder = builder(&settings).with_client_options(options).with_http_connector(Connected(http.clone()));
-        let store = builder.build().map_err(unusable)?;
+        let builder = builder(&settings).map_err(unusable)?.with_client_options(options);
+        let store = builder.with_http_connector(Connected(http.clone())).build().map_err(unusable)?;
         Ok(Self { store, http, settings, refused, overwriting: OnceCell::new() })
     }
 
@@ -141,7 +141,7 @@ impl Client {
             tracing::warn!(%error, path = path.as_ref(), "a probe could not be removed");
         }
         match again {
-            Err(StoreErrorKind::AlreadyExists) => Ok(Overwriting::Refused),
+            Err(StoreErrorKind::AlreadyExists) => Ok(Overwriting::RefusedByServer),
             Ok(_) => Ok(self.without_conditions()),
             Err(_) => Err(call.failed(StoreErrorKind::Unavailable, "the server does not answer as it should")),
         }
@@ -156,7 +156,7 @@ impl Client {
             bucket = self.settings.bucket,
             "the S3 server writes whatever the condition; each object is looked for before it is written"
         );
-        Overwriting::Looked
+        Overwriting::CheckedByUs
     }
 
     /// Runs a request until it has an answer or its time is over.
@@ -261,7 +261,7 @@ fn client_options(settings: &S3Settings) -> ClientOptions {
         .with_connect_timeout(settings.request_timeout)
 }
 
-fn builder(settings: &S3Settings) -> AmazonS3Builder {
+fn builder(settings: &S3Settings) -> Result<AmazonS3Builder, Error> {
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(50),
         max_backoff: Duration::from_secs(2),
@@ -284,12 +284,9 @@ fn builder(settings: &S3Settings) -> AmazonS3Builder {
     if let Some(server) = settings.server() {
         builder = builder.with_endpoint(server);
     }
-    match &settings.encryption {
+    Ok(match &settings.encryption {
         S3Encryption::None => builder,
         S3Encryption::SseKms { key_id } => builder.with_sse_kms_encryption(key_id),
-        S3Encryption::SseS3 => match ENCRYPTION_SETTING.parse() {
-            Ok(setting) => builder.with_config(setting, "AES256"),
-            Err(_) => builder,
-        },
-    }
+        S3Encryption::SseS3 => builder.with_config(ENCRYPTION_SETTING.parse()?, "AES256"),
+    })
 }

@@ -84,8 +84,8 @@ impl Uploader {
         let limit = reading.size();
         let (reading, payload) = reading.next(call, limit).await?;
         let mode = match client.overwriting(until).await? {
-            Overwriting::Refused => PutMode::Create,
-            Overwriting::Looked => {
+            Overwriting::RefusedByServer => PutMode::Create,
+            Overwriting::CheckedByUs => {
                 client.refuse_existing(&path, call, until).await?;
                 PutMode::Overwrite
             }
