@@ -138,7 +138,9 @@ fn start(home: &Path) -> String {
     supervisor.args(["-c", &format!("port={port}")]).env("IN_USE", home.join("in-use.lock")).env("DATA", &data);
     let log = File::create(home.join("log")).unwrap();
     supervisor.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-    supervisor.spawn().unwrap();
+    // It outlives this process, and is nobody's to wait for.
+    #[expect(clippy::zombie_processes, reason = "the supervisor belongs to all test processes together")]
+    let _supervisor = supervisor.spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut ready = Command::new(binaries.join("pg_isready"));
     ready.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);

@@ -134,7 +134,7 @@ def test_a_body_store_that_is_gone_is_a_temporary_failure(servers):
 
     def accepted():
         try:
-            client.sendmail("a@b.example", ["c@example.com"], "Subject: x\r\n\r\nx\r\n")
+            server.smtp().sendmail("a@b.example", ["c@example.com"], "Subject: x\r\n\r\nx\r\n")
             return True
         except smtplib.SMTPDataError:
             return False

@@ -274,11 +274,15 @@ fn take_one(object: NewObject) -> Result<Object, StoreError> {
 }
 
 /// What entries change, each named once.
-fn changes<'a>(entries: impl Iterator<Item = &'a Acceptance> + Clone) -> Vec<Change> {
-    let changed = entries.clone().filter(|entry| entry.changes_messages());
-    let tenants: BTreeSet<_> = changed.map(|entry| entry.tenant).collect();
-    let queue = entries.clone().any(|entry| !entry.jobs.is_empty()).then_some(Change::Queue);
-    tenants.into_iter().map(Change::Messages).chain(queue).collect()
+fn changes<'a>(entries: impl Iterator<Item = &'a Acceptance>) -> Vec<Change> {
+    let (mut tenants, mut queue) = (BTreeSet::new(), false);
+    for entry in entries {
+        if entry.changes_messages() {
+            tenants.insert(entry.tenant);
+        }
+        queue |= !entry.jobs.is_empty();
+    }
+    tenants.into_iter().map(Change::Messages).chain(queue.then_some(Change::Queue)).collect()
 }
 
 async fn write_rows(transaction: &mut Transaction, entries: &[&Entry], now: Timestamp) -> Result<(), StoreError> {
