@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::audit::AuditLog;
 use crate::delivery::Deliveries;
 use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::message::MessageStore;
 use crate::queue::QueueBackend;
+use crate::registry::Registry;
 
 /// Storage, as a set of facets over the same data.
 #[async_trait]
@@ -22,6 +24,10 @@ pub trait StorageBackend: fmt::Debug + Send + Sync + 'static {
     fn queue(&self) -> &dyn QueueBackend;
     /// Recipients of outgoing mail and what became of them.
     fn deliveries(&self) -> &dyn Deliveries;
+    /// Settings, and secrets that were sealed.
+    fn registry(&self) -> &dyn Registry;
+    /// Who did what.
+    fn audit(&self) -> &dyn AuditLog;
     /// Whether the parts that can be down answer, by name: `database`, `bodies`. For readiness
     /// probes; cheap enough to be called every second.
     async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)>;
@@ -41,6 +47,12 @@ impl<T: StorageBackend + ?Sized> StorageBackend for Arc<T> {
     }
     fn deliveries(&self) -> &dyn Deliveries {
         (**self).deliveries()
+    }
+    fn registry(&self) -> &dyn Registry {
+        (**self).registry()
+    }
+    fn audit(&self) -> &dyn AuditLog {
+        (**self).audit()
     }
     async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
         (**self).health().await

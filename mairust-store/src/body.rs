@@ -11,11 +11,13 @@ use mairust_core::{Body, MailboxId, MessageId, TenantId};
 
 use crate::error::{StoreError, StoreErrorKind};
 
+mod encrypted;
 mod fs;
 mod memory;
 #[cfg(feature = "s3")]
 mod s3;
 
+pub use encrypted::EncryptedBodies;
 pub use fs::FsBodies;
 pub use memory::MemoryBodies;
 #[cfg(feature = "s3")]
@@ -177,6 +179,7 @@ pub(crate) async fn verify(body: Body, sha256: [u8; 32], what: String) -> Result
 pub(crate) fn io_error(operation: &'static str, what: &dyn fmt::Display, error: io::Error) -> StoreError {
     let kind = match error.kind() {
         io::ErrorKind::AlreadyExists => StoreErrorKind::AlreadyExists,
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => StoreErrorKind::Corrupt,
         io::ErrorKind::NotFound => StoreErrorKind::NotFound,
         io::ErrorKind::QuotaExceeded | io::ErrorKind::StorageFull => StoreErrorKind::Full,
         _ => StoreErrorKind::Unavailable,

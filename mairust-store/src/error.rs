@@ -8,6 +8,8 @@ use std::fmt;
 pub enum StoreErrorKind {
     /// There is one already.
     AlreadyExists,
+    /// It was changed meanwhile: not what the caller has read.
+    Conflict,
     /// Bytes were read whose checksum is wrong.
     Corrupt,
     /// The disk, or the share of it that may be used, is full.

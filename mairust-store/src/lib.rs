@@ -1,12 +1,14 @@
-//! What a mail server keeps: messages, the directory, the queue.
+//! What a mail server keeps: messages, the directory, the queue, the registry, the audit log.
 //!
 //! A [`StorageBackend`] hands out facets; a stage of the platform takes the facet that it needs.
 //! Two backends are always compiled: [`MemoryStorage`] and [`SqlStorage`], whose bodies are files or in
-//! any other [`BodyStore`]; [`S3Bodies`] comes with the feature `s3`, which is on by default. A further backend is supported when it passes the suites in [`conformance`].
+//! any other [`BodyStore`]; [`S3Bodies`] comes with the feature `s3`, which is on by default. A further
+//! backend is supported when it passes the suites in [`conformance`].
 //!
 //! Deliberately absent: SMTP, hooks, configuration files.
 
 mod acceptance;
+pub mod audit;
 pub mod backend;
 pub mod body;
 pub mod change;
@@ -19,12 +21,16 @@ pub mod group_commit;
 mod matching;
 pub mod memory;
 pub mod message;
+mod owner;
 pub mod password;
 pub mod queue;
+pub mod registry;
+pub mod seal;
 mod sql;
 
+pub use audit::{AuditEntry, AuditKey, AuditLog, AuditLogExt, AuditQuery, NewAuditEvent};
 pub use backend::StorageBackend;
-pub use body::{BodyStore, FsBodies, MemoryBodies};
+pub use body::{BodyStore, EncryptedBodies, FsBodies, MemoryBodies};
 #[cfg(feature = "s3")]
 pub use body::{S3Addressing, S3Bodies, S3Encryption, S3Settings, S3SettingsError};
 pub use delivery::{Attempt, AttemptOutcome, Deliveries, DeliveryRow, DeliveryState, NewRecipient};
@@ -41,8 +47,12 @@ pub use message::{
     Acceptance, Direction, Folder, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus,
     MessageStore, NewMessage, Page, Placement, Spam, SpamVerdict,
 };
+pub use owner::Owner;
 pub use password::PasswordRecord;
 pub use queue::{Lease, NewJob, QueueBackend, QueueStats};
+pub use registry::{Registry, RegistryExt, SecretRow, Setting};
+pub use seal::{LocalKeys, MasterKeyService, SealedRecord, Sealer};
 pub use sql::{
-    MigrationStatus, SpoolSettings, SpoolStatistics, SqlStatistics, SqlStorage, SqlStorageBuilder, WhenBodiesDown,
+    BodyEncryption, MigrationStatus, SpoolSettings, SpoolStatistics, SqlStatistics, SqlStorage, SqlStorageBuilder,
+    WhenBodiesDown,
 };

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use mairust_core::{Clock, Domain, FolderId, JobId, MailboxId, MessageId, RecipientId, TenantId, Timestamp, UserId};
 
+use crate::audit::AuditLog;
 use crate::backend::StorageBackend;
 use crate::body::{BodyStore, MemoryBodies};
 use crate::change::{ChangeCounter, TenantCounters};
@@ -15,12 +16,16 @@ use crate::delivery::{Attempt, Deliveries, DeliveryRow};
 use crate::directory::{Alias, ApiKey, Directory, DomainRow, Quota, SenderRule, Tenant};
 use crate::error::StoreError;
 use crate::message::{Folder, MessageRow, MessageStore};
+use crate::owner::Owner;
 use crate::queue::QueueBackend;
+use crate::registry::{Registry, SecretRow, Setting};
 
+mod audit;
 mod delivery;
 mod directory;
 mod message;
 mod queue;
+mod registry;
 
 /// A [`StorageBackend`] whose data end with it.
 #[derive(Debug)]
@@ -54,6 +59,9 @@ struct State {
     recipients: BTreeMap<(TenantId, RecipientId), DeliveryRow>,
     attempts: Vec<(TenantId, MessageId, Attempt)>,
     jobs: HashMap<JobId, queue::JobRecord>,
+    settings: BTreeMap<(Owner, String), Setting>,
+    secrets: BTreeMap<registry::SecretKey, SecretRow>,
+    chains: BTreeMap<Owner, audit::ChainRecord>,
 }
 
 #[derive(Debug)]
@@ -95,6 +103,14 @@ impl StorageBackend for MemoryStorage {
     }
 
     fn deliveries(&self) -> &dyn Deliveries {
+        self
+    }
+
+    fn registry(&self) -> &dyn Registry {
+        self
+    }
+
+    fn audit(&self) -> &dyn AuditLog {
         self
     }
 

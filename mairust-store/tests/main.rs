@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+mod audit;
 mod bodies;
 mod group_commit;
 mod postgres;
@@ -13,8 +14,8 @@ mod sqlite;
 
 use std::sync::Arc;
 
-use mairust_core::SystemClock;
-use mairust_store::{FsBodies, MemoryBodies, MemoryStorage, SqlStorage};
+use mairust_core::{Secret, SystemClock};
+use mairust_store::{EncryptedBodies, FsBodies, LocalKeys, MemoryBodies, MemoryStorage, SqlStorage};
 use tempfile::TempDir;
 
 use server::Database;
@@ -44,6 +45,16 @@ mod fs_bodies {
     mairust_store::body_conformance_tests!(bodies_in_files);
 }
 
+mod encrypted_memory_bodies {
+    use super::bodies_encrypted_in_memory;
+    mairust_store::body_conformance_tests!(bodies_encrypted_in_memory);
+}
+
+mod encrypted_fs_bodies {
+    use super::bodies_encrypted_in_files;
+    mairust_store::body_conformance_tests!(bodies_encrypted_in_files);
+}
+
 async fn in_memory() -> (MemoryStorage, ()) {
     (MemoryStorage::new(Arc::new(SystemClock)), ())
 }
@@ -66,4 +77,17 @@ async fn bodies_in_memory() -> (MemoryBodies, ()) {
 async fn bodies_in_files() -> (FsBodies, TempDir) {
     let directory = TempDir::new().unwrap();
     (FsBodies::open(directory.path()).unwrap(), directory)
+}
+
+async fn bodies_encrypted_in_memory() -> (EncryptedBodies<MemoryBodies>, ()) {
+    (EncryptedBodies::new(MemoryBodies::default(), body_keys()), ())
+}
+
+async fn bodies_encrypted_in_files() -> (EncryptedBodies<FsBodies>, TempDir) {
+    let directory = TempDir::new().unwrap();
+    (EncryptedBodies::new(FsBodies::open(directory.path()).unwrap(), body_keys()), directory)
+}
+
+fn body_keys() -> Arc<LocalKeys> {
+    Arc::new(LocalKeys::new(&Secret::new([7; 32])))
 }

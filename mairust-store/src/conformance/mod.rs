@@ -6,11 +6,13 @@
 //! [`BodyStore`](crate::BodyStore). Each case gets empty storage and panics when it finds a fault;
 //! all times that it uses come from the case.
 
+pub mod audit;
 pub mod body;
 pub mod delivery;
 pub mod directory;
 pub mod message;
 pub mod queue;
+pub mod registry;
 pub mod routing;
 pub(crate) mod sample;
 
@@ -50,6 +52,15 @@ macro_rules! conformance_tests {
             leases_the_longest_due_first leases_each_job_once an_ended_lease_is_taken_again
             a_stale_lease_changes_nothing completes_once retries_later buries_but_keeps extends_a_lease
             enqueues_all_or_none says_when_the_next_job_is_due wakes_who_waits_for_jobs
+        );
+        $crate::conformance_tests!(@suite $make, registry:
+            keeps_settings changes_what_was_expected_only keeps_secrets pages_through_all_secrets
+            refuses_odd_entries makes_installation_keys_once rewraps_around_what_does_not_open keeps_owners_apart
+        );
+        $crate::conformance_tests!(@suite $make, audit:
+            chains_what_is_appended an_empty_chain_is_whole appends_one_after_the_other
+            appends_whole_or_not_at_all_when_dropped filters_entries pages_through_entries drops_old_entries
+            a_head_that_was_not_signed_stays_known keeps_chains_apart
         );
     };
     (@suite $make:ident, $suite:ident: $($case:ident)*) => {

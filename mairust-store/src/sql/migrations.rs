@@ -120,12 +120,14 @@ const SQLITE: &[Source] = &[
     (2, "recipients", include_str!("../../migrations/sqlite/0002_recipients.sql")),
     (3, "scram", include_str!("../../migrations/sqlite/0003_scram.sql")),
     (4, "spool", include_str!("../../migrations/sqlite/0004_spool.sql")),
+    (5, "registry_and_audit", include_str!("../../migrations/sqlite/0005_registry_and_audit.sql")),
 ];
 
 /// Begins where SQLite stood when PostgreSQL came.
 const POSTGRES: &[Source] = &[
     (3, "first", include_str!("../../migrations/postgres/0003_first.sql")),
     (4, "spool", include_str!("../../migrations/postgres/0004_spool.sql")),
+    (5, "registry_and_audit", include_str!("../../migrations/postgres/0005_registry_and_audit.sql")),
 ];
 
 #[cfg(test)]

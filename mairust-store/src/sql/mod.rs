@@ -2,6 +2,7 @@
 //! ([`sqlite`], [`postgres`]) and the few statements that they write differently.
 
 mod accept;
+mod audit;
 mod changes;
 mod codec;
 mod delivery;
@@ -11,6 +12,7 @@ mod message;
 mod migrations;
 mod postgres;
 mod queue;
+mod registry;
 mod spool;
 mod sqlite;
 mod statement;
@@ -20,4 +22,4 @@ mod tests;
 
 pub use migrations::MigrationStatus;
 pub use spool::{SpoolSettings, SpoolStatistics, WhenBodiesDown};
-pub use storage::{SqlStatistics, SqlStorage, SqlStorageBuilder};
+pub use storage::{BodyEncryption, SqlStatistics, SqlStorage, SqlStorageBuilder};

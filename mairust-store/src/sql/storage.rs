@@ -12,15 +12,19 @@ use super::driver::{Database, failed};
 use super::migrations::MigrationStatus;
 use super::spool::{Mover, Spool, SpoolSettings, SpoolStatistics};
 use super::{message::SqlMessages, postgres, sqlite};
+use crate::audit::AuditLog;
 use crate::backend::StorageBackend;
-use crate::body::{BodyStore, FsBodies};
+use crate::body::{BodyStore, EncryptedBodies, FsBodies};
 use crate::delivery::Deliveries;
 use crate::directory::Directory;
 use crate::durability::Durability;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::group_commit::GroupCommit;
 use crate::message::MessageStore;
+use crate::owner::Owner;
 use crate::queue::QueueBackend;
+use crate::registry::{INSTALLATION_KEY, Registry, RegistryExt};
+use crate::seal::{Algorithm, LocalKeys, Sealer};
 
 /// A [`StorageBackend`] over SQLite or PostgreSQL, with bodies as files or in any other
 /// [`BodyStore`].
@@ -47,6 +51,17 @@ pub struct SqlStorageBuilder {
     deadline: Duration,
     spool: SpoolSettings,
     background: bool,
+    encryption: Option<BodyEncryption>,
+}
+
+/// How bodies are encrypted: under a key that is kept as a sealed secret beside the rows.
+#[derive(Debug, Clone)]
+pub struct BodyEncryption {
+    /// Opens that key, and seals it when it is made.
+    pub sealer: Sealer,
+    /// With what new bodies are encrypted. With `None` they are not, and those that were before can
+    /// still be read.
+    pub algorithm: Option<Algorithm>,
 }
 
 /// Where the rows are.
@@ -144,7 +159,7 @@ impl SqlStorageBuilder {
     fn new(place: Place) -> Self {
         let (bodies, clock) = (Bodies::Nowhere, Arc::new(SystemClock));
         let (durability, spool) = (Durability::default(), SpoolSettings::default());
-        Self { place, bodies, clock, durability, deadline: DEADLINE, spool, background: true }
+        Self { place, bodies, clock, durability, deadline: DEADLINE, spool, background: true, encryption: None }
     }
 
     /// Keeps bodies as files in this directory, made if it is not there.
@@ -156,6 +171,14 @@ impl SqlStorageBuilder {
     /// Keeps bodies in this store.
     pub fn bodies(mut self, bodies: Arc<dyn BodyStore>) -> Self {
         self.bodies = Bodies::Given(bodies);
+        self
+    }
+
+    /// Encrypts bodies before they are given to the store that keeps them; they are not spooled in
+    /// the database then, where they would lie as they are. Without this, bodies that are encrypted
+    /// already can't be read.
+    pub fn encryption(mut self, encryption: BodyEncryption) -> Self {
+        self.encryption = Some(encryption);
         self
     }
 
@@ -203,6 +226,7 @@ impl SqlStorageBuilder {
     ///
     /// # Errors
     /// `Invalid` if no place for bodies is named or the database was made by a newer version;
+    /// `NotFound` if the key of encrypted bodies is sealed under a master key that is not there;
     /// otherwise when the database does not answer or a directory can't be opened.
     pub async fn open(self) -> Result<SqlStorage, StoreError> {
         let (bodies, files) = self.open_bodies().await?;
@@ -215,7 +239,12 @@ impl SqlStorageBuilder {
         };
         let changes = Arc::new(Changes::new());
         let listener = listening.map(|listening| Listener::start(listening, Arc::clone(&changes)));
-        let parts = Arc::new(Parts { database, bodies, spool: Spool::new(self.spool), clock: self.clock, changes });
+        let spool = Spool::new(self.spool_settings());
+        let mut parts = Parts { database, bodies, spool, clock: self.clock, changes };
+        if let Some(encryption) = &self.encryption {
+            parts.encrypt_bodies(encryption).await?;
+        }
+        let parts = Arc::new(parts);
         parts.recount().await?;
         let mover = self.background.then(|| Mover::start(&parts));
         let checkpointer = match &self.place {
@@ -251,6 +280,13 @@ impl SqlStorageBuilder {
         }
     }
 
+    /// What is to be encrypted does not lie in the database as it is.
+    fn spool_settings(&self) -> SpoolSettings {
+        let is_encrypted = self.encryption.as_ref().is_some_and(|encryption| encryption.algorithm.is_some());
+        let max_body = if is_encrypted { 0 } else { self.spool.max_body };
+        SpoolSettings { max_body, ..self.spool.clone() }
+    }
+
     async fn open_bodies(&self) -> Result<(Arc<dyn BodyStore>, Option<Arc<FsBodies>>), StoreError> {
         let directory = match &self.bodies {
             Bodies::Files(directory) => directory.clone(),
@@ -269,6 +305,20 @@ impl SqlStorageBuilder {
     }
 }
 
+impl Parts {
+    async fn encrypt_bodies(&mut self, encryption: &BodyEncryption) -> Result<(), StoreError> {
+        const KEY: &str = "bodies";
+        let is_new = self.secret(Owner::Installation, INSTALLATION_KEY, KEY).await?.is_none();
+        if is_new && encryption.algorithm.is_none() {
+            return Ok(());
+        }
+        let key = self.installation_key(&encryption.sealer, KEY).await?;
+        let bodies = EncryptedBodies::new(Arc::clone(&self.bodies), Arc::new(LocalKeys::new(&key)));
+        self.bodies = Arc::new(bodies.with_algorithm(encryption.algorithm));
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl StorageBackend for SqlStorage {
     fn messages(&self) -> &dyn MessageStore {
@@ -284,6 +334,14 @@ impl StorageBackend for SqlStorage {
     }
 
     fn deliveries(&self) -> &dyn Deliveries {
+        &*self.parts
+    }
+
+    fn registry(&self) -> &dyn Registry {
+        &*self.parts
+    }
+
+    fn audit(&self) -> &dyn AuditLog {
         &*self.parts
     }
 

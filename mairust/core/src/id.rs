@@ -73,6 +73,8 @@ ids! {
     AliasId
     /// An API key.
     ApiKeyId
+    /// An entry of the audit log.
+    AuditId
     /// One SMTP session.
     SessionId
 }

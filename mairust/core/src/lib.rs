@@ -44,7 +44,8 @@ pub use domain::{Domain, DomainError};
 pub use dsn::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Return};
 pub use envelope::Envelope;
 pub use id::{
-    AliasId, ApiKeyId, DomainId, FolderId, JobId, MailboxId, MessageId, RecipientId, SessionId, TenantId, UserId,
+    AliasId, ApiKeyId, AuditId, DomainId, FolderId, JobId, MailboxId, MessageId, RecipientId, SessionId, TenantId,
+    UserId,
 };
 pub use mail::{Mail, Origin, TlsFacts};
 pub use network::{IpNetwork, NetworkError};

@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
 use super::row::{Row, failed};
 use super::{Dialect, Query, Transaction};
 use crate::error::StoreError;
+use crate::owner::Owner;
 use crate::sql::migrations::{self, MigrationStatus};
 
 /// Whose rows a statement is about. PostgreSQL shows it no others, whatever it asks for
@@ -51,6 +52,13 @@ enum Pools {
 impl From<TenantId> for Scope<'_> {
     fn from(tenant: TenantId) -> Self {
         Self::Tenant(tenant)
+    }
+}
+
+/// Rows of the installation have zeros where a tenant's id stands otherwise.
+impl From<Owner> for Scope<'_> {
+    fn from(owner: Owner) -> Self {
+        Self::Tenant(TenantId::from_bytes(*owner.as_bytes()))
     }
 }
 

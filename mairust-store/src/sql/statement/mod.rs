@@ -2,7 +2,9 @@
 //!
 //! Placeholders are `$1`, which SQLite and PostgreSQL both take; `RETURNING` works in both.
 
+pub(crate) mod audit;
 pub(crate) mod directory;
 pub(crate) mod message;
 pub(crate) mod queue;
+pub(crate) mod registry;
 pub(crate) mod spool;
