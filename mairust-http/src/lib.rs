@@ -1,7 +1,7 @@
 //! The REST API of MaiRust as an [`axum::Router`] that any application can mount.
 //!
 //! [`router`] takes an [`ApiState`]: a store, a [`Submitter`] for mail that clients send, the
-//! [`MasterKey`] under which API keys and cursors are made, and a clock. In reading order:
+//! [`ServerKey`] under which API keys and cursors are made, and a clock. In reading order:
 //! `state` and `submit` (what an application hands in), `auth` (who asks), `problem` (how errors
 //! look), `page` and `download` (lists and large bodies), `v1` and `ops` (the endpoints),
 //! `openapi` (their description), `middleware` (what all answers have in common).
@@ -23,7 +23,9 @@ mod v1;
 use axum::{Router, middleware as layers};
 use utoipa_axum::router::OpenApiRouter;
 
-pub use auth::{ApiKeyToken, KeyGuard, MasterKey, Principal, Scope, random_key_id, token_hash};
+pub use auth::{
+    ApiKeyToken, AuditSink, ContentView, KeyGuard, Principal, RefusedKey, Scope, ServerKey, random_key_id, token_hash,
+};
 pub use openapi::openapi_json;
 pub use state::{ApiState, MetricsSource};
 pub use submit::{Draft, DraftAddress, DraftAttachment, SubmitError, Submitted, SubmittedRecipient, Submitter};

@@ -17,8 +17,12 @@ use crate::state::ApiState;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The id of a request, among its extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
 /// The outermost layer.
-pub(crate) async fn context(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+pub(crate) async fn context(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let request_id = client_request_id(request.headers()).unwrap_or_else(|| new_request_id(state.now()));
     let span = tracing::info_span!(
         "request",
@@ -27,6 +31,7 @@ pub(crate) async fn context(State(state): State<ApiState>, request: Request, nex
         method = %request.method(),
         path = request.uri().path(),
     );
+    request.extensions_mut().insert(RequestId(request_id.clone()));
     let answer = async {
         let mut response = run(request, next).await;
         finish(&mut response, &request_id);

@@ -1,7 +1,7 @@
 //! Lists in pages, and the cursors between them.
 //!
 //! A cursor is the base64url of a version, the position of the last entry, a hash of the filters
-//! and the tenant, signed under the master key: it can't be made up, carried to another tenant or
+//! and the tenant, signed under the server key: it can't be made up, carried to another tenant or
 //! used with other filters.
 
 use aws_lc_rs::digest;
@@ -14,59 +14,86 @@ use mairust_core::{MessageId, TenantId, Timestamp};
 use mairust_store::MessagePosition;
 use serde::de::DeserializeOwned;
 
-use crate::auth::MasterKey;
+use crate::auth::ServerKey;
 use crate::problem::{ErrorCode, Problem};
 
 const VERSION: u8 = 1;
-const SIGNED_LENGTH: usize = 1 + 8 + 16 + 32 + 16;
-/// Tells signatures of cursors from those of anything else under the master key.
+/// Octets of a signature.
+const TAG: usize = 32;
+/// Octets of the hash of the filters, and of the tenant.
+const CONTEXT_LENGTH: usize = 32 + 16;
+/// Tells signatures of cursors from those of anything else under the server key.
 const LABEL: &[u8] = b"mairust list cursor: ";
 
 /// What a cursor belongs to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CursorContext<'a> {
-    pub(crate) master: &'a MasterKey,
+    pub(crate) key: &'a ServerKey,
     pub(crate) tenant: TenantId,
     pub(crate) filter_hash: [u8; 32],
 }
 
+/// A place in a list, as it stands in a cursor.
+pub(crate) trait Position: Sized {
+    /// Octets that tell it from others of its kind.
+    fn to_bytes(&self) -> Vec<u8>;
+
+    /// What [`to_bytes`](Self::to_bytes) wrote.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Position for MessagePosition {
+    fn to_bytes(&self) -> Vec<u8> {
+        [&self.received_at.as_micros().to_be_bytes()[..], self.id.as_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (at, id) = bytes.split_first_chunk()?;
+        let received_at = Timestamp::from_micros(i64::from_be_bytes(*at));
+        Some(Self { received_at, id: MessageId::from_bytes(id.try_into().ok()?) })
+    }
+}
+
+/// The number of an entry of the audit log.
+impl Position for u64 {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.to_be_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::from_be_bytes)
+    }
+}
+
 impl CursorContext<'_> {
     /// The cursor behind a position.
-    pub(crate) fn encode(&self, position: MessagePosition) -> String {
-        let mut bytes = self.signed_part(position);
-        let tag = self.master.sign(&labelled(&bytes));
+    pub(crate) fn encode(&self, position: &impl Position) -> String {
+        let mut bytes = self.signed_part(&position.to_bytes());
+        let tag = self.key.sign(&labelled(&bytes));
         bytes.extend_from_slice(&tag);
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// The position in a cursor, if it was made for this context.
-    pub(crate) fn decode(&self, cursor: &str) -> Result<MessagePosition, Problem> {
+    pub(crate) fn decode<P: Position>(&self, cursor: &str) -> Result<P, Problem> {
         self.position(cursor).ok_or_else(|| {
             Problem::new(ErrorCode::InvalidCursor, "this cursor was not made for this list")
                 .hint("Take next_cursor as it is, and keep the filters the same from page to page")
         })
     }
 
-    fn position(&self, cursor: &str) -> Option<MessagePosition> {
+    fn position<P: Position>(&self, cursor: &str) -> Option<P> {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-        let (signed, tag) = bytes.split_at_checked(SIGNED_LENGTH)?;
-        if !self.master.verify(&labelled(signed), tag) {
+        let (signed, tag) = bytes.split_last_chunk::<TAG>()?;
+        if !self.key.verify(&labelled(signed), tag) {
             return None;
         }
-        let received_at = Timestamp::from_micros(i64::from_be_bytes(signed.get(1..9)?.try_into().ok()?));
-        let id = MessageId::from_bytes(signed.get(9..25)?.try_into().ok()?);
-        let position = MessagePosition { received_at, id };
-        (self.signed_part(position) == signed).then_some(position)
+        let position = signed.get(1..signed.len().checked_sub(CONTEXT_LENGTH)?)?;
+        (self.signed_part(position) == signed).then(|| P::from_bytes(position)).flatten()
     }
 
-    fn signed_part(&self, position: MessagePosition) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(SIGNED_LENGTH + 32);
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&position.received_at.as_micros().to_be_bytes());
-        bytes.extend_from_slice(position.id.as_bytes());
-        bytes.extend_from_slice(&self.filter_hash);
-        bytes.extend_from_slice(self.tenant.as_bytes());
-        bytes
+    fn signed_part(&self, position: &[u8]) -> Vec<u8> {
+        [&[VERSION], position, &self.filter_hash, self.tenant.as_bytes()].concat()
     }
 }
 
@@ -129,28 +156,34 @@ mod tests {
 
     #[test]
     fn a_cursor_is_good_for_its_own_context_only() {
-        let (master, other_master) = (MasterKey::new([1; 32]), MasterKey::new([2; 32]));
+        let (key, other_key) = (ServerKey::new([1; 32]), ServerKey::new([2; 32]));
         let filter_hash = super::filter_hash(&[Some("a".to_owned())]);
-        let context = CursorContext { master: &master, tenant: TenantId::from_bytes([1; 16]), filter_hash };
-        let cursor = context.encode(position());
-        assert_eq!(context.decode(&cursor).unwrap(), position());
-        assert!(CursorContext { master: &other_master, ..context }.decode(&cursor).is_err());
-        assert!(CursorContext { tenant: TenantId::from_bytes([2; 16]), ..context }.decode(&cursor).is_err());
-        assert!(CursorContext { filter_hash: [0; 32], ..context }.decode(&cursor).is_err());
+        let context = CursorContext { key: &key, tenant: TenantId::from_bytes([1; 16]), filter_hash };
+        let cursor = context.encode(&position());
+        assert_eq!(context.decode::<MessagePosition>(&cursor).unwrap(), position());
+        assert!(context.decode::<u64>(&cursor).is_err());
+        assert_eq!(context.decode::<u64>(&context.encode(&7_u64)).unwrap(), 7);
+        assert!(CursorContext { key: &other_key, ..context }.decode::<MessagePosition>(&cursor).is_err());
+        assert!(
+            CursorContext { tenant: TenantId::from_bytes([2; 16]), ..context }
+                .decode::<MessagePosition>(&cursor)
+                .is_err()
+        );
+        assert!(CursorContext { filter_hash: [0; 32], ..context }.decode::<MessagePosition>(&cursor).is_err());
     }
 
     #[test]
     fn no_changed_octet_goes_unnoticed() {
-        let master = MasterKey::new([1; 32]);
-        let context = CursorContext { master: &master, tenant: TenantId::from_bytes([1; 16]), filter_hash: [3; 32] };
-        let bytes = URL_SAFE_NO_PAD.decode(context.encode(position())).unwrap();
+        let key = ServerKey::new([1; 32]);
+        let context = CursorContext { key: &key, tenant: TenantId::from_bytes([1; 16]), filter_hash: [3; 32] };
+        let bytes = URL_SAFE_NO_PAD.decode(context.encode(&position())).unwrap();
         for index in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
-            assert!(context.decode(&URL_SAFE_NO_PAD.encode(&changed)).is_err(), "octet {index}");
+            assert!(context.decode::<MessagePosition>(&URL_SAFE_NO_PAD.encode(&changed)).is_err(), "octet {index}");
         }
         for text in ["", "x", "!!", "AAAA"] {
-            assert!(context.decode(text).is_err(), "{text}");
+            assert!(context.decode::<MessagePosition>(text).is_err(), "{text}");
         }
     }
 

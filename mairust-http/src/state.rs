@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use mairust_core::{Clock, Timestamp};
 use mairust_store::StorageBackend;
 
-use crate::auth::{KeyGuard, MasterKey};
+use crate::auth::{AuditSink, KeyGuard, ServerKey};
 use crate::openapi::Document;
 use crate::submit::Submitter;
 
@@ -18,10 +18,11 @@ pub struct ApiState(Arc<Parts>);
 struct Parts {
     storage: Arc<dyn StorageBackend>,
     submitter: Arc<dyn Submitter>,
-    master_key: MasterKey,
+    server_key: ServerKey,
     clock: Arc<dyn Clock>,
     metrics: Option<Arc<dyn MetricsSource>>,
     key_guard: Option<Arc<dyn KeyGuard>>,
+    audit_sink: Option<Arc<dyn AuditSink>>,
     document: OnceLock<Document>,
 }
 
@@ -36,12 +37,12 @@ impl ApiState {
     pub fn new(
         storage: Arc<dyn StorageBackend>,
         submitter: Arc<dyn Submitter>,
-        master_key: MasterKey,
+        server_key: ServerKey,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let document = OnceLock::new();
-        let (metrics, key_guard) = (None, None);
-        Self(Arc::new(Parts { storage, submitter, master_key, clock, metrics, key_guard, document }))
+        let (metrics, key_guard, audit_sink) = (None, None, None);
+        Self(Arc::new(Parts { storage, submitter, server_key, clock, metrics, key_guard, audit_sink, document }))
     }
 
     /// Adds `/metrics`, for keys with the scope `metrics:read`.
@@ -58,6 +59,13 @@ impl ApiState {
         self
     }
 
+    /// Tells what has to be answered for.
+    #[must_use]
+    pub fn with_audit_sink(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        Arc::make_mut(&mut self.0).audit_sink = Some(sink);
+        self
+    }
+
     pub(crate) fn storage(&self) -> &dyn StorageBackend {
         &*self.0.storage
     }
@@ -66,8 +74,8 @@ impl ApiState {
         &*self.0.submitter
     }
 
-    pub(crate) fn master_key(&self) -> &MasterKey {
-        &self.0.master_key
+    pub(crate) fn server_key(&self) -> &ServerKey {
+        &self.0.server_key
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -80,6 +88,10 @@ impl ApiState {
 
     pub(crate) fn key_guard(&self) -> Option<&dyn KeyGuard> {
         self.0.key_guard.as_deref()
+    }
+
+    pub(crate) fn audit_sink(&self) -> Option<&dyn AuditSink> {
+        self.0.audit_sink.as_deref()
     }
 
     /// The description of the API, made at the first call.

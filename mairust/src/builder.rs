@@ -9,7 +9,7 @@ use mairust_core::{Clock, Domain, EmailAddress, IpNetwork, Mail, SystemClock};
 use mairust_hooks::{
     Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PostReceive, PreReceive, Scanner,
 };
-use mairust_http::MasterKey;
+use mairust_http::ServerKey;
 use mairust_smtp::client::{Client, ClientConfig};
 use mairust_smtp::dns::{DnsResolver, Resolver};
 use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, ServerConfig, Service};
@@ -17,6 +17,7 @@ use mairust_smtp::tls::{CertificatePair, Certificates, TlsError};
 use mairust_smtp::verify::{Verifier, VerifierSettings};
 use mairust_store::StorageBackend;
 
+use crate::audit::AuditSettings;
 use crate::error::{Error, Result};
 use crate::http::HttpLimits;
 use crate::listen::Bind;
@@ -47,7 +48,8 @@ pub struct ServerBuilder {
     catch_all: Option<CatchAll>,
     postmaster: Option<EmailAddress>,
     mailbox_quota: Option<u64>,
-    master_key: Option<MasterKey>,
+    server_key: Option<ServerKey>,
+    audit: AuditSettings,
     limits: Limits,
     login_limits: LoginLimits,
     http_limits: HttpLimits,
@@ -131,7 +133,8 @@ impl ServerBuilder {
             catch_all: None,
             postmaster: None,
             mailbox_quota: None,
-            master_key: None,
+            server_key: None,
+            audit: AuditSettings::default(),
             limits: Limits::default(),
             login_limits: LoginLimits::default(),
             http_limits: HttpLimits::default(),
@@ -188,22 +191,29 @@ impl ServerBuilder {
         self
     }
 
-    /// Serves the REST API at this address; needs a [`master_key`](Self::master_key).
+    /// Serves the REST API at this address; needs a [`server_key`](Self::server_key).
     pub fn http(mut self, address: impl Into<String>) -> Self {
         self.http = Some(Bind::Address(address.into()));
         self
     }
 
     /// Serves the REST API on a socket that is bound already; needs a
-    /// [`master_key`](Self::master_key).
+    /// [`server_key`](Self::server_key).
     pub fn http_on(mut self, socket: TcpListener) -> Self {
         self.http = Some(Bind::Bound(socket));
         self
     }
 
-    /// The key under which API keys are made.
-    pub fn master_key(mut self, key: MasterKey) -> Self {
-        self.master_key = Some(key);
+    /// The key under which API keys are made and the audit log is signed. Without it, no audit log
+    /// is kept.
+    pub fn server_key(mut self, key: ServerKey) -> Self {
+        self.server_key = Some(key);
+        self
+    }
+
+    /// How long the audit log is kept, and what it says about the configuration.
+    pub fn audit(mut self, settings: AuditSettings) -> Self {
+        self.audit = settings;
         self
     }
 
@@ -359,8 +369,8 @@ impl ServerBuilder {
         if self.listeners.is_empty() && self.http.is_none() {
             problems.add("the server listens nowhere: add smtp(..), submission(..), submissions(..) or http(..)");
         }
-        if self.http.is_some() && self.master_key.is_none() {
-            problems.add("http(..) needs master_key(..): API keys are made under it");
+        if self.http.is_some() && self.server_key.is_none() {
+            problems.add("http(..) needs server_key(..): API keys are made under it");
         }
         if self.delivery.workers == 0 {
             problems.add("delivery.workers must be at least 1");
@@ -408,7 +418,8 @@ impl ServerBuilder {
             scanner: self.scanner,
             delivery: self.delivery,
             outbound: self.outbound,
-            master_key: self.master_key,
+            server_key: self.server_key,
+            audit: self.audit,
             drain: self.drain,
             clock: self.clock,
         }))

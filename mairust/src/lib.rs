@@ -30,6 +30,7 @@
 //! * SMTP alone is [`mairust_smtp`], storage alone [`mairust_store`], the REST API alone
 //!   [`mairust_http`].
 
+mod audit;
 mod builder;
 mod distribution;
 mod error;
@@ -51,6 +52,7 @@ mod work;
 pub mod cli;
 pub mod config;
 
+pub use audit::AuditSettings;
 pub use builder::{Limits, ServerBuilder};
 pub use error::{Error, Result};
 pub use http::HttpLimits;
@@ -74,7 +76,7 @@ pub use mairust_hooks::scan::{
     FallbackScanner, ListedScanner, Rule, RuleEngine, RuleSettings, ScanError, ScanRequest, Scanner, Thresholds,
 };
 pub use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookPoint, OnFailure, Verdict};
-pub use mairust_http::{ApiKeyToken, MasterKey, Scope};
+pub use mairust_http::{ApiKeyToken, Scope, ServerKey};
 pub use mairust_smtp::dns::{DnsResolver, Resolver};
 pub use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, Service};
 pub use mairust_store::{

@@ -43,10 +43,10 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
 }
 
 /// What strangers do wrong in a handshake makes rustls warn: that is for whoever looks for a fault,
-/// and must not fill the log of everybody else.
+/// and must not fill the log of everybody else. The audit log is told whatever the level.
 fn directives(level: &str) -> String {
     match level {
-        "error" | "warn" | "info" => format!("{level},rustls=error"),
+        "error" | "warn" | "info" => format!("{level},audit=info,rustls=error"),
         _ => level.to_owned(),
     }
 }

@@ -35,6 +35,7 @@ pub struct Metrics {
     early_talkers: Counters,
     logins: Counters,
     login_locks: Counters,
+    audit_events: Counters,
     replies: Counters,
     messages: Counters,
     end_of_data: Histograms,
@@ -104,6 +105,12 @@ impl Metrics {
                 "auth_locks",
                 "counter",
                 "Locks after too many failed logins, of an account for one client or of a client, by kind",
+                counters(),
+            ),
+            audit_events: table.add(
+                "audit_events",
+                "counter",
+                "Events for the audit log, by outcome: recorded, or lost because it could not be written to",
                 counters(),
             ),
             replies: table.add("smtp_replies", "counter", "SMTP replies sent, by service and code", counters()),
@@ -213,6 +220,10 @@ impl Metrics {
 
     pub(crate) fn login_locked(&self, kind: &'static str) {
         self.login_locks.get_or_create(&vec![("kind", kind.to_owned())]).inc();
+    }
+
+    pub(crate) fn audited(&self, outcome: &'static str, count: usize) {
+        self.audit_events.get_or_create(&vec![("outcome", outcome.to_owned())]).inc_by(count as u64);
     }
 
     pub(crate) fn lease_lost(&self) {

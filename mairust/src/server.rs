@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use mairust_core::{Clock, Domain, Secret};
 use mairust_hooks::{HookRunner, Scanner};
-use mairust_http::{ApiState, MasterKey};
+use mairust_http::{ApiState, ServerKey};
 use mairust_smtp::client::Client;
 use mairust_smtp::server::{ListenerConfig, ServerConfig, Service};
 use mairust_store::StorageBackend;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::audit::{AuditSettings, AuditTask};
 use crate::error::{Error, Result};
 use crate::http::{self, HttpLimits};
 use crate::listen::{Bind, bind_all};
@@ -60,7 +61,8 @@ pub(crate) struct Parts {
     pub(crate) delivery: DeliverySettings,
     pub(crate) outbound: Outbound,
     pub(crate) recipients: Arc<Recipients>,
-    pub(crate) master_key: Option<MasterKey>,
+    pub(crate) server_key: Option<ServerKey>,
+    pub(crate) audit: AuditSettings,
     pub(crate) drain: Duration,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -72,6 +74,7 @@ pub struct RunningServer {
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<()>>,
     drain: Duration,
+    audit: Option<AuditTask>,
 }
 
 /// Where a server listens.
@@ -108,10 +111,15 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let throttle = Arc::new(Throttle::new(parts.login_limits, parts.clock.clone(), metrics.clone()));
         // Without a key that stays, names that nobody has look new after each start.
-        let nobody = parts.master_key.as_ref().map_or_else(
+        let nobody = parts.server_key.as_ref().map_or_else(
             || Secret::new(rand::random()),
             |key| key.secret_for("SCRAM verifiers of names that nobody has"),
         );
+        let audit = parts.server_key.as_ref().map(|key| {
+            let (storage, clock) = (parts.storage.clone(), parts.clock.clone());
+            AuditTask::start(storage, key.audit_key(), &parts.audit, clock, metrics.clone())
+        });
+        let recorder = audit.as_ref().map(AuditTask::recorder);
         let memory = Memory::new(PARSING_MEMORY_KIB);
         let submissions = Arc::new(Submissions {
             hostname: parts.hostname.clone(),
@@ -128,7 +136,8 @@ impl Server {
             tracing::warn!(component = "server", error, "what was accepted before the start is not known");
         }
         let sessions = Sessions {
-            accounts: Accounts::new(parts.storage.clone(), throttle.clone(), metrics.clone(), nobody),
+            accounts: Accounts::new(parts.storage.clone(), throttle.clone(), metrics.clone(), nobody)
+                .with_audit(recorder.clone()),
             recipients: parts.recipients.clone(),
             receiver: Receiver {
                 hostname: parts.hostname.clone(),
@@ -161,6 +170,7 @@ impl Server {
             stop: watch::Sender::new(false),
             tasks: JoinSet::new(),
             drain: parts.drain,
+            audit,
         };
         if sockets.iter().any(|(listener, _)| listener.service == Service::Mx) {
             parts.recipients.check_postmaster().await;
@@ -168,11 +178,14 @@ impl Server {
         for (listener, socket) in sockets {
             running.serve_smtp(&smtp, listener, socket)?;
         }
-        if let (Some(socket), Some(master_key)) = (http, parts.master_key) {
+        if let (Some(socket), Some(server_key)) = (http, parts.server_key) {
             let submitter = Arc::new(ApiSubmitter(submissions));
-            let state = ApiState::new(parts.storage.clone(), submitter, master_key, parts.clock.clone())
+            let mut state = ApiState::new(parts.storage.clone(), submitter, server_key, parts.clock.clone())
                 .with_metrics(metrics.clone())
                 .with_key_guard(throttle);
+            if let Some(recorder) = recorder {
+                state = state.with_audit_sink(recorder);
+            }
             running.serve_http(state, parts.http_limits, socket)?;
         }
         let stopped = running.stopped();
@@ -206,6 +219,9 @@ impl RunningServer {
         let drained = tokio::time::timeout(self.drain, async { while self.tasks.join_next().await.is_some() {} });
         if drained.await.is_err() {
             tracing::warn!(component = "server", drain = ?self.drain, "not all sessions and jobs ended in time");
+        }
+        if let Some(audit) = self.audit {
+            audit.end().await;
         }
         tracing::info!(component = "server", "stopped");
         outcome

@@ -23,7 +23,7 @@ fn every_problem_is_reported_at_once() {
         .pre_receive("same", |_: Mail| async {})
         .build();
     let problems = built.unwrap_err().problems().join("\n");
-    for part in ["not a name", "localhost", "proxies(..)", "master_key", "two hooks named \"same\""] {
+    for part in ["not a name", "localhost", "proxies(..)", "server_key", "two hooks named \"same\""] {
         assert!(problems.contains(part), "{part} in\n{problems}");
     }
 }

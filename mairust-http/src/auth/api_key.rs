@@ -1,13 +1,13 @@
 //! API keys: `mrk_<key id>_<43 base62>`.
 //!
-//! The secret part holds 256 random bits; the store keeps its HMAC-SHA256 under the server's
-//! master key. A slow password hash would add nothing against guessing 256 bits.
+//! The secret part holds 256 random bits; the store keeps its HMAC-SHA256 under the server key. A slow
+//! password hash would add nothing against guessing 256 bits.
 
 use std::fmt;
 
 use aws_lc_rs::{hmac, rand};
 use mairust_core::Secret;
-use mairust_store::NewApiKey;
+use mairust_store::{AuditKey, NewApiKey};
 
 use crate::auth::scope::Scope;
 
@@ -16,10 +16,12 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 const SECRET_LENGTH: usize = 43;
 const KEY_ID_LENGTH: usize = 12;
 
-/// The key of the server under which API keys and cursors are made. All nodes of one server share
-/// it; whoever changes it makes all API keys and cursors invalid.
+/// The key under which API keys and cursors are made. All nodes of one server share it; whoever
+/// changes it makes all API keys and cursors invalid. So it is best kept as a sealed secret, which
+/// stays when the master key changes, see
+/// [`RegistryExt::installation_key`](mairust_store::RegistryExt::installation_key).
 #[derive(Debug, Clone)]
-pub struct MasterKey(Secret<[u8; 32]>);
+pub struct ServerKey(Secret<[u8; 32]>);
 
 /// An API key as its owner holds it.
 pub struct ApiKeyToken<'a> {
@@ -27,7 +29,7 @@ pub struct ApiKeyToken<'a> {
     secret: &'a str,
 }
 
-impl MasterKey {
+impl ServerKey {
     /// A key of these bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(Secret::new(bytes))
@@ -37,6 +39,11 @@ impl MasterKey {
     /// secrets for other purposes.
     pub fn secret_for(&self, purpose: &str) -> Secret<[u8; 32]> {
         Secret::new(self.sign(format!("mairust secret for: {purpose}").as_bytes()))
+    }
+
+    /// The key under which the heads of the audit log are signed.
+    pub fn audit_key(&self) -> AuditKey {
+        AuditKey::new(self.secret_for("heads of the audit log"))
     }
 
     /// HMAC-SHA256 of `data`.
@@ -60,12 +67,12 @@ impl<'a> ApiKeyToken<'a> {
     /// Makes a new key with a random secret: the text for its owner, shown once, and what the
     /// store is to keep. `key_id` is its public part, for example from [`random_key_id`]: 1 to
     /// 64 ASCII letters, digits, `-` and `_`.
-    pub fn issue(master: &MasterKey, key_id: &str, name: &str, scopes: &[Scope]) -> (Secret<String>, NewApiKey) {
+    pub fn issue(server: &ServerKey, key_id: &str, name: &str, scopes: &[Scope]) -> (Secret<String>, NewApiKey) {
         let secret = base62(random_bytes());
         let key = NewApiKey {
             key_id: key_id.to_owned(),
             name: name.to_owned(),
-            secret_hash: master.sign(secret.as_bytes()),
+            secret_hash: server.sign(secret.as_bytes()),
             scopes: scopes.iter().map(ToString::to_string).collect(),
         };
         (Secret::new(format!("{PREFIX}{key_id}_{secret}")), key)
@@ -83,8 +90,8 @@ impl<'a> ApiKeyToken<'a> {
         self.key_id
     }
 
-    pub(crate) fn verify(&self, master: &MasterKey, secret_hash: &[u8; 32]) -> bool {
-        master.verify(self.secret.as_bytes(), secret_hash)
+    pub(crate) fn verify(&self, server: &ServerKey, secret_hash: &[u8; 32]) -> bool {
+        server.verify(self.secret.as_bytes(), secret_hash)
     }
 }
 
@@ -96,9 +103,9 @@ impl fmt::Debug for ApiKeyToken<'_> {
 
 /// The public part of an API key and the hash of its secret part, for who has kept the text of a
 /// key and wants it to be known again; `None` if the text is no API key.
-pub fn token_hash(master: &MasterKey, token: &str) -> Option<(String, [u8; 32])> {
+pub fn token_hash(server: &ServerKey, token: &str) -> Option<(String, [u8; 32])> {
     let token = ApiKeyToken::parse(token)?;
-    Some((token.key_id.to_owned(), master.sign(token.secret.as_bytes())))
+    Some((token.key_id.to_owned(), server.sign(token.secret.as_bytes())))
 }
 
 /// A random public part for an API key: 12 letters and digits.
@@ -141,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_known_by_its_hash_under_the_same_master_only() {
-        let master = MasterKey::new([7; 32]);
-        let (text, kept) = ApiKeyToken::issue(&master, "dev_key", "tests", &Scope::send_only());
+    fn a_key_is_known_by_its_hash_under_the_same_server_key_only() {
+        let server = ServerKey::new([7; 32]);
+        let (text, kept) = ApiKeyToken::issue(&server, "dev_key", "tests", &Scope::send_only());
         let token = ApiKeyToken::parse(text.expose()).unwrap();
         assert_eq!(token.key_id(), "dev_key");
-        assert!(token.verify(&master, &kept.secret_hash));
-        assert!(!token.verify(&MasterKey::new([8; 32]), &kept.secret_hash));
-        assert_eq!(token_hash(&master, text.expose()), Some(("dev_key".to_owned(), kept.secret_hash)));
+        assert!(token.verify(&server, &kept.secret_hash));
+        assert!(!token.verify(&ServerKey::new([8; 32]), &kept.secret_hash));
+        assert_eq!(token_hash(&server, text.expose()), Some(("dev_key".to_owned(), kept.secret_hash)));
         assert_eq!(kept.scopes, ["send:write", "sends:read"]);
     }
 

@@ -3,21 +3,25 @@
 mod api_key;
 mod guard;
 mod scope;
+mod sink;
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use mairust_core::TenantId;
+use mairust_core::{MessageId, TenantId};
 
+use crate::middleware::RequestId;
 use crate::problem::{ErrorCode, Problem};
 use crate::state::ApiState;
 
-pub use api_key::{ApiKeyToken, MasterKey, random_key_id, token_hash};
+pub use api_key::{ApiKeyToken, ServerKey, random_key_id, token_hash};
 pub use guard::KeyGuard;
 pub use scope::Scope;
+pub use sink::{AuditSink, ContentView, RefusedKey};
 
 /// Who asks, and what the key allows. The tenant of everything the request sees comes from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,10 +63,13 @@ impl FromRequestParts<ApiState> for Authenticated {
             guard.admit(client).map_err(Problem::rate_limited)?;
         }
         match principal(token, state).await {
-            Ok(Some(principal)) => Ok(Self(principal)),
-            Ok(None) => {
+            Ok(Identified::Genuine(principal)) => Ok(Self(principal)),
+            Ok(Identified::Refused { tenant, key_id }) => {
                 if let Some((guard, client)) = guard {
                     guard.failed(client);
+                }
+                if let Some(sink) = state.audit_sink() {
+                    sink.key_refused(&RefusedKey { tenant, key_id: key_id.as_deref(), client: client(parts) });
                 }
                 Err(Problem::new(ErrorCode::InvalidCredentials, "this API key is not valid"))
             }
@@ -71,17 +78,58 @@ impl FromRequestParts<ApiState> for Authenticated {
     }
 }
 
-/// Whose key this is; `None` if it is nobody's.
-async fn principal(token: &str, state: &ApiState) -> Result<Option<Principal>, Problem> {
-    let Some(token) = ApiKeyToken::parse(token) else { return Ok(None) };
+/// Whose key a client has sent.
+enum Identified {
+    Genuine(Principal),
+    /// It is not valid, but it may name one that is.
+    Refused {
+        tenant: Option<TenantId>,
+        key_id: Option<String>,
+    },
+}
+
+/// Whose key this is.
+async fn principal(token: &str, state: &ApiState) -> Result<Identified, Problem> {
+    let Some(token) = ApiKeyToken::parse(token) else {
+        return Ok(Identified::Refused { tenant: None, key_id: None });
+    };
     let key = state.storage().directory().api_key(token.key_id()).await.map_err(|error| Problem::store(&error))?;
     // An unknown key is checked against a hash that nothing has, so that it takes as long.
     let expected = key.as_ref().map_or([0; 32], |key| key.secret_hash);
-    let genuine = token.verify(state.master_key(), &expected);
-    Ok(key.filter(|_| genuine).map(|key| {
-        let scopes = key.scopes.iter().filter_map(|scope| Scope::parse(scope)).collect();
-        Principal { tenant: key.tenant, key_id: key.key_id, scopes }
-    }))
+    let genuine = token.verify(state.server_key(), &expected);
+    Ok(match key {
+        Some(key) if genuine => {
+            let scopes = key.scopes.iter().filter_map(|scope| Scope::parse(scope)).collect();
+            Identified::Genuine(Principal { tenant: key.tenant, key_id: key.key_id, scopes })
+        }
+        key => Identified::Refused { tenant: key.map(|key| key.tenant), key_id: Some(token.key_id().to_owned()) },
+    })
+}
+
+/// An extractor: from where a request comes, and which one it is.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    client: Option<IpAddr>,
+    request_id: Option<String>,
+}
+
+impl Caller {
+    /// Tells the audit log that the content of a message was read.
+    pub(crate) fn saw(&self, state: &ApiState, principal: &Principal, message: MessageId) {
+        if let Some(sink) = state.audit_sink() {
+            let (client, request_id) = (self.client, self.request_id.as_deref());
+            sink.content_viewed(&ContentView { principal, message, client, request_id });
+        }
+    }
+}
+
+impl FromRequestParts<ApiState> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &ApiState) -> Result<Self, Infallible> {
+        let request_id = parts.extensions.get().map(|RequestId(id)| id.clone());
+        Ok(Self { client: client(parts), request_id })
+    }
 }
 
 /// Who asks, where the application says so.

@@ -6,6 +6,8 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scope {
+    /// `audit:read`: the audit log of the tenant.
+    AuditRead,
     /// `messages:content`: bodies and attachments.
     MessagesContent,
     /// `messages:read`: what messages say about themselves, with a preview.
@@ -22,7 +24,8 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
+        Self::AuditRead,
         Self::MessagesContent,
         Self::MessagesRead,
         Self::MessagesWrite,
@@ -38,7 +41,7 @@ impl Scope {
 
     /// The preset `read_only`: everything that changes nothing.
     pub fn read_only() -> Vec<Self> {
-        vec![Self::MessagesContent, Self::MessagesRead, Self::MetricsRead, Self::SendsRead]
+        vec![Self::AuditRead, Self::MessagesContent, Self::MessagesRead, Self::MetricsRead, Self::SendsRead]
     }
 
     /// The preset `send_only`: sending, and seeing what became of it.
@@ -49,6 +52,7 @@ impl Scope {
     /// As stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::AuditRead => "audit:read",
             Self::MessagesContent => "messages:content",
             Self::MessagesRead => "messages:read",
             Self::MessagesWrite => "messages:write",

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use mairust_core::{Attachment, Body, Content, MessageId, content};
 use mairust_store::MessageRow;
 
-use crate::auth::{Authenticated, Principal, Scope};
+use crate::auth::{Authenticated, Caller, Principal, Scope};
 use crate::download::{self, etag};
 use crate::openapi::{AccessErrors, Binary, CacheHeaders, MissingContentErrors, RangeErrors, RangeHeaders};
 use crate::problem::Problem;
@@ -38,6 +38,7 @@ use crate::v1::MessagePath;
 pub(crate) async fn raw(
     State(state): State<ApiState>,
     Authenticated(principal): Authenticated,
+    caller: Caller,
     path: MessagePath,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -48,6 +49,7 @@ pub(crate) async fn raw(
         return Ok(download::not_modified(tag));
     }
     let body = open(&state, &principal, row.id).await?;
+    caller.saw(&state, &principal, row.id);
     Ok(guarded(HeaderValue::from_static("message/rfc822"), download::serve(&request, tag, &body)))
 }
 
@@ -65,11 +67,13 @@ pub(crate) async fn raw(
 pub(crate) async fn text(
     State(state): State<ApiState>,
     Authenticated(principal): Authenticated,
+    caller: Caller,
     path: MessagePath,
 ) -> Result<Response, Problem> {
     principal.require(Scope::MessagesContent)?;
     let row = row(&state, &principal, &path).await?;
     let text = read_content(&state, &principal, row.id, content::text).await?;
+    caller.saw(&state, &principal, row.id);
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     Ok(guarded(kind, text.unwrap_or_default().into_response()))
 }
@@ -96,6 +100,7 @@ pub(crate) async fn text(
 pub(crate) async fn attachment(
     State(state): State<ApiState>,
     Authenticated(principal): Authenticated,
+    caller: Caller,
     path: MessagePath,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -108,6 +113,7 @@ pub(crate) async fn attachment(
     };
     let found = read_content(&state, &principal, row.id, read).await?;
     let (attachment, bytes) = found.ok_or_else(Problem::not_found)?;
+    caller.saw(&state, &principal, row.id);
     let tag = etag(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes).as_ref());
     let answer = if download::is_current(&request, &tag) {
         download::not_modified(tag)

@@ -196,13 +196,13 @@ pub(crate) async fn list(
     }
     let mut filter = query.filter()?;
     let filter_hash = filter_hash(&filter);
-    let cursors = CursorContext { master: state.master_key(), tenant: principal.tenant, filter_hash };
+    let cursors = CursorContext { key: state.server_key(), tenant: principal.tenant, filter_hash };
     filter.after = query.cursor.as_deref().map(|cursor| cursors.decode(cursor)).transpose()?;
     filter.limit = limit;
     let found = state.storage().messages().list(principal.tenant, &filter).await;
     let found = found.map_err(|error| Problem::store(&error))?;
     let last = found.items.last().filter(|_| found.has_more);
-    let next_cursor = last.map(|row| cursors.encode(MessagePosition { received_at: row.received_at, id: row.id }));
+    let next_cursor = last.map(|row| cursors.encode(&MessagePosition { received_at: row.received_at, id: row.id }));
     let items = found.items.into_iter().map(MessageSummary::from).collect();
     let list = MessageList { items, has_more: next_cursor.is_some(), prev_cursor: None, next_cursor };
     Ok(page::with_next_link(&uri, list.next_cursor.clone().as_deref(), Json(list)))

@@ -1,6 +1,7 @@
 //! The endpoints under `/api/v1`. Each file holds its request and response types, the handlers,
 //! and the conversion between them and what the store knows.
 
+mod audit;
 mod content;
 mod draft;
 mod messages;
@@ -33,6 +34,10 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(content::attachment))
         .routes(routes!(send::send))
         .routes(routes!(sends::submission))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::verify))
+        .routes(routes!(audit::entry))
         .routes(routes!(meta::version))
         .routes(routes!(meta::document))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -61,9 +66,14 @@ impl FromRequestParts<ApiState> for MessagePath {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Self::Rejection> {
-        let path = Path::<Vec<String>>::from_request_parts(parts, state).await;
-        let mut segments = path.map(|path| path.0).unwrap_or_default().into_iter();
+        let mut segments = parameters(parts, state).await;
         let id = segments.next().and_then(|text| text.parse().ok());
         Ok(Self { id, index: segments.next().and_then(|text| text.parse().ok()) })
     }
+}
+
+/// The parameters of the path; none if they are no text.
+async fn parameters(parts: &mut Parts, state: &ApiState) -> impl Iterator<Item = String> + use<> {
+    let path = Path::<Vec<String>>::from_request_parts(parts, state).await;
+    path.map(|path| path.0).unwrap_or_default().into_iter()
 }

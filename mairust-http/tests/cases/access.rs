@@ -9,9 +9,11 @@ use mairust_http::Scope;
 use mairust_store::StoreErrorKind;
 use serde_json::{Value, json};
 
+use super::audit::append;
 use super::support::{Failure, START, World, call, mail, request};
 
-const WITH_ID: [&str; 6] = [
+const WITH_ID: [&str; 7] = [
+    "/api/v1/audit/{id}",
     "/api/v1/messages/{id}",
     "/api/v1/messages/{id}/raw",
     "/api/v1/messages/{id}/text",
@@ -62,6 +64,7 @@ async fn only_genuine_keys_are_taken() {
 async fn each_operation_needs_its_scope() {
     let world = World::new().await;
     let id = world.receive(&world.alice, mail("x@x.example", "s"), START).await;
+    let entry = append(&world, &world.alice, "test", "1").await;
     let app = world.with_metrics();
     let cases = [
         ("GET", "/api/v1/messages".to_owned(), Scope::MessagesRead),
@@ -74,6 +77,10 @@ async fn each_operation_needs_its_scope() {
         ("POST", "/api/v1/send".to_owned(), Scope::SendWrite),
         ("GET", format!("/api/v1/sends/{id}"), Scope::SendsRead),
         ("GET", "/metrics".to_owned(), Scope::MetricsRead),
+        ("GET", "/api/v1/audit".to_owned(), Scope::AuditRead),
+        ("GET", format!("/api/v1/audit/{entry}"), Scope::AuditRead),
+        ("GET", "/api/v1/audit/export".to_owned(), Scope::AuditRead),
+        ("GET", "/api/v1/audit/verify".to_owned(), Scope::AuditRead),
     ];
     for (method, path, needed) in cases {
         let others: Vec<_> = Scope::ALL.into_iter().filter(|scope| !scope.implies(needed)).collect();
@@ -90,9 +97,14 @@ async fn what_belongs_to_others_looks_like_nothing() {
     let world = World::new().await;
     let received = world.receive(&world.alice, mail("x@x.example", "s"), START).await.to_string();
     let sent = world.sent(&world.alice).await.to_string();
+    let entry = append(&world, &world.alice, "test", "1").await;
     let unknown = MessageId::new(START).to_string();
     for path in WITH_ID {
-        let owned = if path.contains("sends") { &sent } else { &received };
+        let owned = match path {
+            path if path.contains("sends") => &sent,
+            path if path.contains("audit") => &entry,
+            _ => &received,
+        };
         let mut twins = Vec::new();
         for id in [owned.as_str(), &unknown, "no-id", "%ff"] {
             let mut answer = world.get_as(&world.bob.key, &path.replace("{id}", id)).await;

@@ -1,4 +1,5 @@
 mod access;
+mod audit;
 mod content;
 mod lists;
 mod openapi;

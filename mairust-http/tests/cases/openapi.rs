@@ -33,6 +33,10 @@ fn every_operation_is_described_in_full() {
         }
     }
     let expected = [
+        "get /api/v1/audit",
+        "get /api/v1/audit/export",
+        "get /api/v1/audit/verify",
+        "get /api/v1/audit/{id}",
         "get /api/v1/messages",
         "get /api/v1/messages/wait",
         "get /api/v1/messages/{id}",

@@ -14,19 +14,23 @@ use mairust_core::{
     TenantId, Timestamp,
 };
 use mairust_http::{
-    ApiKeyToken, ApiState, Draft, KeyGuard, MasterKey, MetricsSource, Principal, Scope, SubmitError, Submitted,
-    SubmittedRecipient, Submitter, router,
+    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, KeyGuard, MetricsSource, Principal, RefusedKey, Scope,
+    ServerKey, SubmitError, Submitted, SubmittedRecipient, Submitter, router,
 };
 use mairust_store::{
-    Acceptance, Attempt, AttemptOutcome, Deliveries, DeliveryState, Direction, Directory, Folder, MemoryStorage,
-    MessageChange, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage, NewRecipient, NewTenant, NewUser,
-    Page, PasswordRecord, Placement, QueueBackend, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, User,
+    Acceptance, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, Folder,
+    MemoryStorage, MessageChange, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage, NewRecipient,
+    NewTenant, NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry, Spam, SpamVerdict, StorageBackend,
+    StoreError, StoreErrorKind, User,
 };
 use serde_json::Value;
 use tower::ServiceExt;
 
 /// The time at which all tests begin.
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_763_780_646_123_456);
+
+/// The server key of all of them.
+pub(crate) const SERVER_KEY: [u8; 32] = [7; 32];
 
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
@@ -76,6 +80,13 @@ impl World {
         let guard = Arc::new(TwoFailures::default());
         let state = state(self.storage.clone(), &self.submitter, &self.clock).with_key_guard(guard.clone());
         (router(state), guard)
+    }
+
+    /// With somebody who notes what has to be answered for.
+    pub(crate) fn audited(&self) -> (Router, Arc<Notes>) {
+        let notes = Arc::new(Notes::default());
+        let state = state(self.storage.clone(), &self.submitter, &self.clock).with_audit_sink(notes.clone());
+        (router(state), notes)
     }
 
     /// A key of Alice's tenant for some things only.
@@ -172,7 +183,7 @@ pub(crate) fn mail(from: &str, subject: &str) -> Vec<u8> {
 }
 
 fn state(storage: Arc<dyn StorageBackend>, submitter: &Arc<FakeSubmitter>, clock: &Arc<ManualClock>) -> ApiState {
-    ApiState::new(storage, submitter.clone(), MasterKey::new([7; 32]), clock.clone())
+    ApiState::new(storage, submitter.clone(), ServerKey::new(SERVER_KEY), clock.clone())
 }
 
 async fn account(storage: &MemoryStorage, address: &str) -> Account {
@@ -187,7 +198,7 @@ async fn account(storage: &MemoryStorage, address: &str) -> Account {
 }
 
 async fn new_key(storage: &MemoryStorage, tenant: TenantId, scopes: &[Scope]) -> String {
-    let (text, key) = ApiKeyToken::issue(&MasterKey::new([7; 32]), &mairust_http::random_key_id(), "tests", scopes);
+    let (text, key) = ApiKeyToken::issue(&ServerKey::new(SERVER_KEY), &mairust_http::random_key_id(), "tests", scopes);
     storage.directory().create_api_key(tenant, key).await.unwrap();
     text.expose().clone()
 }
@@ -280,6 +291,33 @@ impl MetricsSource for FixedMetrics {
     }
 }
 
+/// What has to be answered for, as text.
+#[derive(Debug, Default)]
+pub(crate) struct Notes(Mutex<Vec<String>>);
+
+impl Notes {
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn add(&self, client: Option<IpAddr>, text: &str) {
+        let client = client.map_or_else(|| "nowhere".to_owned(), |client| client.to_string());
+        self.0.lock().unwrap().push(text.replace("CLIENT", &client));
+    }
+}
+
+impl AuditSink for Notes {
+    fn key_refused(&self, attempt: &RefusedKey<'_>) {
+        let tenant = attempt.tenant.map_or_else(|| "nobody".to_owned(), |tenant| tenant.to_string());
+        self.add(attempt.client, &format!("refused {:?} of {tenant} from CLIENT", attempt.key_id));
+    }
+
+    fn content_viewed(&self, view: &ContentView<'_>) {
+        let (message, key, request) = (view.message, &view.principal.key_id, view.request_id.unwrap_or_default());
+        self.add(view.client, &format!("viewed {message} by {key} from CLIENT in {request}"));
+    }
+}
+
 /// Locks a client for 90 seconds after two failures.
 #[derive(Debug, Default)]
 pub(crate) struct TwoFailures(Mutex<Vec<IpAddr>>);
@@ -327,6 +365,12 @@ impl StorageBackend for FailingStorage {
     }
     fn deliveries(&self) -> &dyn Deliveries {
         self.inner.deliveries()
+    }
+    fn registry(&self) -> &dyn Registry {
+        self.inner.registry()
+    }
+    fn audit(&self) -> &dyn AuditLog {
+        self.inner.audit()
     }
     async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
         vec![("database", Ok(())), ("bodies", Err(StoreError::new(StoreErrorKind::Full, "check", "secret path")))]

@@ -2,11 +2,12 @@
 
 use clap::Subcommand;
 use mairust_core::EmailAddress;
-use mairust_store::{Alias, AliasChange, NewAlias, StorageBackend, StoreErrorKind};
+use mairust_store::{Alias, AliasChange, NewAlias, SqlStorage, StorageBackend, StoreErrorKind, Tenant};
 use serde_json::{Value, json};
 
 use super::directory::{InTenant, NewState, print_list, state_note};
 use super::output::{Failure, print_as};
+use super::trail::Changed;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AliasCommand {
@@ -53,7 +54,7 @@ pub(super) async fn run(command: AliasCommand) -> Result<(), Failure> {
 }
 
 async fn add(address: EmailAddress, targets: Vec<EmailAddress>, arguments: &InTenant) -> Result<(), Failure> {
-    let (storage, tenant) = arguments.open().await?;
+    let (storage, tenant, trail) = arguments.open_to_change().await?;
     let new = NewAlias { address: address.clone(), targets };
     let alias = storage.directory().create_alias(tenant.id, new).await.map_err(|error| match error.kind() {
         StoreErrorKind::AlreadyExists => Failure::conflict(format_args!("the address {address} is taken")),
@@ -64,6 +65,7 @@ async fn add(address: EmailAddress, targets: Vec<EmailAddress>, arguments: &InTe
         StoreErrorKind::Invalid => Failure::usage(error),
         _ => error.into(),
     })?;
+    trail.record(&storage, "alias.created", ("alias", &alias.address), Changed::made(as_json(&alias))).await?;
     print_as(arguments.format(), &format!("added {}", as_text(&alias)), &as_json(&alias))
 }
 
@@ -77,18 +79,29 @@ async fn set(address: &EmailAddress, state: &NewState, arguments: &InTenant) -> 
     let Some(enabled) = state.enabled() else {
         return Err(Failure::usage("nothing to change: write --enable or --disable"));
     };
-    let (storage, tenant) = arguments.open().await?;
+    let (storage, tenant, trail) = arguments.open_to_change().await?;
+    let before = find(&storage, &tenant, address).await?;
     let mut change = AliasChange::default();
     change.enabled = Some(enabled);
     storage.directory().change_alias(tenant.id, address, &change).await.map_err(|error| or_unknown(error, address))?;
+    let changed = Changed::from(before.as_ref().map(as_json), json!({"enabled": enabled}));
+    trail.record(&storage, "alias.changed", ("alias", address), changed).await?;
     let text = format!("{address}{}", if enabled { " takes mail" } else { " takes no mail" });
     print_as(arguments.format(), &text, &json!({"address": address.to_string(), "enabled": enabled}))
 }
 
 async fn remove(address: &EmailAddress, arguments: &InTenant) -> Result<(), Failure> {
-    let (storage, tenant) = arguments.open().await?;
+    let (storage, tenant, trail) = arguments.open_to_change().await?;
+    let before = find(&storage, &tenant, address).await?;
     storage.directory().delete_alias(tenant.id, address).await.map_err(|error| or_unknown(error, address))?;
+    let before = before.as_ref().map_or_else(|| json!({"address": address.to_string()}), as_json);
+    trail.record(&storage, "alias.removed", ("alias", address), Changed::removed(before)).await?;
     print_as(arguments.format(), &format!("removed {address}"), &json!({"address": address.to_string()}))
+}
+
+async fn find(storage: &SqlStorage, tenant: &Tenant, address: &EmailAddress) -> Result<Option<Alias>, Failure> {
+    let aliases = storage.directory().aliases(tenant.id).await?;
+    Ok(aliases.into_iter().find(|alias| alias.address.lookup_key() == address.lookup_key()))
 }
 
 fn or_unknown(error: mairust_store::StoreError, address: &EmailAddress) -> Failure {

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::directory::InTenant;
 use super::open;
 use super::output::{Failure, print_as};
+use super::trail::Changed;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ApiKeyCommand {
@@ -26,10 +27,12 @@ pub(super) enum ApiKeyCommand {
 pub(super) async fn run(command: ApiKeyCommand) -> Result<(), Failure> {
     let ApiKeyCommand::Create { name, scopes, tenant: arguments } = command;
     let scopes = if scopes.is_empty() { Scope::ALL.to_vec() } else { scopes };
-    let (storage, tenant) = arguments.open().await?;
-    let master_key = open::master_key(&open::load(&arguments.config)?)?;
-    let (text, key) = ApiKeyToken::issue(&master_key, &random_key_id(), &name, &scopes);
+    let (storage, tenant, trail) = arguments.open_to_change().await?;
+    let server_key = open::server_key(&open::load(&arguments.config)?, &storage).await?;
+    let (text, key) = ApiKeyToken::issue(&server_key, &random_key_id(), &name, &scopes);
     let row = storage.directory().create_api_key(tenant.id, key).await?;
+    let made = json!({"id": row.id.to_string(), "key_id": row.key_id, "name": name, "scopes": row.scopes});
+    trail.record(&storage, "api_key.created", ("api_key", &row.key_id), Changed::made(made)).await?;
     let json = json!({"id": row.id.to_string(), "name": name, "key": text.expose(), "scopes": row.scopes});
     print_as(arguments.format(), text.expose(), &json)
 }

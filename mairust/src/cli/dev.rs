@@ -16,7 +16,7 @@ use super::output::{Failure, print};
 use super::run::{self, Ready};
 use super::{loopback, open};
 use crate::config::{Config, Listener, ListenerKind, LogFormat, Relay};
-use crate::{ApiKeyToken, CatchAll, MasterKey, Scope, Thresholds};
+use crate::{ApiKeyToken, CatchAll, Scope, ServerKey, Thresholds};
 
 /// The tenant of a development server, and the name and password of its user.
 const DEV: &str = "dev";
@@ -66,11 +66,11 @@ pub(super) async fn run(arguments: DevArgs) -> Result<(), Failure> {
     let config = configuration(&arguments, data_dir)?;
     run::start_log(&config)?;
     let storage = open::storage_of_server(&config).await?;
-    let master_key = open::master_key(&config)?;
+    let server_key = open::server_key(&config, &storage).await?;
     let (tenant, user) = residents(storage.directory()).await?;
-    let api_key = api_key(&storage, &tenant, &master_key, data_dir).await?;
+    let api_key = api_key(&storage, &tenant, &server_key, data_dir).await?;
     let mut builder =
-        run::builder(&config, storage, master_key)?.catch_all(CatchAll { tenant: tenant.id, mailbox: user.mailbox });
+        run::builder(&config, storage, server_key)?.catch_all(CatchAll { tenant: tenant.id, mailbox: user.mailbox });
     if arguments.relay.is_none() {
         builder = builder.capture_outbound();
     }
@@ -139,13 +139,13 @@ async fn residents(directory: &dyn Directory) -> Result<(Tenant, User), Failure>
 async fn api_key(
     storage: &SqlStorage,
     tenant: &Tenant,
-    master_key: &MasterKey,
+    server_key: &ServerKey,
     data_dir: &Path,
 ) -> Result<Secret<String>, Failure> {
     let file = data_dir.join(API_KEY_FILE);
     if let Ok(text) = std::fs::read_to_string(&file) {
         let text = Secret::new(text.trim().to_owned());
-        if let Some((key_id, hash)) = mairust_http::token_hash(master_key, text.expose())
+        if let Some((key_id, hash)) = mairust_http::token_hash(server_key, text.expose())
             && let Some(key) = storage.directory().api_key(&key_id).await?
             && key.secret_hash == hash
         {
@@ -156,7 +156,7 @@ async fn api_key(
     if storage.directory().api_key(&key_id).await?.is_some() {
         key_id = format!("{DEV}-{}", mairust_http::random_key_id());
     }
-    let (text, key) = ApiKeyToken::issue(master_key, &key_id, "development", &Scope::ALL);
+    let (text, key) = ApiKeyToken::issue(server_key, &key_id, "development", &Scope::ALL);
     storage.directory().create_api_key(tenant.id, key).await?;
     open::write_private(&file, &format!("{}\n", text.expose()))?;
     Ok(text)

@@ -7,7 +7,9 @@ use mairust_store::{DirectoryExt, SqlStorage, StorageBackend, Tenant};
 use serde_json::Value;
 
 use super::output::{Failure, OutputFormat, print};
+use super::trail::Trail;
 use super::{ConfigFile, Output, open};
+use crate::config::Config;
 
 /// What all commands take that work in a tenant.
 #[derive(Debug, Args)]
@@ -35,7 +37,19 @@ pub(super) struct NewState {
 impl InTenant {
     /// The storage, and the tenant. The default tenant is made when it is first needed.
     pub(super) async fn open(&self) -> Result<(SqlStorage, Tenant), Failure> {
-        let storage = open::storage(&open::load(&self.config)?).await?;
+        self.open_with(&open::load(&self.config)?).await
+    }
+
+    /// The storage, the tenant, and where to record what is changed.
+    pub(super) async fn open_to_change(&self) -> Result<(SqlStorage, Tenant, Trail), Failure> {
+        let config = open::load(&self.config)?;
+        let (storage, tenant) = self.open_with(&config).await?;
+        let trail = Trail::open(&config, &storage, tenant.id).await?;
+        Ok((storage, tenant, trail))
+    }
+
+    async fn open_with(&self, config: &Config) -> Result<(SqlStorage, Tenant), Failure> {
+        let storage = open::storage(config).await?;
         let tenant = if self.tenant == DEFAULT_TENANT {
             storage.directory().ensure_tenant(DEFAULT_TENANT).await?
         } else {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::directory::{InTenant, NewState, print_list, state_note};
 use super::output::{Failure, print_as};
+use super::trail::Changed;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DomainCommand {
@@ -56,7 +57,7 @@ pub(super) async fn run(command: DomainCommand) -> Result<(), Failure> {
 }
 
 async fn add(domain: &Domain, alias_of: Option<&Domain>, arguments: &InTenant) -> Result<(), Failure> {
-    let (storage, tenant) = arguments.open().await?;
+    let (storage, tenant, trail) = arguments.open_to_change().await?;
     let made = match alias_of {
         Some(target) => storage.directory().create_domain_alias(tenant.id, domain, target).await,
         None => storage.directory().create_domain(tenant.id, domain).await,
@@ -71,6 +72,7 @@ async fn add(domain: &Domain, alias_of: Option<&Domain>, arguments: &InTenant) -
         }
         _ => error.into(),
     })?;
+    trail.record(&storage, "domain.created", ("domain", domain), Changed::made(as_json(&row))).await?;
     let next = match alias_of {
         Some(target) => format!("its addresses are those of {target}"),
         None => format!("next: mairust user add someone@{domain}"),
@@ -88,14 +90,17 @@ async fn set(domain: &Domain, change: &DomainChange, arguments: &InTenant) -> Re
     if change.enabled.is_none() && change.catch_all.is_none() {
         return Err(Failure::usage("nothing to change: write --catch-all, --no-catch-all, --enable or --disable"));
     }
-    let (storage, tenant) = arguments.open().await?;
+    let (storage, tenant, trail) = arguments.open_to_change().await?;
     let directory = storage.directory();
+    let before = directory.domain(domain).await?.filter(|row| row.tenant == tenant.id);
     directory.change_domain(tenant.id, domain, change).await.map_err(|error| match error.kind() {
         StoreErrorKind::NotFound => unknown(domain),
         StoreErrorKind::Invalid => Failure::usage(error),
         _ => error.into(),
     })?;
     let row = directory.domain(domain).await?.ok_or_else(|| unknown(domain))?;
+    let changed = Changed::from(before.as_ref().map(as_json), as_json(&row));
+    trail.record(&storage, "domain.changed", ("domain", domain), changed).await?;
     print_as(arguments.format(), &as_text(&row), &as_json(&row))
 }
 

@@ -3,11 +3,13 @@
 
 mod alias;
 mod apikey;
+mod audit;
 mod certificates;
 mod configuration;
 mod dev;
 mod directory;
 mod domain;
+mod keys;
 mod open;
 mod output;
 mod password;
@@ -16,6 +18,7 @@ mod send_test;
 mod sender;
 mod spam;
 mod tenant;
+mod trail;
 mod user;
 
 use std::ffi::OsString;
@@ -68,6 +71,12 @@ enum Command {
     /// Keys for the REST API
     #[command(subcommand)]
     Apikey(apikey::ApiKeyCommand),
+    /// Who did what
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Master keys, and what is sealed under them
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Send a test message to a server by SMTP
     SendTest(send_test::SendTestArgs),
     /// Print the OpenAPI description of the REST API
@@ -156,6 +165,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Alias(command) => alias::run(command).await,
             Command::Sender(command) => sender::run(command).await,
             Command::Apikey(command) => apikey::run(command).await,
+            Command::Audit(command) => audit::run(command).await,
+            Command::Keys(command) => keys::run(command).await,
             Command::SendTest(arguments) => send_test::run(arguments).await,
             Command::Config(_) | Command::Openapi | Command::Version => Ok(()),
         }

@@ -1,17 +1,25 @@
 //! Opens what the configuration names: the configuration itself, the storage, the master key.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use mairust_http::MasterKey;
-use mairust_store::{S3Bodies, SqlStorage, SqlStorageBuilder};
+use mairust_core::Secret;
+use mairust_http::ServerKey;
+use mairust_store::seal::Algorithm;
+use mairust_store::{
+    BodyEncryption, LocalKeys, RegistryExt, S3Bodies, Sealer, SqlStorage, SqlStorageBuilder, StorageBackend, StoreError,
+    StoreErrorKind,
+};
 
 use super::ConfigFile;
 use super::output::{Failure, print};
 use crate::config::{self, Config, DatabaseSettings, StorageSettings};
+
+/// The name of the key under which API keys are made, among those of the installation.
+const SERVER_KEY: &str = "server";
 
 /// Reads the configuration; warnings go to standard error.
 pub(super) fn load(file: &ConfigFile) -> Result<Config, Failure> {
@@ -26,13 +34,19 @@ pub(super) fn load(file: &ConfigFile) -> Result<Config, Failure> {
 /// database to the version of this program.
 pub(super) async fn storage(config: &Config) -> Result<SqlStorage, Failure> {
     make_folders(config)?;
-    Ok(builder(config)?.without_background_work().open().await?)
+    encrypting(config)?.without_background_work().open().await.map_err(sealed)
 }
 
 /// Opens the storage for a server.
 pub(super) async fn storage_of_server(config: &Config) -> Result<SqlStorage, Failure> {
     make_folders(config)?;
-    Ok(builder(config)?.open().await?)
+    encrypting(config)?.open().await.map_err(sealed)
+}
+
+/// The storage, with what it takes to read messages that are encrypted.
+fn encrypting(config: &Config) -> Result<SqlStorageBuilder, Failure> {
+    let algorithm = config.client_side_encryption.then(Algorithm::default);
+    Ok(builder(config)?.encryption(BodyEncryption { sealer: sealer(config)?, algorithm }))
 }
 
 fn make_folders(config: &Config) -> Result<(), Failure> {
@@ -62,11 +76,31 @@ fn builder(config: &Config) -> Result<SqlStorageBuilder, Failure> {
     Ok(builder.durability(config.durability).deadline(config.database_timeout).spool(config.spool.clone()))
 }
 
-/// The master key, made at first use where the configuration does not give one.
-pub(super) fn master_key(config: &Config) -> Result<MasterKey, Failure> {
-    match &config.master_key {
-        config::MasterKey::Given(key) => Ok(MasterKey::new(*key.expose())),
-        config::MasterKey::KeptIn(path) => kept_master_key(path),
+/// Seals and opens secrets under the master keys that the configuration names. A master key that it
+/// does not name is made at first use.
+pub(super) fn sealer(config: &Config) -> Result<Sealer, Failure> {
+    let (current, former) = match &config.master_key {
+        config::MasterKey::Given(key) => (key.clone(), Vec::new()),
+        config::MasterKey::KeptIn(path) => (kept_master_key(path)?, kept_former_keys(path)?),
+    };
+    let keys = LocalKeys::new(&current).with_former(config.former_master_keys.iter().chain(&former));
+    Ok(Sealer::new(Arc::new(keys)))
+}
+
+/// The key under which API keys are made and the audit log is signed; made at first use.
+pub(super) async fn server_key(config: &Config, storage: &SqlStorage) -> Result<ServerKey, Failure> {
+    let key = storage.registry().installation_key(&sealer(config)?, SERVER_KEY).await.map_err(sealed)?;
+    Ok(ServerKey::new(*key.expose()))
+}
+
+/// Secrets that don't open are a matter of the configuration.
+fn sealed(error: StoreError) -> Failure {
+    match error.kind() {
+        StoreErrorKind::NotFound => Failure::configuration(format_args!(
+            "{}\nwrite the former master key to secrets.former_master_keys, then run mairust keys rotate",
+            crate::error::chain(&error)
+        )),
+        _ => error.into(),
     }
 }
 
@@ -105,22 +139,52 @@ pub(super) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn kept_master_key(path: &Path) -> Result<MasterKey, Failure> {
-    let failed =
-        |error: &dyn std::fmt::Display| Failure::failed(format_args!("master key {}: {error}", path.display()));
+/// The file beside a kept master key for those that were kept there before, one a line.
+pub(super) fn former_keys_file(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".former");
+    path.with_file_name(name)
+}
+
+/// A new master key in place of the one that is kept in `path`, which goes to the former ones first.
+pub(super) fn renew_master_key(path: &Path) -> Result<(), Failure> {
+    let current = kept_master_key(path)?;
+    let mut former = kept_former_keys(path)?;
+    former.push(current);
+    let lines: String = former.iter().map(|key| format!("{}\n", STANDARD.encode(key.expose()))).collect();
+    write_private(&former_keys_file(path), &lines)?;
+    make_master_key(path).map(drop)
+}
+
+fn kept_master_key(path: &Path) -> Result<Secret<[u8; 32]>, Failure> {
     match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let key = config::decode_master_key(&text).map_err(|error| failed(&error))?;
-            Ok(MasterKey::new(*key.expose()))
-        }
+        Ok(text) => config::decode_master_key(&text).map_err(|error| unusable(path, &error)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if let Some(folder) = path.parent() {
                 make_folder(folder)?;
             }
-            let bytes: [u8; 32] = rand::random();
-            write_private(path, &format!("{}\n", STANDARD.encode(bytes)))?;
-            Ok(MasterKey::new(bytes))
+            make_master_key(path)
         }
-        Err(error) => Err(failed(&error)),
+        Err(error) => Err(unusable(path, &error)),
     }
+}
+
+fn kept_former_keys(path: &Path) -> Result<Vec<Secret<[u8; 32]>>, Failure> {
+    let file = former_keys_file(path);
+    let text = match std::fs::read_to_string(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => Secret::new(read.map_err(|error| unusable(&file, &error))?),
+    };
+    let keys = text.expose().lines().filter(|line| !line.trim().is_empty()).map(config::decode_master_key);
+    keys.collect::<Result<_, _>>().map_err(|error| unusable(&file, &error))
+}
+
+fn make_master_key(path: &Path) -> Result<Secret<[u8; 32]>, Failure> {
+    let key = Secret::new(rand::random::<[u8; 32]>());
+    write_private(path, &format!("{}\n", STANDARD.encode(key.expose())))?;
+    Ok(key)
+}
+
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::failed(format_args!("master key {}: {error}", path.display()))
 }

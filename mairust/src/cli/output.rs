@@ -54,6 +54,11 @@ impl Failure {
         Self { code: 7, text: text.to_string() }
     }
 
+    /// 8: a check found problems.
+    pub fn problems(text: impl fmt::Display) -> Self {
+        Self { code: 8, text: text.to_string() }
+    }
+
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         self.code

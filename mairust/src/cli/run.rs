@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use clap::Args;
 use serde::Serialize;
 
@@ -15,8 +16,8 @@ use crate::server::{RunningServer, Server, shutdown_signal};
 use crate::work::DeliverySettings;
 use crate::work::retry::RetryPolicy;
 use crate::{
-    AdmissionConfig, DnsResolver, EarlyTalkers, HttpLimits, ListenerConfig, LoginLimits, MasterKey, ProxyProtocol,
-    Service, StorageBackend,
+    AdmissionConfig, AuditSettings, DnsResolver, EarlyTalkers, HttpLimits, ListenerConfig, LoginLimits, ProxyProtocol,
+    ServerKey, Service, StorageBackend,
 };
 
 #[derive(Debug, Args)]
@@ -77,8 +78,8 @@ pub(super) async fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
     let config = open::load(&arguments.config)?;
     start_log(&config)?;
     let storage = open::storage_of_server(&config).await?;
-    let master_key = open::master_key(&config)?;
-    let mut builder = builder(&config, storage, master_key)?;
+    let server_key = open::server_key(&config, &storage).await?;
+    let mut builder = builder(&config, storage, server_key)?;
     if !config.tls.is_empty() {
         let certificates = certificates::load(&config.tls)?;
         tokio::spawn(certificates::keep_fresh(config.tls.clone(), certificates.clone()));
@@ -105,10 +106,11 @@ pub(super) fn start_log(config: &Config) -> Result<(), Failure> {
 pub(super) fn builder(
     config: &Config,
     storage: impl StorageBackend,
-    master_key: MasterKey,
+    server_key: ServerKey,
 ) -> Result<ServerBuilder, Failure> {
     let mut builder = Server::builder(config.server.hostname.as_str(), storage)
-        .master_key(master_key)
+        .server_key(server_key)
+        .audit(audit(config))
         .http(config.http.bind.to_string())
         .limits(limits(config))
         .login_limits(login_limits(config))
@@ -203,6 +205,13 @@ fn delivery(config: &Config) -> DeliverySettings {
         connect_timeout: from.connect_timeout,
         retry: RetryPolicy::new(from.retry_first, from.retry_max, from.give_up_after),
     }
+}
+
+fn audit(config: &Config) -> AuditSettings {
+    // Secrets are not shown, and so not in it either.
+    let shown = digest::digest(&digest::SHA256, format!("{config:?}").as_bytes());
+    let configuration = shown.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    AuditSettings { retention: config.audit_retention, configuration: Some(configuration) }
 }
 
 /// Ready at the first signal to stop; the second one ends the process at once.

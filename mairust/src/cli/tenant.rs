@@ -1,11 +1,12 @@
 //! `mairust tenant`.
 
 use clap::{Args, Subcommand};
-use mairust_store::{NewTenant, StorageBackend, StoreErrorKind, TenantChange};
+use mairust_store::{NewTenant, Owner, StorageBackend, StoreErrorKind, TenantChange};
 use serde_json::json;
 
 use super::directory::{print_list, state_note, tenant};
 use super::output::{Failure, print_as};
+use super::trail::{Changed, Trail};
 use super::{ConfigFile, Output, open};
 
 #[derive(Debug, Subcommand)]
@@ -59,7 +60,9 @@ pub(super) async fn run(command: TenantCommand) -> Result<(), Failure> {
 }
 
 async fn add(name: String, any_sender: bool, common: &Common) -> Result<(), Failure> {
-    let storage = open::storage(&open::load(&common.config)?).await?;
+    let config = open::load(&common.config)?;
+    let storage = open::storage(&config).await?;
+    let trail = Trail::open(&config, &storage, Owner::Installation).await?;
     let mut new = NewTenant::default();
     new.name.clone_from(&name);
     new.any_sender = any_sender;
@@ -67,6 +70,8 @@ async fn add(name: String, any_sender: bool, common: &Common) -> Result<(), Fail
         StoreErrorKind::AlreadyExists => Failure::conflict(format_args!("the tenant {name} is there already")),
         _ => error.into(),
     })?;
+    let made = json!({"id": tenant.id.to_string(), "name": name, "any_sender": any_sender});
+    trail.record(&storage, "tenant.created", ("tenant", &name), Changed::made(made)).await?;
     let text = format!("added {name}\nnext: mairust domain add example.com --tenant {name}");
     print_as(common.output.output, &text, &json!({"id": tenant.id.to_string(), "name": name}))
 }
@@ -87,11 +92,15 @@ async fn list(common: &Common) -> Result<(), Failure> {
 }
 
 async fn set(name: &str, enabled: bool, common: &Common) -> Result<(), Failure> {
-    let storage = open::storage(&open::load(&common.config)?).await?;
+    let config = open::load(&common.config)?;
+    let storage = open::storage(&config).await?;
+    let trail = Trail::open(&config, &storage, Owner::Installation).await?;
     let tenant = tenant(&storage, name).await?;
     let mut change = TenantChange::default();
     change.enabled = Some(enabled);
     storage.directory().change_tenant(tenant.id, &change).await?;
+    let changed = Changed::from(Some(json!({"enabled": tenant.enabled})), json!({"enabled": enabled}));
+    trail.record(&storage, "tenant.changed", ("tenant", &name), changed).await?;
     let text = format!("{name} {}", if enabled { "goes on" } else { "is suspended" });
     print_as(common.output.output, &text, &json!({"id": tenant.id.to_string(), "name": name, "enabled": enabled}))
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::directory::{InTenant, print_list, state_note};
 use super::output::{Failure, print_as};
 use super::password::PasswordSource;
+use super::trail::Changed;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
@@ -78,7 +79,7 @@ pub(super) async fn run(command: UserCommand) -> Result<(), Failure> {
 
 async fn add(address: EmailAddress, password: &PasswordSource, arguments: &InTenant) -> Result<(), Failure> {
     let password = password.take()?;
-    let (storage, tenant) = arguments.open().await?;
+    let (storage, tenant, trail) = arguments.open_to_change().await?;
     let record = PasswordHasher::default().record(&password.secret).await?;
     let new = NewUser { address: address.clone(), login: None, password: record };
     let user = storage.directory().create_user(tenant.id, new).await.map_err(|error| match error.kind() {
@@ -90,6 +91,7 @@ async fn add(address: EmailAddress, password: &PasswordSource, arguments: &InTen
         StoreErrorKind::Invalid => Failure::usage(error),
         _ => error.into(),
     })?;
+    trail.record(&storage, "user.created", ("user", &address), Changed::made(as_json(&user))).await?;
     let json = json!({"id": user.id.to_string(), "address": address.to_string(), "password": password.made()});
     print_as(arguments.format(), &password.describe(&format!("added {address}")), &json)
 }
@@ -102,19 +104,22 @@ async fn list(arguments: &InTenant) -> Result<(), Failure> {
 
 async fn set_password(address: &EmailAddress, password: &PasswordSource, arguments: &InTenant) -> Result<(), Failure> {
     let password = password.take()?;
-    let (storage, tenant) = arguments.open().await?;
+    let (storage, tenant, trail) = arguments.open_to_change().await?;
     let user = user(&storage, &tenant, address).await?;
     let record = PasswordHasher::default().record(&password.secret).await?;
     storage.directory().set_password(tenant.id, user.id, record).await?;
+    trail.record(&storage, "user.password_set", ("user", address), Changed::default()).await?;
     let json = json!({"id": user.id.to_string(), "address": address.to_string(), "password": password.made()});
     print_as(arguments.format(), &password.describe(&format!("password of {address} set")), &json)
 }
 
 async fn change(address: &EmailAddress, change: UserChange, arguments: &InTenant) -> Result<(), Failure> {
-    let (storage, tenant) = arguments.open().await?;
-    let id = user(&storage, &tenant, address).await?.id;
-    storage.directory().change_user(tenant.id, id, &change).await?;
+    let (storage, tenant, trail) = arguments.open_to_change().await?;
+    let before = user(&storage, &tenant, address).await?;
+    storage.directory().change_user(tenant.id, before.id, &change).await?;
     let user = user(&storage, &tenant, address).await?;
+    let changed = Changed::from(Some(as_json(&before)), as_json(&user));
+    trail.record(&storage, "user.changed", ("user", address), changed).await?;
     print_as(arguments.format(), &as_text(&user), &as_json(&user))
 }
 

@@ -39,7 +39,7 @@ pub(super) fn overlay(root: &mut Node, variables: &BTreeMap<String, String>, sch
         let place = Place::Environment { name: name.clone() };
         let segments: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
         match find(schema, &segments).map(Kind::of) {
-            Some(Kind::Integer | Kind::Text) => put(root, &segments, &Node::plain(place, value)),
+            Some(Kind::Boolean | Kind::Integer | Kind::Text) => put(root, &segments, &Node::plain(place, value)),
             Some(Kind::List) => {
                 problems.push(Problem::new(&place, &segments.join("."), "a list can be written in the file only"));
             }
@@ -73,7 +73,7 @@ fn collect_names(schema: &Schema, path: &str, names: &mut Vec<String>) {
         let path = super::tree::child_path(path, key);
         match Kind::of(child) {
             Kind::Map => collect_names(child, &path, names),
-            Kind::Integer | Kind::Text => names.push(variable_name(&path)),
+            Kind::Boolean | Kind::Integer | Kind::Text => names.push(variable_name(&path)),
             Kind::List => {}
         }
     }

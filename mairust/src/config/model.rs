@@ -51,8 +51,14 @@ pub struct Config {
     pub spool: SpoolSettings,
     /// Mailboxes of users.
     pub mailboxes: MailboxSettings,
+    /// Whether new messages are encrypted before they are written.
+    pub client_side_encryption: bool,
     /// Where the master key is.
     pub master_key: MasterKey,
+    /// Keys that were the master key before.
+    pub former_master_keys: Vec<Secret<[u8; 32]>>,
+    /// How long entries of the audit log are kept.
+    pub audit_retention: Duration,
     /// Sending mail to other servers.
     pub delivery: DeliverySettings,
     /// The log.
@@ -330,7 +336,7 @@ pub struct MailboxSettings {
     pub quota: Option<ByteSize>,
 }
 
-/// The key under which API keys are made.
+/// The key under which secrets are sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MasterKey {

@@ -58,6 +58,8 @@ pub(super) struct RawConfig {
     pub(super) delivery: RawDelivery,
     /// The log.
     pub(super) log: RawLog,
+    /// How long things are kept.
+    pub(super) retention: RawRetention,
     /// Stopping the server.
     pub(super) shutdown: RawShutdown,
 }
@@ -311,6 +313,11 @@ pub(super) struct RawStorage {
     pub(super) spool_message: SizeText,
     /// When messages of this size in all wait in the database, no more are accepted.
     pub(super) spool_max: SizeText,
+    /// Whether messages are encrypted (AES-256-GCM) before they are written, so that whoever keeps
+    /// the files can't read them. What was written before stays as it is, and stays readable, also
+    /// after this is turned off. The database holds subjects, addresses and the beginnings of texts
+    /// all the same.
+    pub(super) client_side_encryption: bool,
 }
 
 /// What is done with messages while the storage is down.
@@ -411,11 +418,23 @@ pub(super) struct RawMailboxes {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawSecrets {
-    /// The key under which API keys are made: base64 of 32 bytes, from
-    /// `openssl rand -base64 32`. Without it, one is made at first start and kept in `master.key`
-    /// in `server.data_dir`. Keep a copy: without it, no API key works any more.
+    /// The key under which secrets are sealed, the one of API keys among them: base64 of 32 bytes,
+    /// from `openssl rand -base64 32`. Without it, one is made at first start and kept in
+    /// `master.key` in `server.data_dir`. Keep a copy: without it, no API key works any more, and
+    /// encrypted messages can't be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) master_key: Option<SecretText>,
+    /// Keys that were `master_key` before. What is sealed under them can still be opened, until
+    /// `mairust keys rotate` has sealed all of it under the present one.
+    pub(super) former_master_keys: Vec<SecretText>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawRetention {
+    /// Days for which entries of the audit log are kept.
+    #[schemars(range(min = 1))]
+    pub(super) audit_days: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -604,6 +623,7 @@ impl Default for RawStorage {
             when_bodies_down: RawWhenBodiesDown::Refuse,
             spool_message: Text(ByteSize(256 << 10)),
             spool_max: Text(ByteSize(1 << 30)),
+            client_side_encryption: false,
         }
     }
 }
@@ -650,6 +670,12 @@ impl Default for RawDelivery {
 impl Default for RawLog {
     fn default() -> Self {
         Self { format: LogFormat::Json, level: LogLevel::Info }
+    }
+}
+
+impl Default for RawRetention {
+    fn default() -> Self {
+        Self { audit_days: 180 }
     }
 }
 

@@ -190,6 +190,7 @@ fn reference_row(path: &str, schema: &Json, default: &str, text: &mut String) {
 fn value_words(path: &str, schema: &Json) -> String {
     let choices: Vec<String> = choices(schema).iter().map(|(choice, _)| format!("`{choice}`")).collect();
     let words = match Kind::of(schema) {
+        Kind::Boolean => "`true`, `false`".to_owned(),
         Kind::Integer => "whole number".to_owned(),
         Kind::List if schema["items"]["type"] == "object" => return "list of sections".to_owned(),
         Kind::List => return format!("list: {}", value_words(&format!("{path}[]"), &schema["items"])),
@@ -258,7 +259,7 @@ mod tests {
             let right = match kind {
                 Kind::Map => schema["additionalProperties"] == false && schema["properties"].is_object(),
                 Kind::List => schema["items"].is_object(),
-                Kind::Integer => true,
+                Kind::Boolean | Kind::Integer => true,
                 Kind::Text => !choices(schema).is_empty() || schema["type"] != Json::Null,
             };
             assert!(right, "{path}: {schema}");

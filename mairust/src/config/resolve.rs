@@ -48,6 +48,7 @@ pub(super) fn resolve(checked: Checked, variables: &BTreeMap<String, String>) ->
     judge.dns(&raw);
     judge.delivery(&raw.delivery);
     let key = raw.secrets.master_key.as_ref().and_then(|reference| judge.master_key(&reference.0, variables));
+    let former_keys = judge.former_master_keys(&raw.secrets.former_master_keys, variables);
     let postgres = judge.postgres(&raw.database, variables);
     let s3 = judge.s3(&raw.storage, variables);
     let rspamd_password = raw.spam.rspamd.password.as_ref();
@@ -56,6 +57,7 @@ pub(super) fn resolve(checked: Checked, variables: &BTreeMap<String, String>) ->
         Some(hostname) if judge.problems.is_empty() => {
             let mut config = settle(raw, hostname, key);
             config.spam.rspamd.password = rspamd_password;
+            config.former_master_keys = former_keys;
             config.database = postgres.unwrap_or(config.database);
             config.storage = s3.unwrap_or(config.storage);
             config.warnings = judge.warnings;
@@ -93,6 +95,9 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         },
         spool,
         mailboxes: MailboxSettings { quota: raw.mailboxes.quota.map(|quota| quota.0) },
+        client_side_encryption: raw.storage.client_side_encryption,
+        former_master_keys: Vec::new(),
+        audit_retention: Duration::from_secs(u64::from(raw.retention.audit_days) * 24 * 60 * 60),
         master_key: key.map_or_else(|| MasterKey::KeptIn(data_dir.join("master.key")), MasterKey::Given),
         delivery: settle_delivery(raw.delivery),
         log: LogSettings { format: raw.log.format, level: raw.log.level },
@@ -371,9 +376,30 @@ impl Judge {
     }
 
     fn master_key(&mut self, reference: &SecretRef, variables: &BTreeMap<String, String>) -> Option<Secret<[u8; 32]>> {
-        const PATH: &str = "secrets.master_key";
-        let text = self.secret(PATH, reference, variables)?;
-        decode_master_key(text.expose()).map_err(|error| self.report(PATH, &error.to_string(), "")).ok()
+        self.key("secrets.master_key", reference, variables)
+    }
+
+    fn former_master_keys(
+        &mut self,
+        references: &[SecretText],
+        variables: &BTreeMap<String, String>,
+    ) -> Vec<Secret<[u8; 32]>> {
+        let numbered = references.iter().enumerate();
+        numbered
+            .filter_map(|(index, reference)| {
+                self.key(&format!("secrets.former_master_keys[{index}]"), &reference.0, variables)
+            })
+            .collect()
+    }
+
+    fn key(
+        &mut self,
+        path: &str,
+        reference: &SecretRef,
+        variables: &BTreeMap<String, String>,
+    ) -> Option<Secret<[u8; 32]>> {
+        let text = self.secret(path, reference, variables)?;
+        decode_master_key(text.expose()).map_err(|error| self.report(path, &error.to_string(), "")).ok()
     }
 
     /// Fetches the secret of this key.

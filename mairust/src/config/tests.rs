@@ -453,3 +453,25 @@ fn all_problems_of_s3_are_told_at_once() {
     }
     assert!(found("bucket: mail, access_key_id: \"env:ID\", secret_access_key: short").contains("secret_access_key"));
 }
+
+#[test]
+fn switches_are_true_or_false() {
+    let encrypted = |yaml: &str| load_text(&format!("{HOST}{yaml}"), &[]).unwrap().client_side_encryption;
+    assert!(!encrypted(""));
+    assert!(encrypted("storage: { client_side_encryption: true }"));
+    for value in ["\"true\"", "yes", "1", "[]"] {
+        let found = problems(&format!("{HOST}storage: {{ client_side_encryption: {value} }}"), &[]).join("\n");
+        assert!(found.contains("storage.client_side_encryption") && found.contains("write true or false"), "{found}");
+    }
+}
+
+#[test]
+fn former_master_keys_are_read_and_checked() {
+    let key = |octet: u8| base64::engine::general_purpose::STANDARD.encode([octet; 32]);
+    let yaml = format!("{HOST}secrets: {{ former_master_keys: [{}, {}] }}", key(1), key(2));
+    let config = load_text(&yaml, &[]).unwrap();
+    assert_eq!(config.former_master_keys.iter().map(|key| key.expose()[0]).collect::<Vec<_>>(), [1, 2]);
+    let yaml = format!("{HOST}secrets: {{ former_master_keys: [{}, \"{}\"] }}", key(1), "x".repeat(40));
+    let found = problems(&yaml, &[]).join("\n");
+    assert!(found.contains("secrets.former_master_keys[1]: a key is the base64 text of 32 bytes"), "{found}");
+}

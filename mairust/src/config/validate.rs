@@ -31,6 +31,7 @@ pub(super) struct Spot {
 /// What a schema describes, as far as configurations need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    Boolean,
     Integer,
     List,
     Map,
@@ -46,6 +47,7 @@ impl Kind {
         };
         match named {
             Some("array") => Self::List,
+            Some("boolean") => Self::Boolean,
             Some("integer") => Self::Integer,
             Some("object") => Self::Map,
             _ => Self::Text,
@@ -87,6 +89,9 @@ impl Walk {
         self.spots.insert(kept.to_owned(), spot);
         match (Kind::of(schema), &node.value) {
             (_, Value::Null) => None,
+            (Kind::Boolean, Value::Scalar { text, plain: true }) if text == "true" || text == "false" => {
+                Some(Json::from(text == "true"))
+            }
             (Kind::Integer, Value::Scalar { text, plain }) => {
                 self.integer(text, *plain, schema).map_err(|advice| self.wrong(node, written, &advice)).ok()
             }
@@ -187,6 +192,7 @@ fn check_text(text: &str, schema: &Json) -> Result<Json, String> {
 
 fn advice_for(kind: Kind, schema: &Json) -> String {
     match kind {
+        Kind::Boolean => "write true or false, without quotes".to_owned(),
         Kind::Integer => "write a whole number".to_owned(),
         Kind::List => "write a list: one line for each entry, with - in front".to_owned(),
         Kind::Map => {

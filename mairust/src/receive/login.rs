@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mairust_core::{EnhancedCode, Rejection, ScramVerifier, Secret};
+use mairust_core::{EnhancedCode, Rejection, ScramVerifier, Secret, TenantId};
 use mairust_store::directory::login_key;
 use mairust_store::password::PasswordHasher;
 use mairust_store::{Directory, Login, StorageBackend, StoreError, User};
 use tokio::sync::Semaphore;
 
+use crate::audit::Recorder;
 use crate::metrics::{AuthOutcome, Metrics};
 use crate::throttle::{Locked, Throttle};
 
@@ -26,6 +27,7 @@ pub(crate) struct Accounts {
     /// Makes the verifiers of names that nobody has.
     nobody: Secret<[u8; 32]>,
     turns: Semaphore,
+    audit: Option<Arc<Recorder>>,
 }
 
 /// Who logged in.
@@ -54,7 +56,13 @@ impl Accounts {
         nobody: Secret<[u8; 32]>,
     ) -> Self {
         let turns = Semaphore::new(CHECKS_AT_A_TIME);
-        Self { storage, hasher: PasswordHasher::default(), throttle, metrics, nobody, turns }
+        Self { storage, hasher: PasswordHasher::default(), throttle, metrics, nobody, turns, audit: None }
+    }
+
+    /// Puts logins into the audit log, also those that fail.
+    pub(crate) fn with_audit(mut self, recorder: Option<Arc<Recorder>>) -> Self {
+        self.audit = recorder;
+        self
     }
 
     /// Who has this name and password. A name that nobody has takes as long as a wrong password
@@ -85,6 +93,9 @@ impl Accounts {
     pub(crate) fn scram_failed(&self, client: IpAddr, name: &str) {
         self.throttle.failed(name, client);
         self.metrics.login_attempted("smtp", AuthOutcome::Failure);
+        if let Some(audit) = &self.audit {
+            audit.login_failed(client, name, None, "the proof is wrong");
+        }
     }
 
     async fn verify(&self, client: IpAddr, name: &str, password: &Secret<String>) -> Result<Account, LoginError> {
@@ -98,13 +109,14 @@ impl Accounts {
             Some(login) => self.hasher.verify(&login.password.hash, password).await?,
             None => self.hasher.verify_nobody(password).await?,
         };
+        let tenant = login.as_ref().map(|login| login.user.tenant);
         let checked = enabled(login).and_then(|login| if genuine { Ok(login) } else { Err("the password is wrong") });
         if let Ok(login) = &checked
             && login.password.scram.is_none()
         {
             self.keep_verifier(login, password).await;
         }
-        self.conclude(client, name, checked)
+        self.conclude(client, name, tenant, checked)
     }
 
     async fn find_verifier(&self, client: IpAddr, name: &str) -> Result<ScramVerifier, LoginError> {
@@ -119,7 +131,8 @@ impl Accounts {
         // user may have been disabled.
         self.throttle.admit(name, client)?;
         let login = self.storage.directory().login(name).await?;
-        self.conclude(client, name, enabled(login))
+        let tenant = login.as_ref().map(|login| login.user.tenant);
+        self.conclude(client, name, tenant, enabled(login))
     }
 
     /// Adds to a password what SCRAM needs, now that it is known. That this fails is no reason to
@@ -141,15 +154,22 @@ impl Accounts {
         &self,
         client: IpAddr,
         name: &str,
+        tenant: Option<TenantId>,
         checked: Result<Login, &'static str>,
     ) -> Result<Account, LoginError> {
         match checked {
             Ok(login) => {
                 self.throttle.succeeded(name, client);
+                if let Some(audit) = &self.audit {
+                    audit.logged_in(client, &login.user);
+                }
                 Ok(Account { user: login.user })
             }
             Err(reason) => {
                 self.throttle.failed(name, client);
+                if let Some(audit) = &self.audit {
+                    audit.login_failed(client, name, tenant, reason);
+                }
                 Err(LoginError::Wrong(reason))
             }
         }

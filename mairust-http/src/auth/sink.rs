@@ -1,0 +1,44 @@
+//! The seam for whoever keeps the audit log.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use mairust_core::{MessageId, TenantId};
+
+use super::Principal;
+
+/// Takes note of what has to be answered for. It is called while a request waits: whatever takes
+/// time is done later.
+pub trait AuditSink: fmt::Debug + Send + Sync + 'static {
+    /// A client tried a key that is not valid.
+    fn key_refused(&self, attempt: &RefusedKey<'_>);
+
+    /// The content of a message was handed out.
+    fn content_viewed(&self, view: &ContentView<'_>);
+}
+
+/// A key that was not valid.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct RefusedKey<'a> {
+    /// The tenant of the key whose public part it had.
+    pub tenant: Option<TenantId>,
+    /// The public part, if it had the form of a key.
+    pub key_id: Option<&'a str>,
+    /// From where it came.
+    pub client: Option<IpAddr>,
+}
+
+/// The content of a message, handed out.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ContentView<'a> {
+    /// Who asked.
+    pub principal: &'a Principal,
+    /// The message.
+    pub message: MessageId,
+    /// From where.
+    pub client: Option<IpAddr>,
+    /// The value of `X-Request-Id`.
+    pub request_id: Option<&'a str>,
+}
