@@ -13,6 +13,10 @@ use mail_parser::{Address, Encoding, HeaderValue, Message, MessageParser, MimeHe
 
 use crate::clock::Timestamp;
 
+mod searched;
+
+pub use searched::{SEARCH_TEXT_BYTES, SearchText};
+
 /// A name and an address as they stand in From or To; both may be missing or wrong in mail from
 /// outside, so the address is a plain text.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,7 +39,7 @@ pub use auth_results::{
 };
 pub use body::{Body, BodySource};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
-pub use content::{Attachment, Content, NamedAddress};
+pub use content::{Attachment, Content, NamedAddress, SearchText};
 pub use domain::{Domain, DomainError};
 pub use dsn::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Return};
 pub use envelope::Envelope;
