@@ -12,6 +12,7 @@ use crate::error::StoreError;
 use crate::message::MessageStore;
 use crate::queue::QueueBackend;
 use crate::registry::Registry;
+use crate::search::{SearchIndex, SearchOutbox};
 
 /// Storage, as a set of facets over the same data.
 #[async_trait]
@@ -28,6 +29,10 @@ pub trait StorageBackend: fmt::Debug + Send + Sync + 'static {
     fn registry(&self) -> &dyn Registry;
     /// Who did what.
     fn audit(&self) -> &dyn AuditLog;
+    /// Finding messages by what they say.
+    fn search_index(&self) -> &dyn SearchIndex;
+    /// Messages that the index does not know yet.
+    fn search_outbox(&self) -> &dyn SearchOutbox;
     /// Whether the parts that can be down answer, by name: `database`, `bodies`. For readiness
     /// probes; cheap enough to be called every second.
     async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)>;
@@ -53,6 +58,12 @@ impl<T: StorageBackend + ?Sized> StorageBackend for Arc<T> {
     }
     fn audit(&self) -> &dyn AuditLog {
         (**self).audit()
+    }
+    fn search_index(&self) -> &dyn SearchIndex {
+        (**self).search_index()
+    }
+    fn search_outbox(&self) -> &dyn SearchOutbox {
+        (**self).search_outbox()
     }
     async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
         (**self).health().await

@@ -110,6 +110,10 @@ impl<S: MessageStore> MessageStore for GroupCommit<S> {
         self.inner().get(tenant, id).await
     }
 
+    async fn get_all(&self, tenant: TenantId, ids: &[MessageId]) -> Result<Vec<MessageRow>, StoreError> {
+        self.inner().get_all(tenant, ids).await
+    }
+
     async fn body(&self, tenant: TenantId, id: MessageId) -> Result<Body, StoreError> {
         self.inner().body(tenant, id).await
     }

@@ -26,6 +26,7 @@ pub mod password;
 pub mod queue;
 pub mod registry;
 pub mod seal;
+pub mod search;
 mod sql;
 
 pub use audit::{AuditEntry, AuditKey, AuditLog, AuditLogExt, AuditQuery, NewAuditEvent};
@@ -52,6 +53,10 @@ pub use password::PasswordRecord;
 pub use queue::{Lease, NewJob, QueueBackend, QueueStats};
 pub use registry::{Registry, RegistryExt, SecretRow, Setting};
 pub use seal::{LocalKeys, MasterKeyService, SealedRecord, Sealer};
+pub use search::{
+    QueryError, QueryErrorKind, SearchDocument, SearchFact, SearchField, SearchIndex, SearchOutbox, SearchQuery,
+    SearchRequest, SearchTerm, UnindexedMessage,
+};
 pub use sql::{
     BodyEncryption, MigrationStatus, SpoolSettings, SpoolStatistics, SqlStatistics, SqlStorage, SqlStorageBuilder,
     WhenBodiesDown,

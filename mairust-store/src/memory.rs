@@ -19,6 +19,7 @@ use crate::message::{Folder, MessageRow, MessageStore};
 use crate::owner::Owner;
 use crate::queue::QueueBackend;
 use crate::registry::{Registry, SecretRow, Setting};
+use crate::search::{SearchIndex, SearchOutbox};
 
 mod audit;
 mod delivery;
@@ -26,6 +27,7 @@ mod directory;
 mod message;
 mod queue;
 mod registry;
+mod search;
 
 /// A [`StorageBackend`] whose data end with it.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub struct MemoryStorage {
     state: Mutex<State>,
     messages_changed: TenantCounters,
     queue_changed: ChangeCounter,
+    search_changed: ChangeCounter,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +65,7 @@ struct State {
     settings: BTreeMap<(Owner, String), Setting>,
     secrets: BTreeMap<registry::SecretKey, SecretRow>,
     chains: BTreeMap<Owner, audit::ChainRecord>,
+    search: search::SearchState,
 }
 
 #[derive(Debug)]
@@ -80,6 +84,7 @@ impl MemoryStorage {
             state: Mutex::default(),
             messages_changed: TenantCounters::default(),
             queue_changed: ChangeCounter::default(),
+            search_changed: ChangeCounter::default(),
         }
     }
 
@@ -111,6 +116,14 @@ impl StorageBackend for MemoryStorage {
     }
 
     fn audit(&self) -> &dyn AuditLog {
+        self
+    }
+
+    fn search_index(&self) -> &dyn SearchIndex {
+        self
+    }
+
+    fn search_outbox(&self) -> &dyn SearchOutbox {
         self
     }
 

@@ -281,6 +281,16 @@ pub trait MessageStore: fmt::Debug + Send + Sync + 'static {
     /// One message; `None` if the tenant has none of this id.
     async fn get(&self, tenant: TenantId, id: MessageId) -> Result<Option<MessageRow>, StoreError>;
 
+    /// Those of these messages that the tenant has, in the order in which they are named. For a page of
+    /// ids; a backend that can ask for all at once does so.
+    async fn get_all(&self, tenant: TenantId, ids: &[MessageId]) -> Result<Vec<MessageRow>, StoreError> {
+        let mut rows = Vec::with_capacity(ids.len());
+        for id in ids {
+            rows.extend(self.get(tenant, *id).await?);
+        }
+        Ok(rows)
+    }
+
     /// The stored object of a message: prefix and body, its checksum verified.
     ///
     /// # Errors
@@ -402,6 +412,9 @@ impl<T: MessageStore + ?Sized> MessageStore for Arc<T> {
     }
     async fn get(&self, tenant: TenantId, id: MessageId) -> Result<Option<MessageRow>, StoreError> {
         (**self).get(tenant, id).await
+    }
+    async fn get_all(&self, tenant: TenantId, ids: &[MessageId]) -> Result<Vec<MessageRow>, StoreError> {
+        (**self).get_all(tenant, ids).await
     }
     async fn body(&self, tenant: TenantId, id: MessageId) -> Result<Body, StoreError> {
         (**self).body(tenant, id).await

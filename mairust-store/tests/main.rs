@@ -9,6 +9,7 @@ mod postgres;
 #[cfg(feature = "s3")]
 mod s3;
 mod sample;
+mod search;
 mod server;
 mod sqlite;
 
@@ -61,12 +62,13 @@ async fn in_memory() -> (MemoryStorage, ()) {
 
 async fn in_sqlite() -> (SqlStorage, TempDir) {
     let directory = TempDir::new().unwrap();
-    (sample::open(directory.path()).await, directory)
+    (sample::open_with_search(directory.path()).await, directory)
 }
 
 async fn in_postgres() -> (SqlStorage, (Database, TempDir)) {
     let (database, directory) = (Database::new().await, TempDir::new().unwrap());
-    let storage = SqlStorage::postgres(&database.url).fs_bodies(directory.path()).max_connections(4).open().await;
+    let storage =
+        SqlStorage::postgres(&database.url).fs_bodies(directory.path()).max_connections(4).with_search().open().await;
     (storage.unwrap(), (database, directory))
 }
 

@@ -16,6 +16,12 @@ pub(crate) async fn open(directory: &Path) -> SqlStorage {
     SqlStorage::sqlite(directory.join("mail.db")).fs_bodies(directory.join("mail")).open().await.unwrap()
 }
 
+/// The storage in a directory, with a search index.
+pub(crate) async fn open_with_search(directory: &Path) -> SqlStorage {
+    let builder = SqlStorage::sqlite(directory.join("mail.db")).fs_bodies(directory.join("mail"));
+    builder.with_search().open().await.unwrap()
+}
+
 pub(crate) async fn alice(storage: &dyn StorageBackend) -> User {
     let mut tenant = NewTenant::default();
     tenant.name = "example".to_owned();

@@ -268,6 +268,23 @@ pub async fn joins_threads_within_a_mailbox(storage: Storage) {
     assert_eq!(threads, [ids[0], ids[0], ids[0], ids[3]]);
 }
 
+/// Several messages at once, in the order asked for; what is not there is left out.
+pub async fn reads_several_at_once(storage: Storage) {
+    let alice = alice(&storage, "a.example").await;
+    let entries: Vec<_> = (0..5).map(|_| entry(&alice, RAW)).collect();
+    let mut ids: Vec<_> = entries.iter().map(id).collect();
+    for answer in storage.messages().accept(entries).await {
+        answer.unwrap();
+    }
+    ids.swap(0, 3);
+    let mut named = ids.clone();
+    named.insert(2, MessageId::new(NOW));
+    let rows = storage.messages().get_all(alice.tenant, &named).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), ids);
+    assert_eq!(Some(&rows[1]), storage.messages().get(alice.tenant, ids[1]).await.unwrap().as_ref());
+    assert!(storage.messages().get_all(alice.tenant, &[]).await.unwrap().is_empty());
+}
+
 /// Walking through pages meets every message once, in order, whatever comes in meanwhile.
 pub async fn pages_are_stable(storage: Storage) {
     let alice = alice(&storage, "a.example").await;
@@ -401,6 +418,7 @@ pub async fn hides_messages_from_other_tenants(storage: Storage) {
     accept(&storage, own).await.unwrap();
     let messages = storage.messages();
     assert!(messages.get(other.tenant, id).await.unwrap().is_none());
+    assert!(messages.get_all(other.tenant, &[id]).await.unwrap().is_empty());
     let by_mailbox = MessageQuery { mailbox: Some(alice.mailbox), folder: Some(Folder::Inbox), ..all() };
     for query in [all(), by_mailbox] {
         assert!(list(&storage, &other, &query).await.is_empty());

@@ -15,6 +15,7 @@ pub mod queue;
 pub mod registry;
 pub mod routing;
 pub(crate) mod sample;
+pub mod search;
 
 /// Makes one `#[tokio::test]` of each case for a storage backend.
 ///
@@ -27,7 +28,7 @@ macro_rules! conformance_tests {
             reads_back_what_was_accepted keeps_one_object_for_two_mailboxes keeps_odd_content
             remembers_fingerprints fails_a_bad_entry_alone shows_nothing_of_a_failed_entry refuses_a_known_id
             accepts_whole_or_not_at_all_when_dropped accepts_many_at_once counts_uids_within_a_folder
-            joins_threads_within_a_mailbox pages_are_stable filters finds_text_as_it_is
+            joins_threads_within_a_mailbox reads_several_at_once pages_are_stable filters finds_text_as_it_is
             adds_tags_once keeps_what_was_found_out wakes_who_waits_for_messages hides_messages_from_other_tenants
         );
         $crate::conformance_tests!(@suite $make, delivery:
@@ -61,6 +62,12 @@ macro_rules! conformance_tests {
             chains_what_is_appended an_empty_chain_is_whole appends_one_after_the_other
             appends_whole_or_not_at_all_when_dropped filters_entries pages_through_entries drops_old_entries
             a_head_that_was_not_signed_stays_known keeps_chains_apart
+        );
+        $crate::conformance_tests!(@suite $make, search:
+            finds_words_in_every_field finds_japanese filters_what_it_finds agrees_with_looking_at_each_message
+            pages_of_hits_are_stable replaces_and_removes_documents indexes_odd_content
+            hides_documents_from_other_tenants notes_what_was_accepted claims_a_note_once rebuilds_from_all_messages
+            feeding_may_stop_anywhere
         );
     };
     (@suite $make:ident, $suite:ident: $($case:ident)*) => {

@@ -23,6 +23,7 @@ impl MemoryStorage {
         entry.check()?;
         let kept = self.keep(&entry).await?;
         let (tenant, changed, queued) = (entry.tenant, entry.changes_messages(), !entry.jobs.is_empty());
+        let unindexed = !entry.messages.is_empty();
         let checked = {
             let mut state = self.state();
             // Nothing can fail after the check, so an entry is applied whole or not at all.
@@ -37,6 +38,9 @@ impl MemoryStorage {
         }
         if queued {
             self.queue_changed.bump();
+        }
+        if unindexed {
+            self.search_changed.bump();
         }
         Ok(())
     }
@@ -218,6 +222,7 @@ impl State {
         self.messages.insert((tenant, place.id), row);
         let fingerprint = message.fingerprint.map(|fingerprint| (message.received_at, fingerprint, place.id));
         self.fingerprints.extend(fingerprint);
+        self.search.note(tenant, place.id);
     }
 
     /// The thread of the oldest message of the mailbox that this one answers or continues.

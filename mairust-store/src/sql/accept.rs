@@ -15,6 +15,7 @@ use super::changes::Change;
 use super::delivery::{insert_attempt, insert_recipients, settle};
 use super::driver::{Columns, Dialect, Query, Rows, Scope, Transaction, failed};
 use super::queue::insert_jobs;
+use super::search::{Search, insert_notes};
 use super::storage::Parts;
 use crate::body::{NewObject, StoredObject, digest_of_all, interrupted, io_error};
 use crate::error::{StoreError, StoreErrorKind};
@@ -189,6 +190,9 @@ impl Parts {
         let committed = self.database.within(transaction.commit()).await;
         committed.map_err(|error| Failure::Commit(failed("accept", "commit")(error)))?;
         changes.into_iter().for_each(|change| self.changes.announce(change));
+        if entries.iter().any(|entry| !entry.objects.is_empty()) {
+            self.changes.search.bump();
+        }
         Ok(answers)
     }
 
@@ -224,7 +228,11 @@ impl Parts {
         entries: &[&Entry],
     ) -> Result<Result<(), StoreError>, sqlx::Error> {
         transaction.execute(Query::new("SAVEPOINT entries")).await?;
-        let written = write_rows(transaction, entries, self.clock.now()).await;
+        let mut written = write_rows(transaction, entries, self.clock.now()).await;
+        if written.is_ok() && !matches!(self.search, Search::Off) {
+            let rows = entries.iter().flat_map(|entry| rows(entry));
+            written = insert_notes(transaction, rows.map(|row| (row.tenant, row.place.id))).await;
+        }
         match &written {
             // The transaction is going to be undone.
             Err(error) if error.is_temporary() => return Ok(written),

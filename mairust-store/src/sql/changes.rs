@@ -21,6 +21,8 @@ pub(super) struct Changes {
     process: Uuid,
     pub(super) messages: TenantCounters,
     pub(super) queue: ChangeCounter,
+    /// Of this process only: who accepts a message indexes it.
+    pub(super) search: ChangeCounter,
 }
 
 /// What changed.
@@ -44,8 +46,8 @@ const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
 impl Changes {
     pub(super) fn new() -> Self {
-        let (messages, queue) = (TenantCounters::default(), ChangeCounter::default());
-        Self { process: Uuid::new_v4(), messages, queue }
+        let (messages, queue, search) = (TenantCounters::default(), ChangeCounter::default(), ChangeCounter::default());
+        Self { process: Uuid::new_v4(), messages, queue, search }
     }
 
     /// Wakes who waits in this process.

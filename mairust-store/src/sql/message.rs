@@ -1,5 +1,6 @@
 //! Messages: reading, listing, changing. How they get there is in [`super::accept`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -59,6 +60,18 @@ impl MessageStore for SqlMessages {
         query.push_bind(tenant.as_bytes()).push(" AND m.id = ").push_bind(id.as_bytes());
         let found = self.0.database.fetch_optional(tenant, query).await.map_err(failed("read message", id))?;
         found.map(|row| message(&Columns::new("read message", &row))).transpose()
+    }
+
+    async fn get_all(&self, tenant: TenantId, ids: &[MessageId]) -> Result<Vec<MessageRow>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let database = &self.0.database;
+        let rows = database.fetch_all(tenant, select_named(database.dialect(), tenant, ids)).await;
+        let rows = rows.map_err(failed("read messages", "read"))?;
+        let read = rows.iter().map(|row| message(&Columns::new("read messages", row)).map(|row| (row.id, row)));
+        let mut read: HashMap<MessageId, MessageRow> = read.collect::<Result<_, _>>()?;
+        Ok(ids.iter().filter_map(|id| read.remove(id)).collect())
     }
 
     async fn body(&self, tenant: TenantId, id: MessageId) -> Result<Body, StoreError> {
@@ -125,6 +138,17 @@ async fn add_tags(
     let modseq = next_modseq(transaction, tenant, id).await?;
     let query = Query::new(statement::message::SET_MODSEQ).bind(tenant.as_bytes()).bind(id.as_bytes());
     transaction.execute(query.bind(modseq)).await.map_err(failed("change message", id)).map(drop)
+}
+
+/// The statement for messages that are named.
+pub(super) fn select_named(dialect: Dialect, tenant: TenantId, ids: &[MessageId]) -> Query {
+    let mut select = Query::new(statement::message::select_messages(dialect));
+    select.push_bind(tenant.as_bytes());
+    for (index, id) in ids.iter().enumerate() {
+        select.push(if index == 0 { " AND m.id IN (" } else { ", " }).push_bind(id.as_bytes());
+    }
+    select.push(")");
+    select
 }
 
 /// The statement of a list. Conditions that are not asked for are left out, so that the database

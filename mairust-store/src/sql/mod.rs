@@ -13,6 +13,7 @@ mod migrations;
 mod postgres;
 mod queue;
 mod registry;
+mod search;
 mod spool;
 mod sqlite;
 mod statement;

@@ -42,6 +42,37 @@ pub(super) async fn open(path: &Path, durability: Durability, deadline: Duration
     Ok(Database::sqlite(writer, reader, deadline))
 }
 
+/// Opens the file of a search index, which is made if it is not there. Statements that only read see the
+/// rows of the database `rows`, too, and end at the deadline.
+pub(super) async fn open_index(
+    path: &Path,
+    rows: &Path,
+    durability: Durability,
+    deadline: Duration,
+) -> Result<Database, StoreError> {
+    // Nobody else writes the log of this file into it.
+    let options = options(path, durability).pragma("wal_autocheckpoint", "2000");
+    let writer = connect(path, 1, options.clone(), deadline).await?;
+    let rows = rows.to_owned();
+    let reader = pool(READERS, deadline)
+        .after_connect(move |connection, _| {
+            let attach = sqlx::query("ATTACH $1 AS rows").bind(rows.to_string_lossy().into_owned());
+            Box::pin(async move { attach.execute(connection).await.map(drop) })
+        })
+        .before_acquire(move |connection, _| Box::pin(end_at_deadline(connection, deadline)))
+        .connect_with(options.pragma("query_only", "ON"))
+        .await;
+    Ok(Database::sqlite(writer, reader.map_err(failed("open index", path.display()))?, deadline))
+}
+
+/// Has SQLite give up on what takes longer than the deadline: nobody waits for it any more.
+async fn end_at_deadline(connection: &mut SqliteConnection, deadline: Duration) -> Result<bool, sqlx::Error> {
+    const STEPS: i32 = 10_000;
+    let until = Instant::now() + deadline;
+    connection.lock_handle().await?.set_progress_handler(STEPS, move || Instant::now() < until);
+    Ok(true)
+}
+
 /// Applies what migrations are missing.
 pub(super) async fn migrate(path: &Path, deadline: Duration) -> Result<MigrationStatus, StoreError> {
     let writer = connect(path, 1, options(path, Durability::PowerSafe), deadline).await?;
@@ -92,16 +123,7 @@ async fn connect(
 ) -> Result<SqlitePool, StoreError> {
     let until = Instant::now() + BUSY_TIMEOUT;
     loop {
-        // Connections live as long as the pool, with their prepared statements.
-        let pool = SqlitePoolOptions::new()
-            .max_connections(connections)
-            .min_connections(1)
-            .acquire_timeout(deadline)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .after_release(|connection, _| Box::pin(is_clean(connection)));
-        match pool.connect_with(options.clone()).await {
+        match pool(connections, deadline).connect_with(options.clone()).await {
             // SQLite does not wait for the lock that it needs to switch a new file to WAL.
             Err(error) if is_busy(&error) && Instant::now() < until => tokio::time::sleep(BUSY_PAUSE).await,
             connected => return connected.map_err(failed("open storage", path.display())),
@@ -142,6 +164,18 @@ impl Drop for Checkpointer {
 async fn checkpoint(pool: &SqlitePool, pragma: &'static str) -> Result<i64, sqlx::Error> {
     let row = sqlx::query(pragma).fetch_one(pool).await?;
     row.try_get(1)
+}
+
+/// Connections live as long as the pool, with their prepared statements.
+fn pool(connections: u32, deadline: Duration) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(deadline)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .after_release(|connection, _| Box::pin(is_clean(connection)))
 }
 
 /// Whether another process has the lock that is needed.

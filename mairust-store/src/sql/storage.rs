@@ -10,6 +10,7 @@ use mairust_core::{Clock, Secret, SystemClock};
 use super::changes::{Changes, Listener};
 use super::driver::{Database, failed};
 use super::migrations::MigrationStatus;
+use super::search::{FtsIndex, Search};
 use super::spool::{Mover, Spool, SpoolSettings, SpoolStatistics};
 use super::{message::SqlMessages, postgres, sqlite};
 use crate::audit::AuditLog;
@@ -25,6 +26,7 @@ use crate::owner::Owner;
 use crate::queue::QueueBackend;
 use crate::registry::{INSTALLATION_KEY, Registry, RegistryExt};
 use crate::seal::{Algorithm, LocalKeys, Sealer};
+use crate::search::{SearchIndex, SearchOutbox};
 
 /// A [`StorageBackend`] over SQLite or PostgreSQL, with bodies as files or in any other
 /// [`BodyStore`].
@@ -51,6 +53,7 @@ pub struct SqlStorageBuilder {
     deadline: Duration,
     spool: SpoolSettings,
     background: bool,
+    search: bool,
     encryption: Option<BodyEncryption>,
 }
 
@@ -101,6 +104,7 @@ pub(super) struct Parts {
     pub(super) spool: Spool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) changes: Arc<Changes>,
+    pub(super) search: Search,
 }
 
 /// Connections to PostgreSQL, unless told otherwise.
@@ -151,6 +155,9 @@ impl SqlStorage {
     /// Waits for what is under way and closes the database. Calls that come later fail with
     /// `Unavailable`. Not needed for durability.
     pub async fn close(&self) {
+        if let Search::Sqlite(index) = &self.parts.search {
+            index.close().await;
+        }
         self.parts.database.close().await;
     }
 }
@@ -159,7 +166,8 @@ impl SqlStorageBuilder {
     fn new(place: Place) -> Self {
         let (bodies, clock) = (Bodies::Nowhere, Arc::new(SystemClock));
         let (durability, spool) = (Durability::default(), SpoolSettings::default());
-        Self { place, bodies, clock, durability, deadline: DEADLINE, spool, background: true, encryption: None }
+        let (search, encryption) = (false, None);
+        Self { place, bodies, clock, durability, deadline: DEADLINE, spool, background: true, search, encryption }
     }
 
     /// Keeps bodies as files in this directory, made if it is not there.
@@ -222,6 +230,14 @@ impl SqlStorageBuilder {
         self
     }
 
+    /// Keeps a search index: for SQLite in a file beside the database, for PostgreSQL in the database.
+    /// Somebody has to feed it, see [`feed`](crate::search::feed); the server of `mairust` does. Without
+    /// this, searches fail with `Unavailable`. Storage that had none gets all its messages indexed.
+    pub fn with_search(mut self) -> Self {
+        self.search = true;
+        self
+    }
+
     /// Opens the storage; applies the migrations that are missing.
     ///
     /// # Errors
@@ -240,12 +256,18 @@ impl SqlStorageBuilder {
         let changes = Arc::new(Changes::new());
         let listener = listening.map(|listening| Listener::start(listening, Arc::clone(&changes)));
         let spool = Spool::new(self.spool_settings());
-        let mut parts = Parts { database, bodies, spool, clock: self.clock, changes };
+        let search = match &self.place {
+            _ if !self.search => Search::Off,
+            Place::Postgres { .. } => Search::Postgres,
+            Place::Sqlite(path) => Search::Sqlite(FtsIndex::new(path, self.durability, self.deadline)),
+        };
+        let mut parts = Parts { database, bodies, spool, clock: self.clock, changes, search };
         if let Some(encryption) = &self.encryption {
             parts.encrypt_bodies(encryption).await?;
         }
         let parts = Arc::new(parts);
         parts.recount().await?;
+        parts.open_search().await?;
         let mover = self.background.then(|| Mover::start(&parts));
         let checkpointer = match &self.place {
             Place::Sqlite(path) if self.background => {
@@ -342,6 +364,14 @@ impl StorageBackend for SqlStorage {
     }
 
     fn audit(&self) -> &dyn AuditLog {
+        &*self.parts
+    }
+
+    fn search_index(&self) -> &dyn SearchIndex {
+        &*self.parts
+    }
+
+    fn search_outbox(&self) -> &dyn SearchOutbox {
         &*self.parts
     }
 

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::SqlStorage;
 use super::driver::{Columns, Dialect, Query, Scope};
-use super::message::select;
+use super::message::{select, select_named};
 use crate::backend::StorageBackend;
 use crate::conformance::sample::{NOW, accept, alice, entry, id, kind};
 use crate::error::StoreErrorKind;
@@ -52,6 +52,9 @@ async fn lists_and_leases_read_an_index_in_order() {
         let plan = plan(&storage, select(Dialect::Sqlite, tenant, &query).text()).await;
         assert!(plan.contains(index) && !plan.contains("TEMP B-TREE FOR ORDER BY"), "{query:?}: {plan}");
     }
+    let ids: Vec<_> = (0..200).map(|_| mairust_core::MessageId::new(NOW)).collect();
+    let plan_of_named = plan(&storage, select_named(Dialect::Sqlite, tenant, &ids).text()).await;
+    assert!(plan_of_named.contains("sqlite_autoindex_messages_1 (tenant_id=? AND id=?)"), "{plan_of_named}");
     for statement in [statement::queue::lease_jobs(Dialect::Sqlite), statement::queue::NEXT_DUE] {
         let plan = plan(&storage, statement).await;
         assert!(plan.contains("jobs_due") && !plan.contains("TEMP B-TREE"), "{statement}: {plan}");

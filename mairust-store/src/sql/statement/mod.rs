@@ -7,4 +7,5 @@ pub(crate) mod directory;
 pub(crate) mod message;
 pub(crate) mod queue;
 pub(crate) mod registry;
+pub(crate) mod search;
 pub(crate) mod spool;

@@ -1,0 +1,105 @@
+//! Statements about search: the outbox in both databases, and the index of each.
+
+use crate::sql::driver::Dialect;
+
+/// Rows are to be appended.
+pub(crate) const INSERT_NOTES: &str = "INSERT INTO search_pending (tenant_id, message_id) VALUES ";
+
+macro_rules! claim_notes {
+    ($lock:literal) => {
+        concat!(
+            "UPDATE search_pending SET claimed_until = $3 \
+            WHERE number IN ( \
+                SELECT number FROM search_pending WHERE claimed_until IS NULL OR claimed_until <= $1 \
+                ORDER BY number LIMIT $2",
+            $lock,
+            ") RETURNING number, tenant_id, message_id"
+        )
+    };
+}
+
+pub(crate) fn claim_notes(dialect: Dialect) -> &'static str {
+    dialect.pick(claim_notes!(""), claim_notes!(" FOR UPDATE SKIP LOCKED"))
+}
+
+/// SQLite may give the number of a note that is gone to another one.
+pub(crate) const DELETE_NOTE: &str =
+    "DELETE FROM search_pending WHERE number = $1 AND tenant_id = $2 AND message_id = $3";
+
+pub(crate) const COUNT_NOTES: &str = "SELECT count(*) AS pending FROM search_pending";
+
+/// No row if nothing is known.
+pub(crate) const STATE: &str = "SELECT tenant_id, message_id FROM search_state";
+
+pub(crate) const SET_STATE: &str = "\
+    INSERT INTO search_state (id, tenant_id, message_id) VALUES (1, $1, $2) \
+    ON CONFLICT (id) DO UPDATE SET tenant_id = excluded.tenant_id, message_id = excluded.message_id";
+
+pub(crate) const FORGET_STATE: &str = "DELETE FROM search_state";
+
+pub(crate) const HAS_MESSAGES: &str = "SELECT EXISTS (SELECT 1 FROM messages) AS found";
+
+pub(crate) const NOTE_FURTHER_MESSAGES: &str = "\
+    INSERT INTO search_pending (tenant_id, message_id) \
+    SELECT tenant_id, id FROM messages WHERE (tenant_id, id) > ($1, $2) ORDER BY tenant_id, id LIMIT $3 \
+    RETURNING tenant_id, message_id";
+
+/// The index of SQLite, in its own file. Numbers of documents grow with their times of receipt, so that
+/// the newest are found first without sorting. The texts themselves are not kept.
+pub(crate) const CREATE_FTS: [&str; 2] = [
+    "CREATE TABLE IF NOT EXISTS documents ( \
+        id INTEGER PRIMARY KEY, \
+        tenant_id BLOB NOT NULL, \
+        message_id BLOB NOT NULL, \
+        UNIQUE (tenant_id, message_id) \
+    ) STRICT",
+    "CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 ( \
+        subject, sender, recipients, cc, body, file_names, facts, \
+        content = '', contentless_delete = 1, tokenize = 'ascii' \
+    )",
+];
+
+pub(crate) const FTS_DOCUMENT: &str = "SELECT id FROM documents WHERE tenant_id = $1 AND message_id = $2";
+
+/// The first number from `$1` on, below `$2`, behind which there is none.
+pub(crate) const FTS_NEXT_ID: &str = "SELECT coalesce(max(id) + 1, $1) AS id FROM documents WHERE id >= $1 AND id < $2";
+
+pub(crate) const FTS_INSERT_DOCUMENT: &str = "INSERT INTO documents (id, tenant_id, message_id) VALUES ($1, $2, $3)";
+
+pub(crate) const FTS_DELETE_DOCUMENT: &str = "DELETE FROM documents WHERE id = $1";
+
+pub(crate) const FTS_INSERT_WORDS: &str = "\
+    INSERT INTO words (rowid, subject, sender, recipients, cc, body, file_names, facts) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+
+pub(crate) const FTS_DELETE_WORDS: &str = "DELETE FROM words WHERE rowid = $1";
+
+pub(crate) const FTS_CLEAR: [&str; 2] = ["DELETE FROM documents", "INSERT INTO words (words) VALUES ('delete-all')"];
+
+/// Conditions are to be appended; the first is what [`FTS_MATCH`] takes.
+pub(crate) const FTS_SEARCH: &str = "\
+    SELECT m.id, m.received_at FROM words \
+    CROSS JOIN documents d ON d.id = words.rowid \
+    CROSS JOIN messages m ON m.tenant_id = d.tenant_id AND m.id = d.message_id \
+    WHERE words MATCH ";
+
+/// A condition of words beside others, as far as it can't be made part of [`FTS_SEARCH`]. The plus sign
+/// keeps SQLite from looking for these numbers first, for then FTS5 would not be asked what matches.
+pub(crate) const FTS_MATCH: &str = "+words.rowid IN (SELECT rowid FROM words WHERE words MATCH ";
+
+/// The index of PostgreSQL.
+pub(crate) const UPSERT_DOCUMENT: &str = "\
+    INSERT INTO search_documents (tenant_id, message_id, received_at, words, lexemes) \
+    VALUES ($1, $2, $3, $4, array_to_tsvector(string_to_array($5, ' '))) \
+    ON CONFLICT (tenant_id, message_id) DO UPDATE \
+    SET received_at = excluded.received_at, words = excluded.words, lexemes = excluded.lexemes";
+
+pub(crate) const DELETE_DOCUMENT: &str = "DELETE FROM search_documents WHERE tenant_id = $1 AND message_id = $2";
+
+pub(crate) const CLEAR_DOCUMENTS: &str = "DELETE FROM search_documents";
+
+/// Conditions are to be appended.
+pub(crate) const SEARCH_DOCUMENTS: &str = "\
+    SELECT m.id, m.received_at FROM search_documents d \
+    JOIN messages m ON m.tenant_id = d.tenant_id AND m.id = d.message_id \
+    WHERE d.tenant_id = ";
