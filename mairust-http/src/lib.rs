@@ -27,7 +27,7 @@ pub use auth::{
     ApiKeyToken, AuditSink, ContentView, KeyGuard, Principal, RefusedKey, Scope, ServerKey, random_key_id, token_hash,
 };
 pub use openapi::openapi_json;
-pub use state::{ApiState, MetricsSource};
+pub use state::{ApiState, MetricsSource, SearchFallback};
 pub use submit::{Draft, DraftAddress, DraftAttachment, SubmitError, Submitted, SubmittedRecipient, Submitter};
 
 /// The whole API: `/api/v1/…`, `/health/…` and, if the state has a [`MetricsSource`], `/metrics`.

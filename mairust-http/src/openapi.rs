@@ -118,6 +118,10 @@ error_sets! {
     QueryErrors {
         "400" "`invalid_query`, `invalid_cursor`",
     }
+    /// Of operations that need the search index.
+    SearchErrors {
+        "503" "`search_unavailable`, `database_unavailable`",
+    }
     /// Of operations with an id.
     MissingErrors {
         "404" "`not_found`",

@@ -56,6 +56,7 @@ error_codes! {
     PolicyDenied "policy_denied" FORBIDDEN "Denied by policy";
     RangeNotSatisfiable "range_not_satisfiable" RANGE_NOT_SATISFIABLE "Range not satisfiable";
     RateLimited "rate_limited" TOO_MANY_REQUESTS "Too many requests";
+    SearchUnavailable "search_unavailable" SERVICE_UNAVAILABLE "Search unavailable";
     SenderNotAllowed "sender_not_allowed" FORBIDDEN "Sender not allowed";
     StorageUnavailable "storage_unavailable" SERVICE_UNAVAILABLE "Storage unavailable";
     Unauthenticated "unauthenticated" UNAUTHORIZED "Not authenticated";

@@ -23,7 +23,19 @@ struct Parts {
     metrics: Option<Arc<dyn MetricsSource>>,
     key_guard: Option<Arc<dyn KeyGuard>>,
     audit_sink: Option<Arc<dyn AuditSink>>,
+    search_fallback: SearchFallback,
     document: OnceLock<Document>,
+}
+
+/// What a search does when the index does not answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SearchFallback {
+    /// It says so.
+    #[default]
+    Fail,
+    /// It reads rows, the newest first, as many as is reasonable, and says that it finds less.
+    Rows,
 }
 
 /// Where the numbers behind `GET /metrics` come from.
@@ -41,8 +53,18 @@ impl ApiState {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let document = OnceLock::new();
-        let (metrics, key_guard, audit_sink) = (None, None, None);
-        Self(Arc::new(Parts { storage, submitter, server_key, clock, metrics, key_guard, audit_sink, document }))
+        let (metrics, key_guard, audit_sink, search_fallback) = (None, None, None, SearchFallback::default());
+        Self(Arc::new(Parts {
+            storage,
+            submitter,
+            server_key,
+            clock,
+            metrics,
+            key_guard,
+            audit_sink,
+            search_fallback,
+            document,
+        }))
     }
 
     /// Adds `/metrics`, for keys with the scope `metrics:read`.
@@ -63,6 +85,13 @@ impl ApiState {
     #[must_use]
     pub fn with_audit_sink(mut self, sink: Arc<dyn AuditSink>) -> Self {
         Arc::make_mut(&mut self.0).audit_sink = Some(sink);
+        self
+    }
+
+    /// What a search does when the index does not answer. Default: it says so.
+    #[must_use]
+    pub fn with_search_fallback(mut self, fallback: SearchFallback) -> Self {
+        Arc::make_mut(&mut self.0).search_fallback = fallback;
         self
     }
 
@@ -92,6 +121,10 @@ impl ApiState {
 
     pub(crate) fn audit_sink(&self) -> Option<&dyn AuditSink> {
         self.0.audit_sink.as_deref()
+    }
+
+    pub(crate) fn search_fallback(&self) -> SearchFallback {
+        self.0.search_fallback
     }
 
     /// The description of the API, made at the first call.

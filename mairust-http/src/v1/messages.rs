@@ -190,10 +190,7 @@ pub(crate) async fn list(
 ) -> Result<Response, Problem> {
     principal.require(Scope::MessagesRead)?;
     let query: ListQuery = page::parse_query(&uri)?;
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::invalid_query(format!("limit: must be 1 to {MAX_LIMIT}")));
-    }
+    let limit = page_limit(query.limit)?;
     let mut filter = query.filter()?;
     let filter_hash = filter_hash(&filter);
     let cursors = CursorContext { key: state.server_key(), tenant: principal.tenant, filter_hash };
@@ -321,6 +318,15 @@ impl From<Spam> for SpamInfo {
     fn from(spam: Spam) -> Self {
         Self { score: spam.score, verdict: spam.verdict.as_str() }
     }
+}
+
+/// How many entries a page has.
+pub(super) fn page_limit(limit: Option<u32>) -> Result<u32, Problem> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::invalid_query(format!("limit: must be 1 to {MAX_LIMIT}")));
+    }
+    Ok(limit)
 }
 
 /// Parses one field of a query.

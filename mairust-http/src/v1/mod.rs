@@ -6,6 +6,7 @@ mod content;
 mod draft;
 mod messages;
 mod meta;
+mod search;
 mod send;
 mod sends;
 mod wait;
@@ -32,6 +33,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(content::text))
         .routes(routes!(messages::attachments))
         .routes(routes!(content::attachment))
+        .routes(routes!(search::search))
         .routes(routes!(send::send))
         .routes(routes!(sends::submission))
         .routes(routes!(audit::list))

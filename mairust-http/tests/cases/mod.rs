@@ -4,6 +4,7 @@ mod content;
 mod lists;
 mod openapi;
 mod ops;
+mod search;
 mod send;
 mod support;
 mod wait;

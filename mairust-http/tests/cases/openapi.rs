@@ -45,6 +45,7 @@ fn every_operation_is_described_in_full() {
         "get /api/v1/messages/{id}/raw",
         "get /api/v1/messages/{id}/text",
         "get /api/v1/openapi.json",
+        "get /api/v1/search",
         "get /api/v1/sends/{id}",
         "get /api/v1/version",
         "get /health/live",

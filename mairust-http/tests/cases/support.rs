@@ -14,14 +14,11 @@ use mairust_core::{
     TenantId, Timestamp,
 };
 use mairust_http::{
-    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, KeyGuard, MetricsSource, Principal, RefusedKey, Scope,
-    ServerKey, SubmitError, Submitted, SubmittedRecipient, Submitter, router,
+    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, KeyGuard, MetricsSource, Principal, RefusedKey, Scope, ServerKey, SubmitError, Submitted, SubmittedRecipient, Submitter, router, SearchFallback,
 };
+use mairust_store::search::feed::feed;
 use mairust_store::{
-    Acceptance, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, Folder,
-    MemoryStorage, MessageChange, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage, NewRecipient,
-    NewTenant, NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry, Spam, SpamVerdict, StorageBackend,
-    StoreError, StoreErrorKind, User,
+    Acceptance, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, Folder, MemoryStorage, MessageChange, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage, NewRecipient, NewTenant, NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, User, MessagePosition, SearchDocument, SearchIndex, SearchOutbox, SearchRequest,
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -69,6 +66,18 @@ impl World {
     pub(crate) fn failing(&self, failure: Failure) -> Router {
         let storage = Arc::new(FailingStorage { inner: self.storage.clone(), failure });
         router(state(storage, &self.submitter, &self.clock))
+    }
+
+    /// The same server, whose index does not answer, but whose rows do.
+    pub(crate) fn falling_back(&self) -> Router {
+        let failure = Failure::Index(StoreErrorKind::Unavailable);
+        let storage = Arc::new(FailingStorage { inner: self.storage.clone(), failure });
+        router(state(storage, &self.submitter, &self.clock).with_search_fallback(SearchFallback::Rows))
+    }
+
+    /// Indexes what was received.
+    pub(crate) async fn index(&self) {
+        while feed(&*self.storage, START, 100).await.unwrap() > 0 {}
     }
 
     pub(crate) fn with_metrics(&self) -> Router {
@@ -343,6 +352,7 @@ impl KeyGuard for TwoFailures {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Failure {
     Bodies(StoreErrorKind),
+    Index(StoreErrorKind),
     Lists(StoreErrorKind),
 }
 
@@ -372,6 +382,12 @@ impl StorageBackend for FailingStorage {
     fn audit(&self) -> &dyn AuditLog {
         self.inner.audit()
     }
+    fn search_index(&self) -> &dyn SearchIndex {
+        self
+    }
+    fn search_outbox(&self) -> &dyn SearchOutbox {
+        self.inner.search_outbox()
+    }
     async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
         vec![("database", Ok(())), ("bodies", Err(StoreError::new(StoreErrorKind::Full, "check", "secret path")))]
     }
@@ -389,7 +405,7 @@ impl MessageStore for FailingStorage {
     async fn list(&self, tenant: TenantId, query: &MessageQuery) -> Result<Page<MessageRow>, StoreError> {
         match self.failure {
             Failure::Lists(kind) => Err(StoreError::new(kind, "list", "secret table")),
-            Failure::Bodies(_) => self.inner.messages().list(tenant, query).await,
+            Failure::Bodies(_) | Failure::Index(_) => self.inner.messages().list(tenant, query).await,
         }
     }
     async fn get(&self, tenant: TenantId, id: MessageId) -> Result<Option<MessageRow>, StoreError> {
@@ -398,7 +414,7 @@ impl MessageStore for FailingStorage {
     async fn body(&self, tenant: TenantId, id: MessageId) -> Result<Body, StoreError> {
         match self.failure {
             Failure::Bodies(kind) => Err(StoreError::new(kind, "open", "secret path")),
-            Failure::Lists(_) => self.inner.messages().body(tenant, id).await,
+            Failure::Index(_) | Failure::Lists(_) => self.inner.messages().body(tenant, id).await,
         }
     }
     async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
@@ -409,5 +425,27 @@ impl MessageStore for FailingStorage {
     }
     async fn changed(&self, tenant: TenantId, seen: u64) -> u64 {
         self.inner.messages().changed(tenant, seen).await
+    }
+}
+
+#[async_trait]
+impl SearchIndex for FailingStorage {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+    async fn index(&self, documents: Vec<SearchDocument>) -> Result<(), StoreError> {
+        self.inner.index(documents).await
+    }
+    async fn remove(&self, tenant: TenantId, messages: &[MessageId]) -> Result<(), StoreError> {
+        self.inner.remove(tenant, messages).await
+    }
+    async fn clear(&self) -> Result<(), StoreError> {
+        self.inner.clear().await
+    }
+    async fn search(&self, tenant: TenantId, request: &SearchRequest) -> Result<Page<MessagePosition>, StoreError> {
+        match self.failure {
+            Failure::Index(kind) => Err(StoreError::new(kind, "search", "secret file")),
+            Failure::Bodies(_) | Failure::Lists(_) => self.inner.search_index().search(tenant, request).await,
+        }
     }
 }
