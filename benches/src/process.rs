@@ -11,6 +11,10 @@ pub struct DevServer {
     process: Child,
     /// Where SMTP is spoken.
     pub smtp: SocketAddr,
+    /// `http://ip:port` of the REST API.
+    pub http: String,
+    /// A key for it.
+    pub api_key: String,
 }
 
 impl DevServer {
@@ -21,6 +25,8 @@ impl DevServer {
     /// When it can't be started, or is not ready within a minute.
     pub fn start(binary: &Path, directory: &Path, wrapper: &[String]) -> Result<Self, String> {
         let ready_file = directory.join("ready.json");
+        // That of an earlier server in the same directory is no answer.
+        let _ = std::fs::remove_file(&ready_file);
         let mut line: Vec<String> = wrapper.to_vec();
         line.push(binary.display().to_string());
         line.push("dev".to_owned());
@@ -38,7 +44,8 @@ impl DevServer {
         let ready = wait_for(&ready_file)?;
         let smtp = ready["smtp"].as_str().and_then(|address| address.parse().ok());
         let smtp = smtp.ok_or("the ready file names no SMTP address")?;
-        Ok(Self { process, smtp })
+        let named = |name: &str| ready[name].as_str().map(str::to_owned).ok_or(format!("the ready file has no {name}"));
+        Ok(Self { process, smtp, http: named("http")?, api_key: named("api_key")? })
     }
 
     /// Processor time of the server so far, in seconds.
