@@ -9,7 +9,7 @@ use mairust_core::{Clock, Domain, EmailAddress, IpNetwork, Mail, SystemClock};
 use mairust_hooks::{
     Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PostReceive, PreReceive, Scanner,
 };
-use mairust_http::ServerKey;
+use mairust_http::{SearchFallback, ServerKey};
 use mairust_smtp::client::{Client, ClientConfig};
 use mairust_smtp::dns::{DnsResolver, Resolver};
 use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, ServerConfig, Service};
@@ -50,6 +50,7 @@ pub struct ServerBuilder {
     mailbox_quota: Option<u64>,
     server_key: Option<ServerKey>,
     audit: AuditSettings,
+    search_fallback: SearchFallback,
     limits: Limits,
     login_limits: LoginLimits,
     http_limits: HttpLimits,
@@ -135,6 +136,7 @@ impl ServerBuilder {
             mailbox_quota: None,
             server_key: None,
             audit: AuditSettings::default(),
+            search_fallback: SearchFallback::default(),
             limits: Limits::default(),
             login_limits: LoginLimits::default(),
             http_limits: HttpLimits::default(),
@@ -322,6 +324,12 @@ impl ServerBuilder {
         self
     }
 
+    /// What a search does when the index of the storage does not answer. Default: it says so.
+    pub fn search_fallback(mut self, fallback: SearchFallback) -> Self {
+        self.search_fallback = fallback;
+        self
+    }
+
     /// Limits of SMTP sessions.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -420,6 +428,7 @@ impl ServerBuilder {
             outbound: self.outbound,
             server_key: self.server_key,
             audit: self.audit,
+            search_fallback: self.search_fallback,
             drain: self.drain,
             clock: self.clock,
         }))

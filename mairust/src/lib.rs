@@ -76,7 +76,7 @@ pub use mairust_hooks::scan::{
     FallbackScanner, ListedScanner, Rule, RuleEngine, RuleSettings, ScanError, ScanRequest, Scanner, Thresholds,
 };
 pub use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookPoint, OnFailure, Verdict};
-pub use mairust_http::{ApiKeyToken, Scope, ServerKey};
+pub use mairust_http::{ApiKeyToken, Scope, SearchFallback, ServerKey};
 pub use mairust_smtp::dns::{DnsResolver, Resolver};
 pub use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, Service};
 pub use mairust_store::{

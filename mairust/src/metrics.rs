@@ -48,6 +48,8 @@ pub struct Metrics {
     jobs: Gauges,
     leases_lost: Counter,
     deduplicated: Counter,
+    search_pending: Gauge,
+    search_indexed: Counter,
 }
 
 /// What became of a login.
@@ -165,6 +167,18 @@ impl Metrics {
                 "Messages that came again, because their client had not heard that they were accepted",
                 Counter::default(),
             ),
+            search_pending: table.add(
+                "search_pending",
+                "gauge",
+                "Messages that the search index does not know yet",
+                Gauge::default(),
+            ),
+            search_indexed: table.add(
+                "search_indexed",
+                "counter",
+                "Messages that were brought into the search index",
+                Counter::default(),
+            ),
             registry: table.registry,
             rows: table.rows,
         }
@@ -240,6 +254,14 @@ impl Metrics {
         {
             self.jobs.get_or_create(&vec![("state", state.to_owned())]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    pub(crate) fn search_pending_is(&self, pending: u64) {
+        self.search_pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn indexed(&self, messages: u32) {
+        self.search_indexed.inc_by(messages.into());
     }
 
     fn count_scan(&self, engine: &str, outcome: &str) {

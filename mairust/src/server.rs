@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mairust_core::{Clock, Domain, Secret};
 use mairust_hooks::{HookRunner, Scanner};
-use mairust_http::{ApiState, ServerKey};
+use mairust_http::{ApiState, SearchFallback, ServerKey};
 use mairust_smtp::client::Client;
 use mairust_smtp::server::{ListenerConfig, ServerConfig, Service};
 use mairust_store::StorageBackend;
@@ -28,6 +28,7 @@ use crate::receive::{Memory, Receiver};
 use crate::session::Sessions;
 use crate::submit::{ApiSubmitter, Submissions};
 use crate::throttle::{LoginLimits, Throttle};
+use crate::work::index::Indexer;
 use crate::work::{DeliverySettings, Workers};
 
 /// How much mail is in memory for parsing at a time.
@@ -37,7 +38,7 @@ const PARSING_MEMORY_KIB: u32 = 32 << 10;
 /// that waits for mail, and that one asks again.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
 
-/// How often the depth of the queue is measured.
+/// How often the depth of the queue is measured, and how far the search index is behind.
 const QUEUE_MEASURED_EVERY: Duration = Duration::from_secs(10);
 
 /// A mail server, put together and not started yet.
@@ -63,6 +64,7 @@ pub(crate) struct Parts {
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) server_key: Option<ServerKey>,
     pub(crate) audit: AuditSettings,
+    pub(crate) search_fallback: SearchFallback,
     pub(crate) drain: Duration,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -182,7 +184,8 @@ impl Server {
             let submitter = Arc::new(ApiSubmitter(submissions));
             let mut state = ApiState::new(parts.storage.clone(), submitter, server_key, parts.clock.clone())
                 .with_metrics(metrics.clone())
-                .with_key_guard(throttle);
+                .with_key_guard(throttle)
+                .with_search_fallback(parts.search_fallback);
             if let Some(recorder) = recorder {
                 state = state.with_audit_sink(recorder);
             }
@@ -191,6 +194,12 @@ impl Server {
         let stopped = running.stopped();
         running.tasks.spawn(async move {
             workers.run(stopped).await;
+            Ok(())
+        });
+        let indexer = Indexer { storage: parts.storage.clone(), metrics: metrics.clone(), clock: parts.clock.clone() };
+        let stopped = running.stopped();
+        running.tasks.spawn(async move {
+            indexer.run(stopped).await;
             Ok(())
         });
         running.measure_queue(parts.storage, metrics, parts.clock);
@@ -271,6 +280,9 @@ impl RunningServer {
             loop {
                 if let Ok(stats) = storage.queue().stats(clock.now()).await {
                     metrics.queue_is(&stats);
+                }
+                if let Ok(pending) = storage.search_outbox().pending().await {
+                    metrics.search_pending_is(pending);
                 }
                 tokio::select! {
                     () = &mut stopped => return Ok(()),

@@ -14,6 +14,7 @@ mod open;
 mod output;
 mod password;
 mod run;
+mod search;
 mod send_test;
 mod sender;
 mod spam;
@@ -68,6 +69,9 @@ enum Command {
     /// Senders that are welcome, or not
     #[command(subcommand)]
     Sender(sender::SenderCommand),
+    /// The search index
+    #[command(subcommand)]
+    Search(search::SearchCommand),
     /// Keys for the REST API
     #[command(subcommand)]
     Apikey(apikey::ApiKeyCommand),
@@ -164,6 +168,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::User(command) => user::run(command).await,
             Command::Alias(command) => alias::run(command).await,
             Command::Sender(command) => sender::run(command).await,
+            Command::Search(command) => search::run(command).await,
             Command::Apikey(command) => apikey::run(command).await,
             Command::Audit(command) => audit::run(command).await,
             Command::Keys(command) => keys::run(command).await,

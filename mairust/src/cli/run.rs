@@ -16,8 +16,7 @@ use crate::server::{RunningServer, Server, shutdown_signal};
 use crate::work::DeliverySettings;
 use crate::work::retry::RetryPolicy;
 use crate::{
-    AdmissionConfig, AuditSettings, DnsResolver, EarlyTalkers, HttpLimits, ListenerConfig, LoginLimits, ProxyProtocol,
-    ServerKey, Service, StorageBackend,
+    AdmissionConfig, AuditSettings, DnsResolver, EarlyTalkers, HttpLimits, ListenerConfig, LoginLimits, ProxyProtocol, ServerKey, Service, StorageBackend, SearchFallback,
 };
 
 #[derive(Debug, Args)]
@@ -121,7 +120,8 @@ pub(super) fn builder(
         .proxies(config.smtp.proxies.iter().copied())
         .xclient_from(config.smtp.xclient_from.iter().copied())
         .delivery(delivery(config))
-        .drain(config.drain);
+        .drain(config.drain)
+        .search_fallback(if config.search.fallback { SearchFallback::Rows } else { SearchFallback::Fail });
     builder = builder.scanner(spam::scanner(&config.spam)?);
     if let Some(address) = &config.server.postmaster {
         builder = builder.postmaster(address.clone());

@@ -53,6 +53,8 @@ pub struct Config {
     pub mailboxes: MailboxSettings,
     /// Whether new messages are encrypted before they are written.
     pub client_side_encryption: bool,
+    /// Finding messages by what they say.
+    pub search: SearchSettings,
     /// Where the master key is.
     pub master_key: MasterKey,
     /// Keys that were the master key before.
@@ -334,6 +336,16 @@ pub enum StorageSettings {
 pub struct MailboxSettings {
     /// How much a mailbox may hold that has no limit of its own; `None`: no limit.
     pub quota: Option<ByteSize>,
+}
+
+/// Finding messages by what they say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SearchSettings {
+    /// Whether an index is kept.
+    pub enabled: bool,
+    /// Whether rows are read while the index does not answer.
+    pub fallback: bool,
 }
 
 /// The key under which secrets are sealed.

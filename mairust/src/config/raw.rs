@@ -51,6 +51,8 @@ pub(super) struct RawConfig {
     pub(super) storage: RawStorage,
     /// Mailboxes of users.
     pub(super) mailboxes: RawMailboxes,
+    /// Finding messages by what they say.
+    pub(super) search: RawSearch,
     /// Secrets. Each may be `env:NAME`, `file:/path`, or the secret itself with at least 32
     /// characters.
     pub(super) secrets: RawSecrets,
@@ -415,6 +417,18 @@ pub(super) struct RawMailboxes {
     pub(super) quota: Option<SizeText>,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawSearch {
+    /// Whether an index is kept: beside an SQLite file with `-search` behind its name, or in PostgreSQL.
+    /// It takes about as much room as the texts of the messages. When it is switched on again, all
+    /// messages are indexed.
+    pub(super) enabled: bool,
+    /// Whether a search reads rows while the index does not answer, the newest first and of the texts
+    /// only their beginnings; the answer says so (`degraded`). Default: it answers 503.
+    pub(super) fallback: bool,
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawSecrets {
@@ -522,6 +536,12 @@ impl RawStorageOptions {
             kms_key_id: Some("alias/mail".to_owned()),
             ..Self::default()
         }
+    }
+}
+
+impl Default for RawSearch {
+    fn default() -> Self {
+        Self { enabled: true, fallback: false }
     }
 }
 

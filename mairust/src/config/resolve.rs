@@ -11,7 +11,7 @@ use mairust_store::{Durability, SpoolSettings, WhenBodiesDown};
 
 use super::model::{
     AuthenticationMode, Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings,
-    LoginSettings, MailboxSettings, MasterKey, ProxyProtocol, ServerSettings, SmtpLimits, SmtpSettings,
+    LoginSettings, MailboxSettings, MasterKey, ProxyProtocol, SearchSettings, ServerSettings, SmtpLimits, SmtpSettings,
     StorageSettings, TlsFiles,
 };
 use super::problem::{Place, Problem};
@@ -98,6 +98,7 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         client_side_encryption: raw.storage.client_side_encryption,
         former_master_keys: Vec::new(),
         audit_retention: Duration::from_secs(u64::from(raw.retention.audit_days) * 24 * 60 * 60),
+        search: SearchSettings { enabled: raw.search.enabled, fallback: raw.search.fallback },
         master_key: key.map_or_else(|| MasterKey::KeptIn(data_dir.join("master.key")), MasterKey::Given),
         delivery: settle_delivery(raw.delivery),
         log: LogSettings { format: raw.log.format, level: raw.log.level },

@@ -66,6 +66,7 @@ http: { bind: "[::1]:81", max_connections: 82, header_timeout: 83s }
 database: { backend: sqlite, path: /db }
 storage: { backend: fs, options: { base_path: /mail } }
 mailboxes: { quota: 2GiB }
+search: { enabled: false, fallback: true }
 authentication: { mode: verify, authserv_id: mx.example.org, timeout: 1s, dmarc_reject: reject, dmarc_quarantine: tag,
   spf_fail: quarantine }
 dns: { servers: ["127.0.0.1:5353"] }
@@ -117,6 +118,7 @@ shutdown: { drain: 0s }
     assert_eq!(config.storage, StorageSettings::Fs { base_path: "/mail".into() });
     assert_eq!(config.server.postmaster.unwrap().to_string(), "admin@example.com");
     assert_eq!(config.mailboxes.quota, Some(ByteSize(2 << 30)));
+    assert_eq!((config.search.enabled, config.search.fallback), (false, true));
     let delivery = &config.delivery;
     assert_eq!(delivery.relay, Some(Relay { host: "::1".to_owned(), port: 26 }));
     assert_eq!((delivery.mx_port, delivery.workers), (2525, 3));
@@ -215,6 +217,7 @@ http: 8080
 delivery: { mx_port: 65536, lease: 0s, retry_first: 5h, relay: smtp.example.com }
 log: { level: infos, level: warn }
 shutdwn: {}
+search: { enabled: 1, fallback: "true" }
 "#;
     assert_eq!(
         problems(text, &[]),
@@ -241,6 +244,8 @@ shutdwn: {}
             "mairust.yaml:17:15: log.level: this value does not fit here; write one of: error, warn, info, debug, trace; did you mean info?",
             "mairust.yaml:17:22: log.level: this key stands in line 17, column 8 already; remove one of them",
             "mairust.yaml:18:1: shutdwn: no key has this name; did you mean shutdown?",
+            "mairust.yaml:19:20: search.enabled: this value does not fit here; write true or false, without quotes",
+            "mairust.yaml:19:33: search.fallback: this value does not fit here; write true or false, without quotes",
         ]
     );
 }

@@ -2,6 +2,7 @@
 
 mod deliver;
 pub(crate) mod dsn;
+pub(crate) mod index;
 pub(crate) mod job;
 mod notice;
 mod post_receive;
