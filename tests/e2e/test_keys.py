@@ -8,7 +8,7 @@ import pathlib
 from conftest import Api, run, wait_until
 from test_serve import configuration, production
 
-TEXT = b"Subject: kept\r\n\r\na text that nobody reads on the disk\r\n"
+TEXT = b"\r\na text that nobody reads on the disk\r\n"
 
 
 def new_key():
@@ -23,10 +23,11 @@ def rotate(config, *arguments):
     return json.loads(run("keys", "rotate", "-c", config, "-o", "json", *arguments).stdout)
 
 
-def receive(server, key):
-    server.smtp().sendmail("a@sender.example", "alice@example.com", TEXT)
+def receive(server, key, number=1):
+    """The id of the message of this number, the newest one."""
+    server.smtp().sendmail("a@sender.example", "alice@example.com", b"Subject: number %d\r\n" % number + TEXT)
     api = Api(server.ready["http"], key)
-    return wait_until(api.messages, "the message")[0]["id"]
+    return wait_until(lambda: len(found := api.messages()) == number and found, "the message")[0]["id"]
 
 
 def files(tmp_path, count):
@@ -96,8 +97,7 @@ def test_encryption_is_turned_on_and_off(servers, tmp_path):
     config = configuration(tmp_path, storage={"client_side_encryption": True})
     server = servers("-c", config, command="serve", name="on")
     api = Api(server.ready["http"], key)
-    server.smtp().sendmail("a@sender.example", "alice@example.com", TEXT)
-    wait_until(lambda: len(api.messages()) == 2, "the second message")
+    receive(server, key, 2)
     assert sum(TEXT in file.read_bytes() for file in files(tmp_path, 2)) == 1
     assert all(TEXT in api.raw(message) for message in api.messages())
     ranged = api.request("GET", f"/api/v1/messages/{api.messages()[0]['id']}/raw", headers={"Range": "bytes=-10"})
@@ -107,7 +107,6 @@ def test_encryption_is_turned_on_and_off(servers, tmp_path):
     server = servers("-c", config, command="serve", name="off")
     api = Api(server.ready["http"], key)
     assert all(TEXT in api.raw(message) for message in api.messages())
-    server.smtp().sendmail("a@sender.example", "alice@example.com", TEXT)
-    wait_until(lambda: len(api.messages()) == 3, "the third message")
+    receive(server, key, 3)
     assert sum(TEXT in file.read_bytes() for file in files(tmp_path, 3)) == 2
     assert plain in [message["id"] for message in api.messages()]
