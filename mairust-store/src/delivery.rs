@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use mairust_core::{EmailAddress, MessageId, RecipientDsn, RecipientId, TenantId, Timestamp};
 
 use crate::error::StoreError;
+use crate::invariant::{Invariant, InvariantCheck, InvariantPage, InvariantPosition};
 
 /// A recipient outside, as accepted.
 #[derive(Debug, Clone)]
@@ -96,6 +97,16 @@ pub trait Deliveries: fmt::Debug + Send + Sync + 'static {
 
     /// All attempts for a message, oldest first.
     async fn attempts(&self, tenant: TenantId, message: MessageId) -> Result<Vec<Attempt>, StoreError>;
+
+    /// Which rows break a rule: looks at up to `limit` rows behind `after`, of all tenants, and
+    /// changes nothing. [`invariant::audit`](crate::invariant::audit) calls it for all of them.
+    async fn check_invariant(
+        &self,
+        invariant: Invariant,
+        check: &InvariantCheck,
+        after: Option<InvariantPosition>,
+        limit: u32,
+    ) -> Result<InvariantPage, StoreError>;
 }
 
 impl DeliveryState {
@@ -160,5 +171,14 @@ impl<T: Deliveries + ?Sized> Deliveries for Arc<T> {
     }
     async fn attempts(&self, tenant: TenantId, message: MessageId) -> Result<Vec<Attempt>, StoreError> {
         (**self).attempts(tenant, message).await
+    }
+    async fn check_invariant(
+        &self,
+        invariant: Invariant,
+        check: &InvariantCheck,
+        after: Option<InvariantPosition>,
+        limit: u32,
+    ) -> Result<InvariantPage, StoreError> {
+        (**self).check_invariant(invariant, check, after, limit).await
     }
 }

@@ -18,6 +18,7 @@ pub mod directory;
 pub mod durability;
 pub mod error;
 pub mod group_commit;
+pub mod invariant;
 mod matching;
 pub mod memory;
 pub mod message;
@@ -43,6 +44,7 @@ pub use directory::{
 pub use durability::Durability;
 pub use error::{StoreError, StoreErrorKind};
 pub use group_commit::GroupCommit;
+pub use invariant::{Invariant, InvariantCheck, InvariantReport, InvariantViolation};
 pub use memory::MemoryStorage;
 pub use message::{
     Acceptance, Direction, Folder, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus,
@@ -50,7 +52,7 @@ pub use message::{
 };
 pub use owner::Owner;
 pub use password::PasswordRecord;
-pub use queue::{Lease, NewJob, QueueBackend, QueueStats};
+pub use queue::{FencingToken, Lease, NewJob, Priority, QueueBackend, QueueStats};
 pub use registry::{Registry, RegistryExt, SecretRow, Setting};
 pub use seal::{LocalKeys, MasterKeyService, SealedRecord, Sealer};
 pub use search::{

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use mairust_core::{Clock, Domain, FolderId, JobId, MailboxId, MessageId, RecipientId, TenantId, Timestamp, UserId};
+use mairust_core::{Clock, Domain, FolderId, MailboxId, MessageId, RecipientId, TenantId, Timestamp, UserId};
 
 use crate::audit::AuditLog;
 use crate::backend::StorageBackend;
@@ -24,6 +24,7 @@ use crate::search::{SearchIndex, SearchOutbox};
 mod audit;
 mod delivery;
 mod directory;
+mod invariant;
 mod message;
 mod queue;
 mod registry;
@@ -61,7 +62,7 @@ struct State {
     fingerprints: Vec<(Timestamp, [u8; 32], MessageId)>,
     recipients: BTreeMap<(TenantId, RecipientId), DeliveryRow>,
     attempts: Vec<(TenantId, MessageId, Attempt)>,
-    jobs: HashMap<JobId, queue::JobRecord>,
+    jobs: queue::Jobs,
     settings: BTreeMap<(Owner, String), Setting>,
     secrets: BTreeMap<registry::SecretKey, SecretRow>,
     chains: BTreeMap<Owner, audit::ChainRecord>,

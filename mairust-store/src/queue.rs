@@ -1,13 +1,19 @@
 //! The queue: jobs, and the time-limited right of one worker to do one.
+//!
+//! Fairness is a matter of the order in which due jobs are taken, see [`QueueBackend::lease`]; how
+//! many go to one destination at the same time is the workers' business.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mairust_core::{JobId, TenantId, Timestamp};
+use mairust_core::{JobId, MessageId, TenantId, Timestamp};
 
 use crate::error::StoreError;
+
+pub(crate) mod turns;
 
 /// Work to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +28,26 @@ pub struct NewJob {
     pub payload: serde_json::Value,
     /// Not to be started before.
     pub not_before: Timestamp,
+    /// How urgent it is among the jobs of its tenant for the same destination.
+    pub priority: Priority,
+    /// Where the work leads: the domain of a delivery, in the form of
+    /// [`Domain::as_str`](mairust_core::Domain::as_str); `None` for work that stays here.
+    pub destination: Option<String>,
+    /// The message that the work is about.
+    pub message: Option<MessageId>,
+}
+
+/// How urgent a job is among the jobs of its tenant for the same destination.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Priority {
+    /// Somebody waits for it.
+    Urgent,
+    /// What is not said to be anything else.
+    #[default]
+    Normal,
+    /// Mail to many, work that nobody waits for.
+    Bulk,
 }
 
 /// The right to do a job until the lease ends. Finishing compares the token: who lost the lease
@@ -35,8 +61,12 @@ pub struct Lease {
     pub tenant: TenantId,
     /// What kind of work.
     pub kind: String,
-    /// What to do.
-    pub payload: serde_json::Value,
+    /// What to do; `None` if what is stored can't be read any more. Such a job is to be buried.
+    pub payload: Option<serde_json::Value>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Where the work leads, if it leads anywhere.
+    pub destination: Option<String>,
     /// How often it was leased, this time included.
     pub attempts: u32,
     /// When the job was made.
@@ -44,10 +74,23 @@ pub struct Lease {
     /// When the lease ends.
     pub until: Timestamp,
     /// What tells this lease from an earlier or later one.
-    pub token: [u8; 16],
+    pub token: FencingToken,
 }
 
-/// How much there is to do.
+/// What tells the leases of one job apart.
+///
+/// Of two leases of the same job the later one has the greater token, whatever the clocks of the
+/// workers say. Whoever keeps something for a job, inside of the queue or elsewhere, can therefore
+/// refuse a worker that comes with a smaller token than one it has seen: that worker was declared
+/// dead. The queue itself goes further and takes only the token of the current lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FencingToken {
+    attempt: u32,
+    nonce: [u8; 16],
+}
+
+/// How much there is to do of one kind. Each count stops at [`BOUND`](Self::BOUND), so that
+/// counting a backlog of millions costs no more than counting that many.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueStats {
@@ -59,6 +102,8 @@ pub struct QueueStats {
     pub leased: u64,
     /// Jobs that were given up and are kept for people to look at.
     pub buried: u64,
+    /// Since when the job has been due that has been due the longest.
+    pub oldest_due: Option<Timestamp>,
 }
 
 /// Work to be done, at least once. All times come from the caller.
@@ -67,12 +112,25 @@ pub trait QueueBackend: fmt::Debug + Send + Sync + 'static {
     /// Adds jobs: all or none, durable on return.
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<(), StoreError>;
 
-    /// Takes up to `max` jobs that are due, or whose lease has ended, the longest due first.
-    /// Each goes to one caller only until `now + ttl`. If the future is dropped after the jobs
-    /// were taken, their leases end by themselves.
+    /// Takes up to `max` jobs that are due, or whose lease has ended. Each goes to one caller only
+    /// until `now + ttl`. If the future is dropped after the jobs were taken, their leases end by
+    /// themselves.
+    ///
+    /// They are taken in turns, and the order of the answer is that of the turns:
+    /// 1. Between two jobs of one tenant, each other tenant with a due job gets one.
+    /// 2. Between two jobs of one tenant for one destination, each other destination of this tenant
+    ///    with a due job gets one; jobs without a destination count as one destination.
+    /// 3. For one tenant and destination, jobs go by [`NewJob::rank`]; one that was given back by
+    ///    the rank that follows from the time for which it was given back.
+    ///
+    /// So no backlog keeps another tenant or destination waiting for longer than one job each, and
+    /// nothing starves. What it costs depends on `max`, neither on the number of jobs nor on that
+    /// of tenants and destinations. Turns are remembered by each process for itself, and not
+    /// longer than it runs.
     async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<Lease>, StoreError>;
 
-    /// Moves the end of a lease; `false` if it was lost.
+    /// Moves the end of a lease; `false` if it was lost: the job was taken again, given back or
+    /// ended. A lease that has ended is not lost before that. So it is for all that ends a lease.
     async fn extend(&self, lease: &Lease, until: Timestamp) -> Result<bool, StoreError>;
 
     /// Ends a job for good; `false` if the lease was lost. Durable on return.
@@ -84,8 +142,8 @@ pub trait QueueBackend: fmt::Debug + Send + Sync + 'static {
     /// Gives a job up but keeps it; `false` if the lease was lost. Durable on return.
     async fn bury(&self, lease: &Lease, reason: &str) -> Result<bool, StoreError>;
 
-    /// How much there is to do.
-    async fn stats(&self, now: Timestamp) -> Result<QueueStats, StoreError>;
+    /// How much there is to do, by kind; of [`QueueStats::KINDS`] kinds at most.
+    async fn stats(&self, now: Timestamp) -> Result<BTreeMap<String, QueueStats>, StoreError>;
 
     /// When the next job will be due or the next lease will end; `None` if there is neither.
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
@@ -95,6 +153,87 @@ pub trait QueueBackend: fmt::Debug + Send + Sync + 'static {
 
     /// Waits until [`version`](Self::version) is above `seen`, and returns it. Safe to drop.
     async fn changed(&self, seen: u64) -> u64;
+}
+
+impl Priority {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Urgent, Self::Normal, Self::Bulk];
+
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent",
+            Self::Normal => "normal",
+            Self::Bulk => "bulk",
+        }
+    }
+
+    /// The priority of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|priority| priority.as_str() == name)
+    }
+
+    /// How much longer a job of this priority must have been due to go before an urgent one: a day
+    /// for each step. So a more urgent job goes first whatever the backlog, except before one that
+    /// has been kept waiting by such jobs for a day.
+    pub fn handicap(self) -> Duration {
+        const DAY: Duration = Duration::from_secs(86_400);
+        match self {
+            Self::Urgent => Duration::ZERO,
+            Self::Normal => DAY,
+            Self::Bulk => 2 * DAY,
+        }
+    }
+}
+
+impl NewJob {
+    /// The place of the job among those that are due: the time since when it has been due, and the
+    /// [handicap](Priority::handicap) of its priority. The smallest goes first.
+    pub fn rank(&self) -> Timestamp {
+        self.not_before.plus(self.priority.handicap())
+    }
+}
+
+impl FencingToken {
+    /// The token of attempt number `attempt`, the first being 1; `nonce` is random.
+    pub fn new(attempt: u32, nonce: [u8; 16]) -> Self {
+        Self { attempt, nonce }
+    }
+
+    /// How often the job was leased, this time included.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// What can't be guessed.
+    pub fn nonce(&self) -> &[u8; 16] {
+        &self.nonce
+    }
+}
+
+impl Lease {
+    /// A lease of this job, for those who make a backend.
+    pub fn new(job: NewJob, created_at: Timestamp, token: FencingToken, until: Timestamp) -> Self {
+        Self {
+            job: job.id,
+            tenant: job.tenant,
+            kind: job.kind,
+            payload: Some(job.payload),
+            priority: job.priority,
+            destination: job.destination,
+            attempts: token.attempt,
+            created_at,
+            until,
+            token,
+        }
+    }
+}
+
+impl QueueStats {
+    /// Where counting stops.
+    pub const BOUND: u64 = 100_000;
+    /// How many kinds are told apart.
+    pub const KINDS: usize = 32;
 }
 
 #[async_trait]
@@ -118,7 +257,7 @@ impl<T: QueueBackend + ?Sized> QueueBackend for Arc<T> {
     async fn bury(&self, lease: &Lease, reason: &str) -> Result<bool, StoreError> {
         (**self).bury(lease, reason).await
     }
-    async fn stats(&self, now: Timestamp) -> Result<QueueStats, StoreError> {
+    async fn stats(&self, now: Timestamp) -> Result<BTreeMap<String, QueueStats>, StoreError> {
         (**self).stats(now).await
     }
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mairust_core::{Content, Domain, EmailAddress, JobId, MessageDsn, MessageId, ReversePath, TenantId, Timestamp};
 use mairust_store::{
     Acceptance, Direction, Folder, MessageStatus, NewJob, NewMessage, NewTenant, NewUser, PasswordRecord, Placement,
-    SqlStorage, StorageBackend, User,
+    Priority, SqlStorage, StorageBackend, User,
 };
 
 pub(crate) const NOW: Timestamp = Timestamp::from_unix(1_763_780_646);
@@ -59,7 +59,16 @@ pub(crate) fn entry(to: &User, raw: &str) -> Acceptance {
 
 pub(crate) fn job(tenant: TenantId) -> NewJob {
     let payload = serde_json::json!({"version": 1});
-    NewJob { id: JobId::new(NOW), tenant, kind: "work".to_owned(), payload, not_before: NOW }
+    NewJob {
+        id: JobId::new(NOW),
+        tenant,
+        kind: "work".to_owned(),
+        payload,
+        not_before: NOW,
+        priority: Priority::Normal,
+        destination: None,
+        message: None,
+    }
 }
 
 pub(crate) fn id(entry: &Acceptance) -> MessageId {

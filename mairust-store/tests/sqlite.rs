@@ -212,3 +212,42 @@ async fn two_who_move_the_same_bodies_lose_none() {
     }
     assert_eq!(one.statistics().spool.bodies, 0);
 }
+
+#[tokio::test]
+async fn jobs_of_another_process_are_noticed() {
+    let directory = TempDir::new().unwrap();
+    let (server, tool) = (open(directory.path()).await, open(directory.path()).await);
+    let alice = alice(&server).await;
+    let ttl = std::time::Duration::from_secs(60);
+    let waiting = async {
+        loop {
+            let seen = server.queue().version();
+            if let Some(lease) = server.queue().lease(NOW, 1, ttl).await.unwrap().pop() {
+                return lease.job;
+            }
+            server.queue().changed(seen).await;
+        }
+    };
+    let job = crate::sample::job(alice.tenant);
+    let (leased, added) = futures::join!(waiting, tool.queue().enqueue(vec![job.clone()]));
+    added.unwrap();
+    assert_eq!(leased, job.id);
+}
+
+#[tokio::test]
+async fn a_damaged_payload_keeps_nobody_waiting() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).await;
+    let alice = alice(&storage).await;
+    let jobs: Vec<_> = (0..3).map(|_| crate::sample::job(alice.tenant)).collect();
+    storage.queue().enqueue(jobs.clone()).await.unwrap();
+    let mut connection = connect(directory.path()).await;
+    let damage = "UPDATE jobs SET payload = '{' WHERE id = $1";
+    sqlx::query(damage).bind(&jobs[1].id.as_bytes()[..]).execute(&mut connection).await.unwrap();
+    let leases = storage.queue().lease(NOW, 10, std::time::Duration::from_secs(60)).await.unwrap();
+    let readable: Vec<_> = leases.iter().map(|lease| (lease.job, lease.payload.is_some())).collect();
+    assert_eq!(readable.len(), 3);
+    assert!(readable.iter().all(|(job, readable)| *readable == (*job != jobs[1].id)), "{readable:?}");
+    let damaged = leases.iter().find(|lease| lease.payload.is_none()).unwrap();
+    assert!(storage.queue().bury(damaged, "damaged").await.unwrap());
+}

@@ -2,14 +2,16 @@
 //!
 //! All names and their help texts stand in [`Metrics::new`]; `docs/metrics.md` is made from them.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use mairust_core::{AuthResults, ScanReport};
+use mairust_core::{AuthResults, ScanReport, Timestamp};
 use mairust_hooks::{HookPoint, HookRun, RunOutcome};
 use mairust_http::MetricsSource;
 use mairust_smtp::server::{Observer, Refusal, Service};
-use mairust_store::{AttemptOutcome, QueueStats};
+use mairust_store::{AttemptOutcome, InvariantReport, QueueStats};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -46,10 +48,14 @@ pub struct Metrics {
     spam_scan_seconds: Histograms,
     deliveries: Counters,
     jobs: Gauges,
+    oldest_job: Gauges,
+    /// What was told last, so that a kind of which no job is left is told to be at 0.
+    queue: Mutex<BTreeMap<String, QueueStats>>,
     leases_lost: Counter,
     deduplicated: Counter,
     search_pending: Gauge,
     search_indexed: Counter,
+    violations: Gauges,
 }
 
 /// What became of a login.
@@ -154,7 +160,19 @@ impl Metrics {
                 "Delivery attempts for one recipient, by outcome",
                 counters(),
             ),
-            jobs: table.add("queue_jobs", "gauge", "Jobs in the queue, by state", Gauges::default()),
+            jobs: table.add(
+                "queue_jobs",
+                "gauge",
+                "Jobs in the queue, by kind and state; 100000 stands for that many or more",
+                Gauges::default(),
+            ),
+            oldest_job: table.add(
+                "queue_oldest_seconds",
+                "gauge",
+                "How long the job has been due that has been due the longest, by kind",
+                Gauges::default(),
+            ),
+            queue: Mutex::default(),
             leases_lost: table.add(
                 "queue_leases_lost",
                 "counter",
@@ -178,6 +196,12 @@ impl Metrics {
                 "counter",
                 "Messages that were brought into the search index",
                 Counter::default(),
+            ),
+            violations: table.add(
+                "queue_invariant_violations",
+                "gauge",
+                "Rows that broke a rule about accepted mail at the last audit, by rule",
+                Gauges::default(),
             ),
             registry: table.registry,
             rows: table.rows,
@@ -248,11 +272,34 @@ impl Metrics {
         self.deduplicated.inc();
     }
 
-    pub(crate) fn queue_is(&self, stats: &QueueStats) {
+    /// How much there is to do at `now`.
+    pub(crate) fn queue_is(&self, stats: BTreeMap<String, QueueStats>, now: Timestamp) {
+        let mut told = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = std::mem::take(&mut *told).into_keys().filter(|kind| !stats.contains_key(kind));
+        for kind in gone.collect::<Vec<_>>() {
+            self.queue_of(&kind, &QueueStats::default(), now);
+        }
+        for (kind, stats) in &stats {
+            self.queue_of(kind, stats, now);
+        }
+        *told = stats;
+    }
+
+    fn queue_of(&self, kind: &str, stats: &QueueStats, now: Timestamp) {
         for (state, count) in
             [("ready", stats.ready), ("waiting", stats.waiting), ("leased", stats.leased), ("buried", stats.buried)]
         {
-            self.jobs.get_or_create(&vec![("state", state.to_owned())]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            let labels = vec![("kind", kind.to_owned()), ("state", state.to_owned())];
+            self.jobs.get_or_create(&labels).set(gauge(count));
+        }
+        let age = stats.oldest_due.map_or(0, |due| now.since(due).as_secs());
+        self.oldest_job.get_or_create(&vec![("kind", kind.to_owned())]).set(gauge(age));
+    }
+
+    pub(crate) fn audited(&self, report: &InvariantReport) {
+        for (invariant, count) in &report.counts {
+            let labels = vec![("rule", invariant.as_str().to_owned())];
+            self.violations.get_or_create(&labels).set(gauge(*count));
         }
     }
 
@@ -310,6 +357,10 @@ impl MetricsSource for Metrics {
     fn render(&self) -> String {
         Self::render(self)
     }
+}
+
+fn gauge(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn labels(service: Service) -> Labels {
@@ -389,5 +440,20 @@ mod tests {
         for name in ["smtp_messages_total", "hook_calls_total", "queue_jobs", "hook_seconds"] {
             assert!(text.contains(&format!("| `mairust_{name}` |")), "{name} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_kind_without_jobs_is_told_once_more() {
+        let (metrics, now) = (Metrics::new(), Timestamp::from_unix(1_000));
+        let mut stats = QueueStats::default();
+        (stats.ready, stats.oldest_due) = (3, Some(Timestamp::from_unix(990)));
+        metrics.queue_is(BTreeMap::from([("deliver".to_owned(), stats)]), now);
+        let text = metrics.render();
+        assert!(text.contains("mairust_queue_jobs{kind=\"deliver\",state=\"ready\"} 3"), "{text}");
+        assert!(text.contains("mairust_queue_oldest_seconds{kind=\"deliver\"} 10"), "{text}");
+        metrics.queue_is(BTreeMap::new(), now);
+        let text = metrics.render();
+        assert!(text.contains("mairust_queue_jobs{kind=\"deliver\",state=\"ready\"} 0"), "{text}");
+        assert!(text.contains("mairust_queue_oldest_seconds{kind=\"deliver\"} 0"), "{text}");
     }
 }

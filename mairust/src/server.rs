@@ -10,7 +10,7 @@ use mairust_hooks::{HookRunner, Scanner};
 use mairust_http::{ApiState, SearchFallback, ServerKey};
 use mairust_smtp::client::Client;
 use mairust_smtp::server::{ListenerConfig, ServerConfig, Service};
-use mairust_store::StorageBackend;
+use mairust_store::{InvariantCheck, InvariantReport, StorageBackend, invariant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -40,6 +40,19 @@ const HTTP_DRAIN: Duration = Duration::from_secs(5);
 
 /// How often the depth of the queue is measured, and how far the search index is behind.
 const QUEUE_MEASURED_EVERY: Duration = Duration::from_secs(10);
+
+/// How long after a start the rules about accepted mail are audited for the first time.
+const FIRST_AUDIT: Duration = Duration::from_secs(60);
+
+/// How long after an audit the next one begins.
+const AUDIT_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Between two pages of an audit: with a page of a thousand rows, a million rows take minutes, and
+/// a small share of the database.
+const AUDIT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A delivery may be this much older than it is tried for, before it is an anomaly.
+const LATE: Duration = Duration::from_secs(86_400);
 
 /// A mail server, put together and not started yet.
 #[derive(Debug)]
@@ -158,6 +171,7 @@ impl Server {
         let smtp = mairust_smtp::server::Server::new(parts.smtp, Arc::new(sessions))
             .with_observer(metrics.clone())
             .with_clock(parts.clock.clone());
+        let max_age = parts.delivery.retry.give_up_after.saturating_add(LATE);
         let workers = Arc::new(Workers {
             hostname: parts.hostname,
             storage: parts.storage.clone(),
@@ -202,7 +216,8 @@ impl Server {
             indexer.run(stopped).await;
             Ok(())
         });
-        running.measure_queue(parts.storage, metrics, parts.clock);
+        running.measure_queue(parts.storage.clone(), metrics.clone(), parts.clock.clone());
+        running.audit(parts.storage, metrics, parts.clock, max_age);
         Ok(running)
     }
 }
@@ -278,8 +293,9 @@ impl RunningServer {
         self.tasks.spawn(async move {
             tokio::pin!(stopped);
             loop {
-                if let Ok(stats) = storage.queue().stats(clock.now()).await {
-                    metrics.queue_is(&stats);
+                let now = clock.now();
+                if let Ok(stats) = storage.queue().stats(now).await {
+                    metrics.queue_is(stats, now);
                 }
                 if let Ok(pending) = storage.search_outbox().pending().await {
                     metrics.search_pending_is(pending);
@@ -288,6 +304,39 @@ impl RunningServer {
                     () = &mut stopped => return Ok(()),
                     () = tokio::time::sleep(QUEUE_MEASURED_EVERY) => {}
                 }
+            }
+        });
+    }
+
+    /// Looks from time to time whether every accepted recipient is still taken care of.
+    fn audit(
+        &mut self,
+        storage: Arc<dyn StorageBackend>,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+        max_age: Duration,
+    ) {
+        let stopped = self.stopped();
+        self.tasks.spawn(async move {
+            let audits = async {
+                let mut pause = FIRST_AUDIT;
+                loop {
+                    tokio::time::sleep(pause).await;
+                    pause = AUDIT_EVERY;
+                    let check = InvariantCheck::new(clock.now()).max_age(max_age);
+                    match invariant::audit(&storage, &check, AUDIT_PAUSE).await {
+                        Ok(report) => tell(&report, &metrics),
+                        Err(error) => tracing::warn!(
+                            component = "auditor",
+                            error = crate::error::chain(&error),
+                            "the rules about accepted mail could not be audited"
+                        ),
+                    }
+                }
+            };
+            tokio::select! {
+                () = stopped => Ok(()),
+                () = audits => Ok(()),
             }
         });
     }
@@ -313,6 +362,20 @@ pub async fn shutdown_signal() {
             tracing::error!(component = "server", %error, "SIGTERM can't be caught, only Ctrl-C stops this server");
             let _ = tokio::signal::ctrl_c().await;
         }
+    }
+}
+
+fn tell(report: &InvariantReport, metrics: &Metrics) {
+    metrics.audited(report);
+    for (invariant, count) in report.counts.iter().filter(|(_, count)| **count > 0) {
+        let example = report.violations.iter().find(|violation| violation.invariant == *invariant);
+        tracing::error!(
+            component = "auditor",
+            rule = invariant.as_str(),
+            count,
+            ?example,
+            "rows break a rule about accepted mail"
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use mairust_core::{EnvelopeId, MailboxId, MessageDsn, MessageId, Return, Reverse
 
 use super::sample::{
     NOW, PREFIX, Person, Storage, accept, alice, entry, id, job, kind, message, nothing, outgoing, person, place,
-    stored,
+    queue_stats, stored,
 };
 use crate::error::StoreErrorKind;
 use crate::message::{
@@ -42,7 +42,7 @@ pub async fn reads_back_what_was_accepted(storage: Storage) {
     assert_eq!(body, format!("{PREFIX}{RAW}").into_bytes());
     assert_eq!(row.size, body.len() as u64);
     assert_eq!(list(&storage, &alice, &all()).await, [row]);
-    assert_eq!(storage.queue().stats(NOW).await.unwrap().ready, 1);
+    assert_eq!(queue_stats(&storage, NOW).await.ready, 1);
 }
 
 /// One message to two mailboxes of a tenant is kept once and read from both.
@@ -153,7 +153,7 @@ pub async fn fails_a_bad_entry_alone(storage: Storage) {
     assert_eq!(kinds, [None, Some(exists), Some(invalid), Some(missing), None]);
     let rows = list(&storage, &alice, &all()).await;
     assert_eq!(rows.iter().map(|row| row.id).collect::<BTreeSet<_>>(), good);
-    assert_eq!(storage.queue().stats(NOW).await.unwrap().ready, 2);
+    assert_eq!(queue_stats(&storage, NOW).await.ready, 2);
     for id in good {
         assert!(stored(&storage, alice.tenant, id).await.is_ok());
     }
@@ -175,7 +175,7 @@ pub async fn shows_nothing_of_a_failed_entry(storage: Storage) {
     foreign.jobs[0].tenant = mairust_core::TenantId::new(NOW);
     assert_eq!(kind(accept(&storage, foreign).await), StoreErrorKind::Invalid);
     assert!(list(&storage, &alice, &all()).await.is_empty());
-    assert_eq!(storage.queue().stats(NOW).await.unwrap().ready, 0);
+    assert_eq!(queue_stats(&storage, NOW).await.ready, 0);
     let id = id(&good);
     accept(&storage, good).await.unwrap();
     assert_eq!(storage.messages().get(alice.tenant, id).await.unwrap().unwrap().uid, 1);
@@ -230,7 +230,7 @@ pub async fn accepts_many_at_once(storage: Storage) {
     assert!(join_all(calls).await.iter().all(Result::is_ok));
     let rows = list(&storage, &alice, &all()).await;
     assert_eq!(rows.iter().map(|row| row.uid).collect::<BTreeSet<_>>(), (1..=40).collect());
-    assert_eq!(storage.queue().stats(NOW).await.unwrap().ready, 40);
+    assert_eq!(queue_stats(&storage, NOW).await.ready, 40);
 }
 
 /// Uids ascend within each folder for itself.

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod body;
 pub mod delivery;
 pub mod directory;
+pub mod invariant;
 pub mod message;
 pub mod queue;
 pub mod registry;
@@ -53,6 +54,14 @@ macro_rules! conformance_tests {
             leases_the_longest_due_first leases_each_job_once an_ended_lease_is_taken_again
             a_stale_lease_changes_nothing completes_once retries_later buries_but_keeps extends_a_lease
             enqueues_all_or_none says_when_the_next_job_is_due wakes_who_waits_for_jobs
+            a_backlog_delays_no_other_tenant tenants_take_turns destinations_take_turns urgent_jobs_go_first
+            what_is_not_due_takes_no_turn jobs_that_come_back_keep_the_turns counts_each_kind
+            ends_many_leases_at_once
+        );
+        $crate::conformance_tests!(@suite $make, invariant:
+            mail_on_its_way_keeps_all_rules finds_recipients_without_a_job finds_jobs_without_a_purpose
+            finds_leases_without_an_owner finds_jobs_that_are_too_old
+            finds_messages_that_contradict_their_recipients pages_find_each_row_once
         );
         $crate::conformance_tests!(@suite $make, registry:
             keeps_settings changes_what_was_expected_only keeps_secrets pages_through_all_secrets

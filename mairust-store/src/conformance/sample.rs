@@ -17,7 +17,7 @@ use crate::directory::{NewTenant, NewUser};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::message::{Acceptance, Direction, Folder, MessageStatus, NewMessage, Placement};
 use crate::password::PasswordRecord;
-use crate::queue::NewJob;
+use crate::queue::{NewJob, Priority, QueueStats};
 
 /// The storage under test.
 pub(crate) type Storage = Arc<dyn StorageBackend>;
@@ -126,7 +126,21 @@ pub(crate) fn attempt(recipient: &NewRecipient, at: Timestamp, outcome: AttemptO
 
 pub(crate) fn job(tenant: TenantId, not_before: Timestamp) -> NewJob {
     let payload = serde_json::json!({"version": 1, "text": "\u{0}\"ü"});
-    NewJob { id: JobId::new(NOW), tenant, kind: "work".to_owned(), payload, not_before }
+    NewJob {
+        id: JobId::new(NOW),
+        tenant,
+        kind: "work".to_owned(),
+        payload,
+        not_before,
+        priority: Priority::Normal,
+        destination: None,
+        message: None,
+    }
+}
+
+/// How many jobs there are of the kind that [`job`] makes.
+pub(crate) async fn queue_stats(storage: &Storage, now: Timestamp) -> QueueStats {
+    storage.queue().stats(now).await.unwrap().remove("work").unwrap_or_default()
 }
 
 /// Accepts one entry.

@@ -6,6 +6,7 @@ use mairust_core::{MessageId, TenantId};
 use super::{MemoryStorage, State};
 use crate::delivery::{Attempt, Deliveries, DeliveryRow, DeliveryState};
 use crate::error::StoreError;
+use crate::invariant::{Invariant, InvariantCheck, InvariantPage, InvariantPosition};
 use crate::message::MessageStatus;
 
 #[async_trait]
@@ -20,6 +21,16 @@ impl Deliveries for MemoryStorage {
         let mut attempts: Vec<_> = of_message.map(|(_, _, attempt)| attempt.clone()).collect();
         attempts.sort_by_key(|attempt| attempt.at);
         Ok(attempts)
+    }
+
+    async fn check_invariant(
+        &self,
+        invariant: Invariant,
+        check: &InvariantCheck,
+        after: Option<InvariantPosition>,
+        limit: u32,
+    ) -> Result<InvariantPage, StoreError> {
+        Ok(self.state().check_invariant(invariant, check, after, limit))
     }
 }
 
@@ -56,7 +67,7 @@ impl State {
         }
     }
 
-    fn recipients_of(&self, tenant: TenantId, message: MessageId) -> impl Iterator<Item = &DeliveryRow> {
+    pub(super) fn recipients_of(&self, tenant: TenantId, message: MessageId) -> impl Iterator<Item = &DeliveryRow> {
         let of_message =
             self.recipients.iter().filter(move |((owner, _), row)| (*owner, row.message) == (tenant, message));
         of_message.map(|(_, row)| row)

@@ -174,7 +174,7 @@ impl State {
             };
             self.recipients.insert((tenant, new.id), row);
         }
-        self.add_jobs(jobs, now);
+        self.jobs.add(jobs, now);
         for attempt in attempts {
             self.record(tenant, attempt);
         }

@@ -1,40 +1,56 @@
 //! The queue, in memory.
 
-use std::collections::HashSet;
+use std::borrow::Borrow;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mairust_core::{JobId, Timestamp};
+use mairust_core::{JobId, TenantId, Timestamp};
 
 use super::{MemoryStorage, State};
 use crate::error::{StoreError, StoreErrorKind};
-use crate::queue::{Lease, NewJob, QueueBackend, QueueStats};
+use crate::queue::turns::Turns;
+use crate::queue::{FencingToken, Lease, NewJob, QueueBackend, QueueStats};
+
+/// All jobs, and the orders in which they are looked for.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    records: HashMap<JobId, JobRecord>,
+    /// Jobs that wait or are leased, by the time at which they can be taken.
+    asleep: BTreeSet<(Timestamp, JobId)>,
+    /// Jobs that can be taken, by the time since when.
+    awake: BTreeSet<(Timestamp, JobId)>,
+    /// The same jobs by tenant, destination and rank.
+    ready: BTreeMap<TenantId, Destinations>,
+    turns: Turns,
+}
 
 #[derive(Debug)]
 pub(super) struct JobRecord {
-    job: NewJob,
-    created_at: Timestamp,
+    pub(super) job: NewJob,
+    pub(super) created_at: Timestamp,
     attempts: u32,
-    state: JobState,
+    /// Of the last lease, until the job is given back or given up.
+    token: Option<FencingToken>,
+    pub(super) state: JobState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum JobState {
+pub(super) enum JobState {
     Buried,
-    Leased { token: [u8; 16], until: Timestamp },
-    Ready { not_before: Timestamp },
+    Leased {
+        until: Timestamp,
+    },
+    /// Can be taken.
+    Ready,
+    /// Until `not_before`.
+    Waiting,
 }
 
-impl MemoryStorage {
-    /// Changes the job of a lease, or says that the lease was lost.
-    fn with_leased(&self, operation: &str, lease: &Lease, reason: &str, state: JobState) -> bool {
-        let mut jobs = self.state();
-        let Some(record) = jobs.leased(lease) else { return false };
-        record.state = state;
-        tracing::debug!(job = %lease.job, operation, reason, "a lease was ended");
-        true
-    }
-}
+/// What can be taken of one tenant: by destination, none being the empty name, and rank.
+type Destinations = BTreeMap<String, BTreeSet<(Timestamp, JobId)>>;
 
 #[async_trait]
 impl QueueBackend for MemoryStorage {
@@ -45,68 +61,57 @@ impl QueueBackend for MemoryStorage {
         {
             let mut state = self.state();
             state.check_jobs("enqueue", &jobs)?;
-            state.add_jobs(jobs, self.clock.now());
+            state.jobs.add(jobs, self.clock.now());
         }
         self.queue_changed.bump();
         Ok(())
     }
 
     async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<Lease>, StoreError> {
-        let mut state = self.state();
-        let due = state.jobs.iter().filter_map(|(id, record)| Some((record.due()?, *id)));
-        let mut due: Vec<_> = due.filter(|(at, _)| *at <= now).collect();
-        due.sort_unstable();
-        due.truncate(usize::try_from(max).unwrap_or(usize::MAX));
-        let (token, until) = (rand::random(), now.plus(ttl));
-        let take = |(_, id): (Timestamp, JobId)| {
-            let record = state.jobs.get_mut(&id)?;
-            record.attempts += 1;
-            record.state = JobState::Leased { token, until };
-            Some(record.lease(token, until))
-        };
-        Ok(due.into_iter().filter_map(take).collect())
+        let jobs = &mut self.state().jobs;
+        jobs.wake(now);
+        let (nonce, until) = (rand::random(), now.plus(ttl));
+        Ok((0..max).map_while(|_| jobs.take_next(nonce, until)).collect())
     }
 
     async fn extend(&self, lease: &Lease, until: Timestamp) -> Result<bool, StoreError> {
-        Ok(self.with_leased("extend", lease, "", JobState::Leased { token: lease.token, until }))
+        Ok(self.state().jobs.with_leased(lease, |record| record.state = JobState::Leased { until }))
     }
 
     async fn complete(&self, lease: &Lease) -> Result<bool, StoreError> {
-        let mut state = self.state();
-        let held = state.leased(lease).is_some();
-        if held {
-            state.jobs.remove(&lease.job);
-        }
-        Ok(held)
+        Ok(self.state().jobs.complete(lease))
     }
 
     async fn retry(&self, lease: &Lease, at: Timestamp, reason: &str) -> Result<bool, StoreError> {
-        let held = self.with_leased("retry", lease, reason, JobState::Ready { not_before: at });
+        let held = self.state().jobs.with_leased(lease, |record| {
+            record.job.not_before = at;
+            record.token = None;
+            record.state = JobState::Waiting;
+        });
         if held {
+            tracing::debug!(job = %lease.job, reason, "a job was given back");
             self.queue_changed.bump();
         }
         Ok(held)
     }
 
     async fn bury(&self, lease: &Lease, reason: &str) -> Result<bool, StoreError> {
-        Ok(self.with_leased("bury", lease, reason, JobState::Buried))
+        let held = self.state().jobs.with_leased(lease, |record| {
+            record.token = None;
+            record.state = JobState::Buried;
+        });
+        if held {
+            tracing::debug!(job = %lease.job, reason, "a job was given up");
+        }
+        Ok(held)
     }
 
-    async fn stats(&self, now: Timestamp) -> Result<QueueStats, StoreError> {
-        let mut stats = QueueStats::default();
-        for record in self.state().jobs.values() {
-            match record.state {
-                JobState::Buried => stats.buried += 1,
-                JobState::Leased { until, .. } if until > now => stats.leased += 1,
-                JobState::Ready { not_before } if not_before > now => stats.waiting += 1,
-                _ => stats.ready += 1,
-            }
-        }
-        Ok(stats)
+    async fn stats(&self, now: Timestamp) -> Result<BTreeMap<String, QueueStats>, StoreError> {
+        Ok(self.state().jobs.stats(now))
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.state().jobs.values().filter_map(JobRecord::due).min())
+        Ok(self.state().jobs.next_due())
     }
 
     fn version(&self) -> u64 {
@@ -126,47 +131,162 @@ impl State {
             if !self.tenants.contains_key(&job.tenant) {
                 return Err(StoreError::new(StoreErrorKind::NotFound, operation, job.tenant));
             }
-            if self.jobs.contains_key(&job.id) || !new.insert(job.id) {
+            if self.jobs.records.contains_key(&job.id) || !new.insert(job.id) {
                 return Err(StoreError::new(StoreErrorKind::AlreadyExists, operation, job.id));
             }
         }
         Ok(())
     }
+}
 
-    pub(super) fn add_jobs(&mut self, jobs: Vec<NewJob>, now: Timestamp) {
+impl Jobs {
+    pub(super) fn add(&mut self, jobs: Vec<NewJob>, now: Timestamp) {
         for job in jobs {
-            let state = JobState::Ready { not_before: job.not_before };
-            self.jobs.insert(job.id, JobRecord { job, created_at: now, attempts: 0, state });
+            self.enter(JobRecord { job, created_at: now, attempts: 0, token: None, state: JobState::Waiting });
         }
     }
 
-    /// The job of a lease that was not lost.
-    fn leased(&mut self, lease: &Lease) -> Option<&mut JobRecord> {
-        let record = self.jobs.get_mut(&lease.job)?;
-        matches!(record.state, JobState::Leased { token, .. } if token == lease.token).then_some(record)
+    /// All jobs, in no order.
+    pub(super) fn records(&self) -> impl Iterator<Item = &JobRecord> {
+        self.records.values()
+    }
+
+    /// Moves to the others that can be taken whatever has become due.
+    fn wake(&mut self, now: Timestamp) {
+        while let Some((_, id)) = self.asleep.first().copied().filter(|(due, _)| *due <= now) {
+            self.change(id, |record| record.state = JobState::Ready);
+        }
+    }
+
+    /// Takes the job whose turn it is.
+    fn take_next(&mut self, nonce: [u8; 16], until: Timestamp) -> Option<Lease> {
+        let (&tenant, destinations) = next_in_ring(&self.ready, self.turns.tenant().as_ref())?;
+        let (destination, jobs) = next_in_ring(destinations, self.turns.destination(tenant))?;
+        let id = jobs.first()?.1;
+        self.turns.served(tenant, destination);
+        self.change(id, |record| {
+            record.attempts += 1;
+            record.token = Some(FencingToken::new(record.attempts, nonce));
+            record.state = JobState::Leased { until };
+        });
+        let record = self.records.get(&id)?;
+        Some(Lease::new(record.job.clone(), record.created_at, record.token?, until))
+    }
+
+    fn complete(&mut self, lease: &Lease) -> bool {
+        self.holds(lease) && self.leave(lease.job).is_some()
+    }
+
+    fn with_leased(&mut self, lease: &Lease, change: impl FnOnce(&mut JobRecord)) -> bool {
+        let held = self.holds(lease);
+        if held {
+            self.change(lease.job, change);
+        }
+        held
+    }
+
+    /// Whether a lease was not lost.
+    fn holds(&self, lease: &Lease) -> bool {
+        self.records.get(&lease.job).is_some_and(|record| record.token == Some(lease.token))
+    }
+
+    fn change(&mut self, id: JobId, change: impl FnOnce(&mut JobRecord)) {
+        if let Some(mut record) = self.leave(id) {
+            change(&mut record);
+            self.enter(record);
+        }
+    }
+
+    fn enter(&mut self, record: JobRecord) {
+        let id = record.job.id;
+        match record.state {
+            JobState::Buried => {}
+            JobState::Leased { .. } | JobState::Waiting => drop(self.asleep.insert((record.due(), id))),
+            JobState::Ready => {
+                self.awake.insert((record.due(), id));
+                let destinations = self.ready.entry(record.job.tenant).or_default();
+                destinations.entry(record.destination()).or_default().insert((record.rank(), id));
+            }
+        }
+        self.records.insert(id, record);
+    }
+
+    fn leave(&mut self, id: JobId) -> Option<JobRecord> {
+        let record = self.records.remove(&id)?;
+        match record.state {
+            JobState::Buried => {}
+            JobState::Leased { .. } | JobState::Waiting => drop(self.asleep.remove(&(record.due(), id))),
+            JobState::Ready => {
+                self.awake.remove(&(record.due(), id));
+                self.remove_ready(&record);
+            }
+        }
+        Some(record)
+    }
+
+    fn remove_ready(&mut self, record: &JobRecord) {
+        let Some(destinations) = self.ready.get_mut(&record.job.tenant) else { return };
+        if let Entry::Occupied(mut jobs) = destinations.entry(record.destination()) {
+            jobs.get_mut().remove(&(record.rank(), record.job.id));
+            if jobs.get().is_empty() {
+                jobs.remove();
+            }
+        }
+        if destinations.is_empty() {
+            self.ready.remove(&record.job.tenant);
+        }
+    }
+
+    fn stats(&self, now: Timestamp) -> BTreeMap<String, QueueStats> {
+        let mut kinds: BTreeMap<String, QueueStats> = BTreeMap::new();
+        for record in self.records.values() {
+            if kinds.len() >= QueueStats::KINDS && !kinds.contains_key(&record.job.kind) {
+                continue;
+            }
+            let stats = kinds.entry(record.job.kind.clone()).or_default();
+            let due = record.due();
+            let count = match record.state {
+                JobState::Buried => &mut stats.buried,
+                JobState::Leased { .. } if due > now => &mut stats.leased,
+                JobState::Ready | JobState::Waiting if due > now => &mut stats.waiting,
+                JobState::Leased { .. } | JobState::Ready | JobState::Waiting => {
+                    stats.oldest_due = Some(stats.oldest_due.map_or(due, |oldest| oldest.min(due)));
+                    &mut stats.ready
+                }
+            };
+            *count = (*count + 1).min(QueueStats::BOUND);
+        }
+        kinds
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        [self.asleep.first(), self.awake.first()].into_iter().flatten().map(|(due, _)| *due).min()
     }
 }
 
 impl JobRecord {
-    /// When the job can be taken; never if it is buried.
-    fn due(&self) -> Option<Timestamp> {
+    fn destination(&self) -> String {
+        self.job.destination.clone().unwrap_or_default()
+    }
+
+    /// When the job can be taken; without a meaning if it is given up.
+    pub(super) fn due(&self) -> Timestamp {
         match self.state {
-            JobState::Buried => None,
-            JobState::Leased { until, .. } => Some(until),
-            JobState::Ready { not_before } => Some(not_before),
+            JobState::Leased { until } => until,
+            JobState::Buried | JobState::Ready | JobState::Waiting => self.job.not_before,
         }
     }
 
-    fn lease(&self, token: [u8; 16], until: Timestamp) -> Lease {
-        Lease {
-            job: self.job.id,
-            tenant: self.job.tenant,
-            kind: self.job.kind.clone(),
-            payload: self.job.payload.clone(),
-            attempts: self.attempts,
-            created_at: self.created_at,
-            until,
-            token,
-        }
+    fn rank(&self) -> Timestamp {
+        self.job.rank()
     }
+}
+
+/// The first entry after the one served last, going round.
+fn next_in_ring<'a, K: Ord + Borrow<Q>, Q: Ord + ?Sized, V>(
+    ring: &'a BTreeMap<K, V>,
+    last: Option<&Q>,
+) -> Option<(&'a K, &'a V)> {
+    let after = last.and_then(|last| ring.range::<Q, _>((Bound::Excluded(last), Bound::Unbounded)).next());
+    after.or_else(|| ring.first_key_value())
 }

@@ -1,7 +1,8 @@
 //! Who waits for changes, in this process and in others that share the database.
 //!
 //! In PostgreSQL a change is told to all by NOTIFY; a message names the process that sends it, and
-//! what changed: a tenant, or nothing for the queue. SQLite has one server process.
+//! what changed: a tenant, or nothing for the queue. SQLite has one server process; jobs that another
+//! process adds, a tool, are noticed within a second.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,6 +10,7 @@ use super::message::next_modseq;
 use super::storage::Parts;
 use crate::delivery::{Attempt, AttemptOutcome, Deliveries, DeliveryRow, DeliveryState, NewRecipient};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::invariant::{Invariant, InvariantCheck, InvariantPage, InvariantPosition};
 use crate::message::MessageStatus;
 use crate::sql::statement;
 
@@ -37,6 +38,16 @@ impl Deliveries for Parts {
             .await
             .map_err(failed("read attempts", message))?;
         rows.iter().map(|row| attempt(&Columns::new("read attempts", row))).collect()
+    }
+
+    async fn check_invariant(
+        &self,
+        invariant: Invariant,
+        check: &InvariantCheck,
+        after: Option<InvariantPosition>,
+        limit: u32,
+    ) -> Result<InvariantPage, StoreError> {
+        self.check_rows(invariant, check, after, limit).await
     }
 }
 

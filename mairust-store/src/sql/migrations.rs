@@ -121,7 +121,8 @@ const SQLITE: &[Source] = &[
     (3, "scram", include_str!("../../migrations/sqlite/0003_scram.sql")),
     (4, "spool", include_str!("../../migrations/sqlite/0004_spool.sql")),
     (5, "registry_and_audit", include_str!("../../migrations/sqlite/0005_registry_and_audit.sql")),
-    (5, "search", include_str!("../../migrations/sqlite/0005_search.sql")),
+    (6, "search", include_str!("../../migrations/sqlite/0006_search.sql")),
+    (7, "queue", include_str!("../../migrations/sqlite/0007_queue.sql")),
 ];
 
 /// Begins where SQLite stood when PostgreSQL came.
@@ -129,7 +130,8 @@ const POSTGRES: &[Source] = &[
     (3, "first", include_str!("../../migrations/postgres/0003_first.sql")),
     (4, "spool", include_str!("../../migrations/postgres/0004_spool.sql")),
     (5, "registry_and_audit", include_str!("../../migrations/postgres/0005_registry_and_audit.sql")),
-    (5, "search", include_str!("../../migrations/postgres/0005_search.sql")),
+    (6, "search", include_str!("../../migrations/postgres/0006_search.sql")),
+    (7, "queue", include_str!("../../migrations/postgres/0007_queue.sql")),
 ];
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ mod codec;
 mod delivery;
 mod directory;
 pub(crate) mod driver;
+mod finish;
+mod invariant;
 mod message;
 mod migrations;
 mod postgres;

@@ -1,16 +1,33 @@
 //! The queue.
+//!
+//! Whose turn it is stands in no table: due jobs lie in an index by tenant, destination and rank,
+//! and whoever takes some walks in that index from where it stopped before, one step for each
+//! tenant and destination, over however many jobs.
 
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use mairust_core::{JobId, TenantId, Timestamp};
+use uuid::Uuid;
 
 use super::changes::Change;
-use super::driver::{Columns, Dialect, Json, Query, Rows, Scope, failed};
+use super::driver::{Columns, Dialect, Json, Query, Row, Rows, Scope, failed};
+use super::finish::Ending;
 use super::storage::Parts;
 use crate::error::StoreError;
-use crate::queue::{Lease, NewJob, QueueBackend, QueueStats};
+use crate::queue::{FencingToken, Lease, NewJob, Priority, QueueBackend, QueueStats};
 use crate::sql::statement;
+
+/// How many jobs are taken by one statement.
+const AT_ONCE: u32 = 64;
+/// How many jobs become ready by one statement: after an outage all wait for it, and it holds up
+/// those who write.
+const WAKE_AT_ONCE: u32 = 500;
+
+/// A tenant and a destination that have a turn; no destination is the empty name.
+type Lane = (TenantId, String);
 
 #[async_trait]
 impl QueueBackend for Parts {
@@ -20,7 +37,7 @@ impl QueueBackend for Parts {
         }
         let mut transaction = self.database.begin(Scope::All).await.map_err(failed("enqueue", "begin"))?;
         for query in insert_jobs(&jobs, self.clock.now()) {
-            transaction.execute(query).await.map_err(failed("enqueue", "insert jobs"))?;
+            transaction.execute(query).await.map_err(failed("enqueue", "add jobs"))?;
         }
         self.changes.tell(&mut transaction, Change::Queue).await.map_err(failed("enqueue", "notify"))?;
         transaction.commit().await.map_err(failed("enqueue", "commit"))?;
@@ -29,60 +46,56 @@ impl QueueBackend for Parts {
     }
 
     async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<Lease>, StoreError> {
-        let (token, until): ([u8; 16], _) = (rand::random(), now.plus(ttl));
-        let query = Query::new(statement::queue::lease_jobs(self.database.dialect()));
-        let query = query.bind(now).bind(max).bind(until).bind(&token[..]);
-        let rows = self.database.fetch_changed(Scope::All, query).await.map_err(failed("lease", "take jobs"))?;
-        let mut leases = Vec::with_capacity(rows.len());
-        for row in &rows {
-            leases.push(lease(&Columns::new("lease", row), until, token)?);
+        let wake = Query::new(statement::queue::wake_jobs(self.database.dialect())).bind(now).bind(WAKE_AT_ONCE);
+        self.database.execute(Scope::All, wake).await.map_err(failed("lease", "wake jobs"))?;
+        let mut leases = Vec::new();
+        while let room @ 1.. = max.saturating_sub(u32::try_from(leases.len()).unwrap_or(max)) {
+            match self.take_turns(now, room.min(AT_ONCE), now.plus(ttl)).await {
+                // Nothing is due, or other processes took it.
+                Ok(taken) if taken.is_empty() => break,
+                Ok(taken) => leases.extend(taken),
+                // What was taken must not wait until its lease ends.
+                Err(error) if !leases.is_empty() => {
+                    tracing::warn!(component = "store", %error, "fewer jobs were taken than could be");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        // RETURNING promises no order.
-        leases.sort_unstable_by_key(|(due, lease)| (*due, lease.job));
-        Ok(leases.into_iter().map(|(_, lease)| lease).collect())
+        Ok(leases)
     }
 
     async fn extend(&self, lease: &Lease, until: Timestamp) -> Result<bool, StoreError> {
-        self.finish("extend", lease, leased(statement::queue::EXTEND_LEASE, lease).bind(until)).await
+        let query = leased(statement::queue::EXTEND_LEASE, lease).bind(until);
+        let done = self.database.execute(Scope::All, query).await.map_err(failed("extend", lease.job))?;
+        Ok(done > 0)
     }
 
     async fn complete(&self, lease: &Lease) -> Result<bool, StoreError> {
-        self.finish("complete", lease, leased(statement::queue::COMPLETE_JOB, lease)).await
+        self.finish("complete", leased(statement::queue::COMPLETE_JOB, lease), Ending::Over).await
     }
 
     async fn retry(&self, lease: &Lease, at: Timestamp, reason: &str) -> Result<bool, StoreError> {
-        let query = leased(statement::queue::RETRY_JOB, lease).bind(at).bind(reason);
-        let held = self.finish("retry", lease, query).await?;
-        if held {
-            self.changes.announce(Change::Queue);
-            if self.database.dialect() == Dialect::Postgres {
-                let message = self.changes.message(Change::Queue);
-                self.database.fetch_one(Scope::All, message).await.map_err(failed("retry", "notify"))?;
-            }
-        }
-        Ok(held)
+        let rank = at.plus(lease.priority.handicap());
+        let query = leased(statement::queue::RETRY_JOB, lease).bind(at).bind(rank).bind(reason);
+        self.finish("retry", query, Ending::GivenBack).await
     }
 
     async fn bury(&self, lease: &Lease, reason: &str) -> Result<bool, StoreError> {
-        self.finish("bury", lease, leased(statement::queue::BURY_JOB, lease).bind(reason)).await
+        self.finish("bury", leased(statement::queue::BURY_JOB, lease).bind(reason), Ending::Over).await
     }
 
-    async fn stats(&self, now: Timestamp) -> Result<QueueStats, StoreError> {
-        let counted = self.database.fetch_one(Scope::All, Query::new(statement::queue::COUNT_JOBS).bind(now)).await;
-        let row = counted.map_err(failed("count jobs", "read"))?;
-        let columns = Columns::new("count jobs", &row);
-        Ok(QueueStats {
-            ready: columns.number("ready")?,
-            waiting: columns.number("waiting")?,
-            leased: columns.number("leased")?,
-            buried: columns.number("buried")?,
-        })
+    async fn stats(&self, now: Timestamp) -> Result<BTreeMap<String, QueueStats>, StoreError> {
+        let kinds = u64::try_from(QueueStats::KINDS).unwrap_or(u64::MAX);
+        let query = Query::new(statement::queue::COUNT_JOBS).bind(now).bind(kinds).bind(QueueStats::BOUND);
+        let rows = self.database.fetch_all(Scope::All, query).await.map_err(failed("count jobs", "read"))?;
+        rows.iter().map(|row| counts(&Columns::new("count jobs", row))).collect()
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        let found = self.database.fetch_optional(Scope::All, Query::new(statement::queue::NEXT_DUE)).await;
-        let found = found.map_err(failed("find next job", "read"))?;
-        found.map(|row| Columns::new("find next job", &row).time("due")).transpose()
+        let found = self.database.fetch_one(Scope::All, Query::new(statement::queue::NEXT_DUE)).await;
+        let row = found.map_err(failed("find next job", "read"))?;
+        Columns::new("find next job", &row).optional_time("due")
     }
 
     fn version(&self) -> u64 {
@@ -95,44 +108,178 @@ impl QueueBackend for Parts {
 }
 
 impl Parts {
-    /// Runs a statement that does something only if the lease was not lost.
-    async fn finish(&self, operation: &'static str, lease: &Lease, query: Query) -> Result<bool, StoreError> {
-        let done = self.database.execute(Scope::All, query).await.map_err(failed(operation, lease.job))?;
-        Ok(done > 0)
+    /// Who has the next turns, in order; who has several is there several times.
+    async fn next_lanes(&self, now: Timestamp, max: u32) -> Result<Vec<Lane>, StoreError> {
+        let tenants = self.next_tenants(now, max).await?;
+        if tenants.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = next_destinations(self.database.dialect(), &self.shares(&tenants, max), now);
+        let rows = self.database.fetch_all(Scope::All, query).await.map_err(failed("lease", "find destinations"))?;
+        let lane = |row: &Row| {
+            let columns = Columns::new("lease", row);
+            Ok((TenantId::from_bytes(columns.id("tenant_id")?), columns.value("destination")?))
+        };
+        rows.iter().take(max as usize).map(lane).collect()
+    }
+
+    /// The tenants that have something due, from the one behind the one served last, going round.
+    async fn next_tenants(&self, now: Timestamp, max: u32) -> Result<Vec<TenantId>, StoreError> {
+        let last = self.turns.lock().unwrap_or_else(PoisonError::into_inner).tenant();
+        let mut tenants = match last {
+            Some(last) => self.tenants_behind(last, now, max).await?,
+            None => Vec::new(),
+        };
+        let room = max.saturating_sub(u32::try_from(tenants.len()).unwrap_or(max));
+        if room > 0 {
+            let from_the_beginning = self.tenants_behind(TenantId::from_bytes([0; 16]), now, room).await?;
+            tenants.extend(from_the_beginning.into_iter().filter(|tenant| last.is_none_or(|last| *tenant <= last)));
+        }
+        Ok(tenants)
+    }
+
+    async fn tenants_behind(&self, last: TenantId, now: Timestamp, max: u32) -> Result<Vec<TenantId>, StoreError> {
+        let query = Query::new(statement::queue::NEXT_TENANTS).bind(last.as_bytes()).bind(now).bind(max);
+        let rows = self.database.fetch_all(Scope::All, query).await.map_err(failed("lease", "find tenants"))?;
+        rows.iter().map(|row| Columns::new("lease", row).id("tenant_id").map(TenantId::from_bytes)).collect()
+    }
+
+    /// How many turns each tenant has, and which of its destinations was served last.
+    fn shares(&self, tenants: &[TenantId], max: u32) -> Vec<(Lane, u32)> {
+        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = u32::try_from(tenants.len()).unwrap_or(u32::MAX);
+        let share = |(place, tenant): (u32, &TenantId)| {
+            let last = turns.destination(*tenant).unwrap_or_default().to_owned();
+            ((*tenant, last), max / count + u32::from(place < max % count))
+        };
+        (0..count).zip(tenants).map(share).collect()
+    }
+
+    async fn take_turns(&self, now: Timestamp, max: u32, until: Timestamp) -> Result<Vec<Lease>, StoreError> {
+        let lanes = self.next_lanes(now, max).await?;
+        self.take(&lanes, now, until).await
+    }
+
+    /// Takes a job for each turn, as far as there are some.
+    async fn take(&self, lanes: &[Lane], now: Timestamp, until: Timestamp) -> Result<Vec<Lease>, StoreError> {
+        if lanes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let nonce = rand::random();
+        let query = take_jobs(self.database.dialect(), lanes, now, until, nonce);
+        let rows = self.database.fetch_changed(Scope::All, query).await.map_err(failed("lease", "take jobs"))?;
+        let mut taken: HashMap<Lane, Vec<(Timestamp, Lease)>> = HashMap::new();
+        for row in &rows {
+            match lease(&Columns::new("lease", row), until, nonce) {
+                Ok((lane, rank, lease)) => taken.entry(lane).or_default().push((rank, lease)),
+                // The others must not wait for it; it stays, and shows up again when its lease ends.
+                Err(error) => tracing::error!(component = "store", %error, "a job can't be read"),
+            }
+        }
+        let mut taken: HashMap<_, _> = taken.into_iter().map(|(lane, leases)| (lane, in_order(leases))).collect();
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leases = Vec::with_capacity(rows.len());
+        for lane in lanes {
+            if let Some(lease) = taken.get_mut(lane).and_then(VecDeque::pop_front) {
+                turns.served(lane.0, &lane.1);
+                leases.push(lease);
+            }
+        }
+        Ok(leases)
     }
 }
 
-/// The statements that add jobs.
+/// The statements that add jobs. A job is ready at once if its time has come by the clock by which it
+/// is made.
 pub(super) fn insert_jobs<'a>(jobs: impl IntoIterator<Item = &'a NewJob>, now: Timestamp) -> Vec<Query> {
-    let mut inserts = Rows::new(statement::queue::INSERT_JOBS, 7, "");
+    let mut inserts = Rows::new(statement::queue::INSERT_JOBS, 11, "");
     for job in jobs {
         inserts
             .bind(job.id.as_bytes())
             .bind(job.tenant.as_bytes())
             .bind(job.kind.as_str())
             .bind(Json(job.payload.clone()))
+            .bind(if job.not_before <= now { "ready" } else { "waiting" })
+            .bind(job.destination.as_deref().unwrap_or_default())
+            .bind(job.priority.as_str())
+            .bind(job.message.map(|message| Uuid::from_bytes(*message.as_bytes())))
             .bind(job.not_before)
-            .bind(now)
-            .bind("ready");
+            .bind(job.rank())
+            .bind(now);
     }
     inserts.queries()
 }
 
-fn leased(statement: &'static str, lease: &Lease) -> Query {
-    Query::new(statement).bind(lease.job.as_bytes()).bind(&lease.token[..])
+/// The statement that walks through the destinations of tenants.
+pub(super) fn next_destinations(dialect: Dialect, shares: &[(Lane, u32)], now: Timestamp) -> Query {
+    // The time is $1, so that the fixed part of the text can name it.
+    let mut query = Query::new(statement::queue::SHARES).bind(now);
+    for (place, ((tenant, last), turns)) in shares.iter().enumerate() {
+        query.push(if place == 0 { "(" } else { ", (" }).push(place).push(", ");
+        query.push_bind(tenant.as_bytes()).push(", ").push_bind(last.as_str());
+        query.push(", ").push(turns).push(")");
+    }
+    query.push(statement::queue::next_destinations(dialect));
+    query
 }
 
-/// A lease, and since when its job was due.
-fn lease(columns: &Columns<'_>, until: Timestamp, token: [u8; 16]) -> Result<(Timestamp, Lease), StoreError> {
+/// The statement that takes a job for each turn.
+pub(super) fn take_jobs(dialect: Dialect, lanes: &[Lane], now: Timestamp, until: Timestamp, nonce: [u8; 16]) -> Query {
+    let mut turns: BTreeMap<&Lane, u32> = BTreeMap::new();
+    for lane in lanes {
+        *turns.entry(lane).or_default() += 1;
+    }
+    let mut query = Query::new(statement::queue::TAKE_JOBS).bind(until).bind(&nonce[..]);
+    for (index, ((tenant, destination), count)) in turns.into_iter().enumerate() {
+        query.push(if index == 0 { "" } else { " UNION ALL " });
+        query.push("SELECT * FROM (SELECT id FROM jobs WHERE state = 'ready' AND tenant_id = ");
+        query.push_bind(tenant.as_bytes()).push(" AND destination = ").push_bind(destination.as_str());
+        query.push(" AND not_before <= ").push_bind(now).push(" ORDER BY rank, id LIMIT ").push(count);
+        query.push(statement::queue::without_waiting(dialect)).push(") lane").push(index);
+    }
+    query.push(statement::queue::TAKEN);
+    query
+}
+
+fn leased(statement: &'static str, lease: &Lease) -> Query {
+    let token = &lease.token;
+    Query::new(statement).bind(lease.job.as_bytes()).bind(token.attempt()).bind(&token.nonce()[..])
+}
+
+fn in_order(mut leases: Vec<(Timestamp, Lease)>) -> VecDeque<Lease> {
+    // RETURNING promises no order.
+    leases.sort_unstable_by_key(|(rank, lease)| (*rank, lease.job));
+    leases.into_iter().map(|(_, lease)| lease).collect()
+}
+
+/// A lease, its rank, and whose turn it was.
+fn lease(columns: &Columns<'_>, until: Timestamp, nonce: [u8; 16]) -> Result<(Lane, Timestamp, Lease), StoreError> {
+    let tenant = TenantId::from_bytes(columns.id("tenant_id")?);
+    let destination: String = columns.value("destination")?;
+    let attempts = columns.number("attempts")?;
     let lease = Lease {
         job: JobId::from_bytes(columns.id("id")?),
-        tenant: TenantId::from_bytes(columns.id("tenant_id")?),
+        tenant,
         kind: columns.value("kind")?,
-        payload: columns.json("payload")?,
-        attempts: columns.number("attempts")?,
+        // Whoever leases it buries it.
+        payload: columns.json("payload").ok(),
+        priority: columns.parsed("priority", Priority::parse)?,
+        destination: Some(destination.clone()).filter(|destination| !destination.is_empty()),
+        attempts,
         created_at: columns.time("created_at")?,
         until,
-        token,
+        token: FencingToken::new(attempts, nonce),
     };
-    Ok((columns.time("not_before")?, lease))
+    Ok(((tenant, destination), columns.time("rank")?, lease))
+}
+
+fn counts(columns: &Columns<'_>) -> Result<(String, QueueStats), StoreError> {
+    let stats = QueueStats {
+        ready: columns.number("ready")?,
+        waiting: columns.number("waiting")?,
+        leased: columns.number("leased")?,
+        buried: columns.number("buried")?,
+        oldest_due: columns.optional_time("oldest_due")?,
+    };
+    Ok((columns.value("kind")?, stats))
 }

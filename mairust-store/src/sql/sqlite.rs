@@ -5,12 +5,14 @@
 //! waits for that.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, SqlitePool};
 use tokio::task::JoinHandle;
 
+use super::changes::{Change, Changes};
 use super::driver::{Database, failed};
 use super::migrations::{self, MigrationStatus};
 use crate::durability::Durability;
@@ -32,6 +34,14 @@ const PAGE_BYTES: i64 = 4096;
 /// Writes the log into the database until dropped.
 #[derive(Debug)]
 pub(super) struct Checkpointer(JoinHandle<()>);
+
+/// Wakes who waits for jobs when the database was changed, by another process for all it knows, until
+/// dropped. SQLite has nothing that tells one process what another one did.
+#[derive(Debug)]
+pub(super) struct Watcher(JoinHandle<()>);
+
+/// How often is looked for a change: so long a job of another process waits at most.
+const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
 /// Opens the file, which is made if it is not there, and applies what migrations are missing.
 pub(super) async fn open(path: &Path, durability: Durability, deadline: Duration) -> Result<Database, StoreError> {
@@ -155,6 +165,33 @@ impl Checkpointer {
 }
 
 impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Watcher {
+    /// Watches this file.
+    pub(super) async fn start(path: &Path, deadline: Duration, changes: Arc<Changes>) -> Result<Self, StoreError> {
+        let options = options(path, Durability::PowerSafe).pragma("query_only", "ON");
+        let pool = connect(path, 1, options, deadline).await?;
+        Ok(Self(tokio::spawn(async move {
+            let mut seen = None;
+            loop {
+                // Differs whenever another connection has changed something: a look at shared memory.
+                let version: Result<i64, _> = sqlx::query_scalar("PRAGMA data_version").fetch_one(&pool).await;
+                if let Ok(version) = version
+                    && seen.replace(version).is_some_and(|seen| seen != version)
+                {
+                    changes.announce(Change::Queue);
+                }
+                tokio::time::sleep(WATCH_PERIOD).await;
+            }
+        })))
+    }
+}
+
+impl Drop for Watcher {
     fn drop(&mut self) {
         self.0.abort();
     }

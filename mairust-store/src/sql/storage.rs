@@ -1,7 +1,7 @@
 //! Storage in a database, with bodies beside it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +9,7 @@ use mairust_core::{Clock, Secret, SystemClock};
 
 use super::changes::{Changes, Listener};
 use super::driver::{Database, failed};
+use super::finish::Finishing;
 use super::migrations::MigrationStatus;
 use super::search::{FtsIndex, Search};
 use super::spool::{Mover, Spool, SpoolSettings, SpoolStatistics};
@@ -27,6 +28,7 @@ use crate::queue::QueueBackend;
 use crate::registry::{INSTALLATION_KEY, Registry, RegistryExt};
 use crate::seal::{Algorithm, LocalKeys, Sealer};
 use crate::search::{SearchIndex, SearchOutbox};
+use crate::queue::turns::Turns;
 
 /// A [`StorageBackend`] over SQLite or PostgreSQL, with bodies as files or in any other
 /// [`BodyStore`].
@@ -40,6 +42,7 @@ pub struct SqlStorage {
     _listener: Option<Listener>,
     _mover: Option<Mover>,
     _checkpointer: Option<sqlite::Checkpointer>,
+    _watcher: Option<sqlite::Watcher>,
 }
 
 /// How [`SqlStorage`] is to be opened.
@@ -105,6 +108,9 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) changes: Arc<Changes>,
     pub(super) search: Search,
+    /// Who had a job taken last by this process.
+    pub(super) turns: Mutex<Turns>,
+    pub(super) finishing: Finishing,
 }
 
 /// Connections to PostgreSQL, unless told otherwise.
@@ -261,7 +267,16 @@ impl SqlStorageBuilder {
             Place::Postgres { .. } => Search::Postgres,
             Place::Sqlite(path) => Search::Sqlite(FtsIndex::new(path, self.durability, self.deadline)),
         };
-        let mut parts = Parts { database, bodies, spool, clock: self.clock, changes, search };
+        let mut parts = Parts {
+            database,
+            bodies,
+            spool,
+            clock: self.clock,
+            changes,
+            search,
+            turns: Mutex::default(),
+            finishing: Finishing::default(),
+        };
         if let Some(encryption) = &self.encryption {
             parts.encrypt_bodies(encryption).await?;
         }
@@ -275,8 +290,22 @@ impl SqlStorageBuilder {
             }
             _ => None,
         };
+        let watcher = match &self.place {
+            Place::Sqlite(path) if self.background => {
+                Some(sqlite::Watcher::start(path, self.deadline, Arc::clone(&parts.changes)).await?)
+            }
+            _ => None,
+        };
         let messages = GroupCommit::new(SqlMessages::new(Arc::clone(&parts)));
-        Ok(SqlStorage { messages, parts, files, _listener: listener, _mover: mover, _checkpointer: checkpointer })
+        Ok(SqlStorage {
+            messages,
+            parts,
+            files,
+            _listener: listener,
+            _mover: mover,
+            _checkpointer: checkpointer,
+            _watcher: watcher,
+        })
     }
 
     /// Applies the migrations that are missing, without opening the storage. Running it again

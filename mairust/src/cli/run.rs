@@ -201,6 +201,7 @@ fn delivery(config: &Config) -> DeliverySettings {
         relay: from.relay.as_ref().map(|relay| (relay.host.clone(), relay.port)),
         mx_port: from.mx_port,
         workers: from.workers as usize,
+        ramp_up: from.ramp_up,
         lease: from.lease,
         connect_timeout: from.connect_timeout,
         retry: RetryPolicy::new(from.retry_first, from.retry_max, from.give_up_after),

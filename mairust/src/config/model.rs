@@ -369,6 +369,9 @@ pub struct DeliverySettings {
     pub mx_port: u16,
     /// Deliveries at the same time.
     pub workers: u32,
+    /// Jobs that are started in the first second after a start or an outage, twice as many in each
+    /// further one; 0 for no bound.
+    pub ramp_up: u32,
     /// The wait before the second attempt.
     pub retry_first: Duration,
     /// The longest wait between attempts; at least `retry_first`.

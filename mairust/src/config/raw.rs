@@ -464,6 +464,10 @@ pub(super) struct RawDelivery {
     /// Deliveries at the same time. The default suits a small machine; deliveries mostly wait.
     #[schemars(range(min = 1))]
     pub(super) workers: u32,
+    /// Deliveries and other jobs that are started in the first second after a start or after an
+    /// outage of the database, when many are overdue. In each further second twice as many may
+    /// start; 0 is no bound. The default is over within seconds, and no stampede.
+    pub(super) ramp_up: u32,
     /// The wait before the second attempt; it doubles from there. The default passes greylisting
     /// soon.
     pub(super) retry_first: DurationText,
@@ -678,6 +682,7 @@ impl Default for RawDelivery {
             relay: None,
             mx_port: 25,
             workers: 8,
+            ramp_up: 100,
             retry_first: minutes(2),
             retry_max: minutes(4 * 60),
             give_up_after: minutes(5 * 24 * 60),

@@ -190,6 +190,7 @@ fn settle_delivery(raw: RawDelivery) -> DeliverySettings {
         relay: raw.relay.map(|relay| relay.0),
         mx_port: raw.mx_port,
         workers: raw.workers,
+        ramp_up: raw.ramp_up,
         retry_first: raw.retry_first.0,
         retry_max: raw.retry_max.0,
         give_up_after: raw.give_up_after.0,

@@ -70,7 +70,7 @@ search: { enabled: false, fallback: true }
 authentication: { mode: verify, authserv_id: mx.example.org, timeout: 1s, dmarc_reject: reject, dmarc_quarantine: tag,
   spf_fail: quarantine }
 dns: { servers: ["127.0.0.1:5353"] }
-delivery: { relay: "[::1]:26", mx_port: 2525, workers: 3, retry_first: 1m,
+delivery: { relay: "[::1]:26", mx_port: 2525, workers: 3, ramp_up: 0, retry_first: 1m,
   retry_max: 2m, give_up_after: 3d, lease: 4s, connect_timeout: 5s }
 log: { format: text, level: debug }
 spam:
@@ -121,7 +121,7 @@ shutdown: { drain: 0s }
     assert_eq!((config.search.enabled, config.search.fallback), (false, true));
     let delivery = &config.delivery;
     assert_eq!(delivery.relay, Some(Relay { host: "::1".to_owned(), port: 26 }));
-    assert_eq!((delivery.mx_port, delivery.workers), (2525, 3));
+    assert_eq!((delivery.mx_port, delivery.workers, delivery.ramp_up), (2525, 3, 0));
     assert_eq!(config.dns_servers, ["127.0.0.1:5353".parse().unwrap()]);
     let times = [delivery.retry_first, delivery.retry_max, delivery.give_up_after, delivery.lease];
     assert_eq!(times.map(|time| time.as_secs()), [60, 120, 259_200, 4]);

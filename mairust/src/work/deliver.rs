@@ -8,7 +8,7 @@ use mairust_smtp::client::{LineEnds, Notices, Outcome, Outgoing, Receiver, Recip
 use mairust_store::{Acceptance, Attempt, AttemptOutcome, DeliveryRow, Lease, MessageRow, StoreError, StoreErrorKind};
 
 use super::dsn::{Action, Report};
-use super::retry::Next;
+use super::retry::{Next, jitter};
 use super::{Disposition, Workers};
 
 /// Wait before a job is tried again when the fault is ours.
@@ -35,7 +35,7 @@ impl Workers {
         };
         let age = self.clock.now().since(delivery.row.received_at);
         // Each recipient has been tried as often as the job was leased, or less.
-        let next = self.settings.retry.next(lease.attempts, age, rand::random());
+        let next = self.settings.retry.next(lease.attempts, age, jitter(lease.job, lease.attempts));
         let (results, original) = match &delivery.body {
             Ok(body) => (self.attempt(&delivery, body, domain, next == Next::GiveUp).await, body.clone()),
             Err(error) => {
@@ -45,7 +45,10 @@ impl Workers {
                     Next::After(wait) if error.kind() != StoreErrorKind::Corrupt => {
                         return Disposition::Retry(wait, reason);
                     }
-                    _ => (unreadable(&delivery.waiting), Body::from(Vec::new())),
+                    _ => {
+                        let results = failed(&delivery.waiting, "the message was damaged in our storage");
+                        (results, Body::from(Vec::new()))
+                    }
                 }
             }
         };
@@ -55,6 +58,21 @@ impl Workers {
         match (reason, next) {
             (Some(reason), Next::After(wait)) => Disposition::Retry(wait, reason),
             _ => Disposition::Complete,
+        }
+    }
+
+    /// Ends a delivery that can't be tried: everybody who waits has failed.
+    pub(super) async fn give_up(&self, lease: &Lease, message: MessageId, domain: &Domain) -> Disposition {
+        match self.load(lease, message, domain).await {
+            Ok(None) => Disposition::Complete,
+            Ok(Some(delivery)) => {
+                let results = failed(&delivery.waiting, "given up after repeated faults of our system");
+                let original = delivery.body.as_ref().map_or_else(|_| Body::from(Vec::new()), Body::clone);
+                self.log(message, &results);
+                self.record(lease, &delivery, &results, &original).await;
+                Disposition::Complete
+            }
+            Err(error) => Disposition::Retry(OWN_FAULT_PAUSE, crate::error::chain(&error)),
         }
     }
 
@@ -216,15 +234,15 @@ fn tried(waiting: &[DeliveryRow], reports: Vec<RecipientReport>, last: bool) -> 
     waiting.iter().zip(reports).map(join).collect()
 }
 
-/// Everybody who waits for a message that is lost.
-fn unreadable(waiting: &[DeliveryRow]) -> Vec<Tried> {
+/// Everybody who waits for a message that is given up for a fault of ours.
+fn failed(waiting: &[DeliveryRow], detail: &str) -> Vec<Tried> {
     let fail = |row: &DeliveryRow| Tried {
         recipient: row.id,
         address: row.address.clone(),
         outcome: AttemptOutcome::Failed,
         host: None,
         reply: None,
-        detail: "the message was damaged in our storage".to_owned(),
+        detail: detail.to_owned(),
         dsn: row.dsn.clone(),
         notices: Notices::StayHere,
     };

@@ -1,7 +1,7 @@
 //! The jobs of this server: a closed set with a versioned payload.
 
 use mairust_core::{Domain, JobId, MessageId, TenantId, Timestamp};
-use mairust_store::NewJob;
+use mairust_store::{Lease, NewJob, Priority};
 use serde::{Deserialize, Serialize};
 
 /// The version of [`Payload`] that is written.
@@ -44,14 +44,22 @@ impl Job {
             kind: self.kind().to_owned(),
             payload: serde_json::json!(payload),
             not_before: now,
+            priority: Priority::Normal,
+            destination: self.destination().map(|domain| domain.as_str().to_owned()),
+            message: Some(self.message()),
         }
     }
 
-    /// Reads a job back from the queue.
+    /// Reads the job of a lease.
     ///
     /// # Errors
     /// When the kind or the payload is not known: written by a newer version, or damaged.
-    pub(crate) fn read(kind: &str, payload: &serde_json::Value) -> Result<Self, String> {
+    pub(crate) fn of(lease: &Lease) -> Result<Self, String> {
+        let payload = lease.payload.as_ref().ok_or_else(|| "the stored payload is damaged".to_owned())?;
+        Self::read(&lease.kind, payload)
+    }
+
+    fn read(kind: &str, payload: &serde_json::Value) -> Result<Self, String> {
         let payload = Payload::deserialize(payload).map_err(|error| error.to_string())?;
         if payload.v != VERSION {
             return Err(format!("payload version {} is not known here", payload.v));
@@ -64,6 +72,21 @@ impl Job {
             }
             ("post_receive", Payload { hook: Some(hook), .. }) => Ok(Self::PostReceive { message, hook }),
             _ => Err(format!("a job of kind {kind} with this payload is not known here")),
+        }
+    }
+
+    /// The message that it is about.
+    fn message(&self) -> MessageId {
+        match self {
+            Self::Deliver { message, .. } | Self::PostReceive { message, .. } => *message,
+        }
+    }
+
+    /// Where it leads.
+    fn destination(&self) -> Option<&Domain> {
+        match self {
+            Self::Deliver { domain, .. } => Some(domain),
+            Self::PostReceive { .. } => None,
         }
     }
 

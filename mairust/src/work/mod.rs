@@ -6,12 +6,16 @@ pub(crate) mod index;
 pub(crate) mod job;
 mod notice;
 mod post_receive;
+mod ramp_up;
 pub(crate) mod retry;
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use mairust_core::{Clock, Domain, Timestamp};
 use mairust_hooks::HookRunner;
 use mairust_smtp::client::Client;
@@ -21,7 +25,8 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
 
 use self::job::Job;
-use self::retry::RetryPolicy;
+use self::ramp_up::RampUp;
+use self::retry::{Next, RetryPolicy, jitter};
 use crate::metrics::Metrics;
 
 /// How long to wait before the queue is asked again after it failed.
@@ -49,6 +54,9 @@ pub struct DeliverySettings {
     pub mx_port: u16,
     /// Jobs done at the same time. Default 8.
     pub workers: usize,
+    /// Jobs that are started within the first second after a start, or after the queue did not
+    /// answer; in each further second twice as many. 0 for no bound. Default 100.
+    pub ramp_up: u32,
     /// How long a worker may hold a job before another takes it over; renewed while it works.
     /// Default 60 s.
     pub lease: Duration,
@@ -75,6 +83,7 @@ impl Default for DeliverySettings {
             relay: None,
             mx_port: 25,
             workers: 8,
+            ramp_up: 100,
             lease: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(30),
             retry: RetryPolicy::default(),
@@ -87,6 +96,7 @@ impl Workers {
     pub(crate) async fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
         let slots = Arc::new(Semaphore::new(self.settings.workers));
         let mut tasks = JoinSet::new();
+        let (mut ramp_up, mut began) = (RampUp::new(self.settings.ramp_up), Instant::now());
         tokio::pin!(stop);
         loop {
             // Read before looking, so that a job added in between is not slept over.
@@ -95,7 +105,8 @@ impl Workers {
                 report(ended);
             }
             let free = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
-            let leases = match self.lease(free).await {
+            let max = free.min(ramp_up.allowed(began.elapsed()));
+            let leases = match self.lease(max).await {
                 Ok(leases) => leases,
                 Err(error) => {
                     tracing::error!(
@@ -103,13 +114,15 @@ impl Workers {
                         error = crate::error::chain(&error),
                         "the queue does not answer"
                     );
+                    (ramp_up, began) = (RampUp::new(self.settings.ramp_up), Instant::now());
                     tokio::select! {
                         () = &mut stop => break,
                         () = tokio::time::sleep(QUEUE_DOWN_PAUSE) => continue,
                     }
                 }
             };
-            let may_be_more = leases.len() as u32 == free;
+            ramp_up.started(leases.len());
+            let may_be_more = leases.len() as u32 == max;
             for lease in leases {
                 let slot = slots.clone().try_acquire_owned();
                 let worker = self.clone();
@@ -121,6 +134,7 @@ impl Workers {
             tokio::select! {
                 () = &mut stop => break,
                 () = self.something_to_do(seen), if !may_be_more => {}
+                () = tokio::time::sleep(RampUp::pause(began.elapsed())), if may_be_more && max < free => {}
                 // A slot became free.
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => report(ended),
             }
@@ -130,11 +144,11 @@ impl Workers {
         }
     }
 
-    async fn lease(&self, free: u32) -> Result<Vec<Lease>, StoreError> {
-        if free == 0 {
+    async fn lease(&self, max: u32) -> Result<Vec<Lease>, StoreError> {
+        if max == 0 {
             return Ok(Vec::new());
         }
-        self.storage.queue().lease(self.clock.now(), free, self.settings.lease).await
+        self.storage.queue().lease(self.clock.now(), max, self.settings.lease).await
     }
 
     /// Waits until jobs were added or given back, or the next one is due.
@@ -175,11 +189,43 @@ impl Workers {
         .await;
     }
 
+    /// Does a job. One that panics is like one that fails: tried again later, and given up in the
+    /// end.
     async fn dispatch(&self, lease: &Lease) -> Disposition {
-        match Job::read(&lease.kind, &lease.payload) {
-            Ok(Job::Deliver { message, domain }) => self.deliver(lease, message, &domain).await,
-            Ok(Job::PostReceive { message, hook }) => self.post_receive(lease, message, &hook).await,
-            Err(error) => Disposition::Bury(error),
+        let job = match Job::of(lease) {
+            Ok(job) => job,
+            Err(error) => return Disposition::Bury(error),
+        };
+        match AssertUnwindSafe(self.perform(lease, &job)).catch_unwind().await {
+            Ok(disposition) => disposition,
+            Err(panic) => {
+                let reason = format!("the job panicked: {}", panic_text(&*panic));
+                tracing::error!(
+                    component = "work",
+                    kind = lease.kind,
+                    attempt = lease.attempts,
+                    reason,
+                    "a fault of ours"
+                );
+                let given_up = AssertUnwindSafe(self.after_panic(lease, &job, reason.clone())).catch_unwind().await;
+                given_up.unwrap_or(Disposition::Bury(reason))
+            }
+        }
+    }
+
+    async fn perform(&self, lease: &Lease, job: &Job) -> Disposition {
+        match job {
+            Job::Deliver { message, domain } => self.deliver(lease, *message, domain).await,
+            Job::PostReceive { message, hook } => self.post_receive(lease, *message, hook).await,
+        }
+    }
+
+    async fn after_panic(&self, lease: &Lease, job: &Job, reason: String) -> Disposition {
+        let Job::Deliver { message, domain } = job else { return self.again(lease, reason) };
+        let age = self.clock.now().since(lease.created_at);
+        match self.settings.retry.next(lease.attempts, age, jitter(lease.job, lease.attempts)) {
+            Next::After(wait) => Disposition::Retry(wait, reason),
+            Next::GiveUp => self.give_up(lease, *message, domain).await,
         }
     }
 
@@ -199,7 +245,7 @@ impl Workers {
     }
 }
 
-/// A job whose task panicked is done again when its lease has ended.
+/// A job whose task was ended from outside is done again when its lease has ended.
 fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(component = "work", %error, "a job ended abnormally");
@@ -220,4 +266,10 @@ async fn settle(
             queue.bury(lease, &reason).await
         }
     }
+}
+
+/// What a panic says about itself.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }

@@ -6,7 +6,7 @@ use mairust_core::{Envelope, Mail, MessageId};
 use mairust_hooks::{Actions, HookPoint};
 use mairust_store::{Lease, MessageChange, StoreErrorKind};
 
-use super::retry::{Next, RetryPolicy};
+use super::retry::{Next, RetryPolicy, jitter};
 use super::{Disposition, Workers};
 
 /// A hook that failed is called again for a day.
@@ -66,9 +66,9 @@ impl Workers {
         Ok(Some(Mail::stored(id, lease.tenant, envelope, body, content)))
     }
 
-    fn again(&self, lease: &Lease, why: String) -> Disposition {
+    pub(super) fn again(&self, lease: &Lease, why: String) -> Disposition {
         let age = self.clock.now().since(lease.created_at);
-        match RETRY.next(lease.attempts, age, rand::random()) {
+        match RETRY.next(lease.attempts, age, jitter(lease.job, lease.attempts)) {
             Next::After(wait) => Disposition::Retry(wait, why),
             Next::GiveUp => Disposition::Bury(why),
         }

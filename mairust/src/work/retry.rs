@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mairust_core::JobId;
+
 /// How often and how long a delivery is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -51,8 +53,25 @@ impl RetryPolicy {
     }
 }
 
+/// The jitter of one attempt at a job: even over 0..1, and always the same.
+pub(crate) fn jitter(job: JobId, attempt: u32) -> f64 {
+    // The last bytes of an id are random; the finalizer of MurmurHash3 spreads what differs a little.
+    let bytes = job.as_bytes();
+    let seed =
+        u64::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15]]);
+    let mut hash = seed ^ u64::from(attempt);
+    for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+        hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
+    }
+    hash ^= hash >> 33;
+    // As many bits as the fraction of an f64 holds.
+    (hash >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 #[cfg(test)]
 mod tests {
+    use mairust_core::Timestamp;
+
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -72,5 +91,17 @@ mod tests {
         let policy = RetryPolicy::default();
         assert_eq!(policy.next(1, Duration::ZERO, 1.0), Next::After(Duration::from_secs(96)));
         assert_eq!(policy.next(0, Duration::ZERO, 0.0), Next::After(MINUTE * 2));
+    }
+
+    #[test]
+    fn jitter_is_the_same_each_time_and_even() {
+        let jobs: Vec<_> = (0..1_000).map(|_| JobId::new(Timestamp::from_unix(1))).collect();
+        let all: Vec<_> = jobs.iter().flat_map(|job| (1..=10).map(|attempt| jitter(*job, attempt))).collect();
+        let again: Vec<_> = jobs.iter().flat_map(|job| (1..=10).map(|attempt| jitter(*job, attempt))).collect();
+        assert_eq!(all, again);
+        for tenth in 0..10 {
+            let found = all.iter().filter(|jitter| (**jitter * 10.0).floor() == f64::from(tenth)).count();
+            assert!((800..1_200).contains(&found), "{found} of 10,000 in tenth {tenth}");
+        }
     }
 }

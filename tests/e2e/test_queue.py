@@ -1,0 +1,94 @@
+"""The queue of the shipped binary: nobody waits for somebody else's backlog, and nothing is lost."""
+
+import collections
+import json
+
+import pytest
+from conftest import Api, free_port, run, wait_until
+from test_serve import PASSWORD, production
+
+DEAD = 2_000
+
+
+@pytest.fixture
+def dns():
+    """Every domain under dead.example has an exchanger that refuses connections, all others the sinks."""
+    from dnslib import MX, QTYPE, RR, A
+    from dnslib.server import BaseResolver, DNSServer
+
+    class Zone(BaseResolver):
+        def resolve(self, request, handler):
+            answer, name = request.reply(), str(request.q.qname).rstrip(".")
+            if request.q.qtype == QTYPE.MX:
+                answer.add_answer(RR(name, QTYPE.MX, rdata=MX("mx." + name, 10)))
+            elif request.q.qtype == QTYPE.A:
+                answer.add_answer(RR(name, QTYPE.A, rdata=A("127.0.0.9" if name.endswith("dead.example") else "127.0.0.1")))
+            return answer
+
+    port = free_port()
+    server = DNSServer(Zone(), port=port, address="127.0.0.1")
+    server.start_thread()
+    yield {"servers": [f"127.0.0.1:{port}"]}
+    server.stop()
+
+
+def letter(sender, to):
+    return {"from": sender, "to": to, "subject": "x", "text": "x\n"}
+
+
+def recipients(api, sends):
+    """How many recipients of these messages there are in each state."""
+    states = collections.Counter()
+    for send in sends:
+        states.update(recipient["status"] for recipient in api.json(f"/api/v1/sends/{send['id']}")["recipients"])
+    return states
+
+
+def test_a_backlog_is_not_in_the_way_of_another_tenant(servers, sinks, dns, tmp_path):
+    sink = sinks()
+    delivery = {"mx_port": sink.port, "workers": 2, "ramp_up": 20}
+    server, key = production(servers, tmp_path, delivery=delivery, dns=dns)
+    config = tmp_path / "mairust.yaml"
+    run("tenant", "add", "other", "-c", config)
+    run("domain", "add", "other.example", "--tenant", "other", "-c", config)
+    run("user", "add", "bob@other.example", "--tenant", "other", "-c", config, "--password-stdin", input=PASSWORD)
+    other = json.loads(run("apikey", "create", "tests", "--tenant", "other", "-c", config, "-o", "json").stdout)["key"]
+    busy, other = Api(server.ready["http"], key), Api(server.ready["http"], other)
+    sends = [busy.send(letter("alice@example.com", [f"r@d{number}.dead.example" for number in range(first, first + 100)]))
+             for first in range(0, DEAD, 100)]
+    sent = other.send(letter("bob@other.example", ["carol@remote.example"]))
+    assert sink.wait_for(1)[0]["to"] == ["carol@remote.example"]
+    states = recipients(busy, sends)
+    assert states["pending"] > DEAD / 2 and sum(states.values()) == DEAD, states
+    wait_until(lambda: other.json(f"/api/v1/sends/{sent['id']}")["status"] == "sent", "status sent")
+
+
+def test_each_message_arrives_although_the_server_is_killed(servers, sinks, dns, tmp_path):
+    sink, count = sinks(), 200
+    server, key = production(servers, tmp_path, delivery={"mx_port": sink.port, "lease": "2s"}, dns=dns)
+    api = Api(server.ready["http"], key)
+    sends = [api.send(letter("alice@example.com", [f"r{number}@remote.example"])) for number in range(count)]
+    sink.wait_for(1)
+    server.kill()
+    before = len(sink.received)
+    assert before < count, "it was to die in the middle of the work"
+    server.start()
+    api = Api(server.ready["http"], key)
+    wait_until(lambda: recipients(api, sends)["delivered"] == count, "all delivered", 60)
+    arrived = collections.Counter(mail["to"][0] for mail in sink.received)
+    assert set(arrived) == {f"r{number}@remote.example" for number in range(count)}
+    # A worker that was killed between the final dot and its note about it: each of them once at most.
+    assert sum(arrived.values()) <= count + 8
+
+
+def test_the_depth_of_the_queue_is_told(servers, dns, tmp_path):
+    server, key = production(servers, tmp_path, delivery={"mx_port": free_port(), "retry_first": "1h", "retry_max": "1h"}, dns=dns)
+    api = Api(server.ready["http"], key)
+    scopes = ["--scope", "metrics:read"]
+    metrics = json.loads(run("apikey", "create", "metrics", *scopes, "-c", tmp_path / "mairust.yaml", "-o", "json").stdout)["key"]
+    metrics = Api(server.ready["http"], metrics)
+    api.send(letter("alice@example.com", ["r@a.dead.example", "r@b.dead.example"]))
+    line = 'mairust_queue_jobs{kind="deliver",state="waiting"} 2'
+    wait_until(lambda: line in metrics.bytes("/metrics").decode(), "both deliveries waiting", 60)
+    text = metrics.bytes("/metrics").decode()
+    assert 'mairust_queue_oldest_seconds{kind="deliver"} 0' in text and "mairust_queue_leases_lost_total 0" in text
