@@ -296,7 +296,7 @@ impl Metrics {
         self.oldest_job.get_or_create(&vec![("kind", kind.to_owned())]).set(gauge(age));
     }
 
-    pub(crate) fn audited(&self, report: &InvariantReport) {
+    pub(crate) fn invariants_checked(&self, report: &InvariantReport) {
         for (invariant, count) in &report.counts {
             let labels = vec![("rule", invariant.as_str().to_owned())];
             self.violations.get_or_create(&labels).set(gauge(*count));

@@ -366,7 +366,7 @@ pub async fn shutdown_signal() {
 }
 
 fn tell(report: &InvariantReport, metrics: &Metrics) {
-    metrics.audited(report);
+    metrics.invariants_checked(report);
     for (invariant, count) in report.counts.iter().filter(|(_, count)| **count > 0) {
         let example = report.violations.iter().find(|violation| violation.invariant == *invariant);
         tracing::error!(

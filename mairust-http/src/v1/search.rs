@@ -89,13 +89,13 @@ pub(crate) async fn search(
     let parameters: SearchParameters = page::parse_query(&uri)?;
     let query: SearchQuery = parameters.q.parse().map_err(|error| grammar_problem(&error))?;
     let filter_hash = page::filter_hash(&[Some(query.to_string()), parameters.mailbox_id.clone()]);
-    let cursors = CursorContext { master: state.master_key(), tenant: principal.tenant, filter_hash };
+    let cursors = CursorContext { key: state.server_key(), tenant: principal.tenant, filter_hash };
     let mut request = SearchRequest::new(query, state.now());
     request.mailbox = parse("mailbox_id", parameters.mailbox_id.as_deref(), |text| text.parse::<MailboxId>().ok())?;
     request.after = parameters.cursor.as_deref().map(|cursor| cursors.decode(cursor)).transpose()?;
     request.limit = page_limit(parameters.limit)?;
     let found = find(&state, principal.tenant, &request).await?;
-    let next_cursor = found.next.map(|position| cursors.encode(position));
+    let next_cursor = found.next.map(|position| cursors.encode(&position));
     let results = SearchResults {
         items: found.rows.into_iter().map(MessageSummary::from).collect(),
         has_more: next_cursor.is_some(),

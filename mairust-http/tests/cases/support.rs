@@ -14,11 +14,15 @@ use mairust_core::{
     TenantId, Timestamp,
 };
 use mairust_http::{
-    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, KeyGuard, MetricsSource, Principal, RefusedKey, Scope, ServerKey, SubmitError, Submitted, SubmittedRecipient, Submitter, router, SearchFallback,
+    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, KeyGuard, MetricsSource, Principal, RefusedKey, Scope,
+    SearchFallback, ServerKey, SubmitError, Submitted, SubmittedRecipient, Submitter, router,
 };
 use mairust_store::search::feed::feed;
 use mairust_store::{
-    Acceptance, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, Folder, MemoryStorage, MessageChange, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage, NewRecipient, NewTenant, NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, User, MessagePosition, SearchDocument, SearchIndex, SearchOutbox, SearchRequest,
+    Acceptance, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, Folder,
+    MemoryStorage, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage,
+    NewRecipient, NewTenant, NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry, SearchDocument,
+    SearchIndex, SearchOutbox, SearchRequest, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, User,
 };
 use serde_json::Value;
 use tower::ServiceExt;

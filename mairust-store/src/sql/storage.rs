@@ -25,10 +25,10 @@ use crate::group_commit::GroupCommit;
 use crate::message::MessageStore;
 use crate::owner::Owner;
 use crate::queue::QueueBackend;
+use crate::queue::turns::Turns;
 use crate::registry::{INSTALLATION_KEY, Registry, RegistryExt};
 use crate::seal::{Algorithm, LocalKeys, Sealer};
 use crate::search::{SearchIndex, SearchOutbox};
-use crate::queue::turns::Turns;
 
 /// A [`StorageBackend`] over SQLite or PostgreSQL, with bodies as files or in any other
 /// [`BodyStore`].

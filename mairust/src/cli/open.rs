@@ -10,8 +10,8 @@ use mairust_core::Secret;
 use mairust_http::ServerKey;
 use mairust_store::seal::Algorithm;
 use mairust_store::{
-    BodyEncryption, LocalKeys, RegistryExt, S3Bodies, Sealer, SqlStorage, SqlStorageBuilder, StorageBackend, StoreError,
-    StoreErrorKind,
+    BodyEncryption, LocalKeys, RegistryExt, S3Bodies, Sealer, SqlStorage, SqlStorageBuilder, StorageBackend,
+    StoreError, StoreErrorKind,
 };
 
 use super::ConfigFile;

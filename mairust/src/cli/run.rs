@@ -16,7 +16,8 @@ use crate::server::{RunningServer, Server, shutdown_signal};
 use crate::work::DeliverySettings;
 use crate::work::retry::RetryPolicy;
 use crate::{
-    AdmissionConfig, AuditSettings, DnsResolver, EarlyTalkers, HttpLimits, ListenerConfig, LoginLimits, ProxyProtocol, ServerKey, Service, StorageBackend, SearchFallback,
+    AdmissionConfig, AuditSettings, DnsResolver, EarlyTalkers, HttpLimits, ListenerConfig, LoginLimits, ProxyProtocol,
+    SearchFallback, ServerKey, Service, StorageBackend,
 };
 
 #[derive(Debug, Args)]
