@@ -96,6 +96,8 @@ CREATE TABLE delivery_recipients (
 
 CREATE INDEX delivery_recipients_by_message ON delivery_recipients (tenant_id, message_id, id);
 
+CREATE INDEX delivery_recipients_waiting ON delivery_recipients (tenant_id, id) WHERE state IN ('deferred', 'pending');
+
 CREATE TABLE domain_aliases (
     tenant_id BLOB NOT NULL,
     domain_id BLOB NOT NULL,
@@ -132,23 +134,38 @@ CREATE TABLE forwards (
     FOREIGN KEY (tenant_id, mailbox_id) REFERENCES mailboxes (tenant_id, id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE jobs (
+CREATE TABLE "jobs" (
     id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
     tenant_id BLOB NOT NULL REFERENCES tenants (id),
     kind TEXT NOT NULL,
     payload TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('buried', 'leased', 'ready')),
+    -- `waiting` until its time has come, then `ready` to be taken.
+    state TEXT NOT NULL CHECK (state IN ('buried', 'leased', 'ready', 'waiting')),
+    -- Empty for work that leads nowhere else.
+    destination TEXT NOT NULL DEFAULT '',
+    priority TEXT NOT NULL DEFAULT 'normal',
+    -- The message that it is about; no reference, for messages can be removed before their jobs.
+    message_id BLOB,
     attempts INTEGER NOT NULL DEFAULT 0,
     not_before INTEGER NOT NULL,
-    -- Both are there exactly while the job is leased.
+    -- `not_before` and the handicap of the priority.
+    rank INTEGER NOT NULL,
+    -- Is there exactly while the job is leased.
     lease_until INTEGER,
+    -- Stays when the lease has ended, until the job is taken again, given back or given up.
     lease_token BLOB,
     last_error TEXT,
     created_at INTEGER NOT NULL,
-    CHECK ((state = 'leased') = (lease_until IS NOT NULL) AND (state = 'leased') = (lease_token IS NOT NULL))
+    CHECK ((state = 'leased') = (lease_until IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX jobs_due ON jobs (coalesce(lease_until, not_before), id) WHERE state <> 'buried';
+CREATE INDEX jobs_asleep ON jobs (coalesce(lease_until, not_before), id) WHERE state IN ('leased', 'waiting');
+
+CREATE INDEX jobs_by_kind ON jobs (kind, state, coalesce(lease_until, not_before));
+
+CREATE INDEX jobs_by_message ON jobs (tenant_id, message_id) WHERE message_id IS NOT NULL;
+
+CREATE INDEX jobs_ready ON jobs (tenant_id, destination, rank, id) WHERE state = 'ready';
 
 CREATE TABLE mailboxes (
     tenant_id BLOB NOT NULL REFERENCES tenants (id),
@@ -211,6 +228,21 @@ WHERE internet_message_id IS NOT NULL;
 CREATE INDEX messages_by_mailbox ON messages (tenant_id, mailbox_id, received_at, id);
 
 CREATE INDEX messages_by_time ON messages (tenant_id, received_at, id);
+
+CREATE INDEX messages_queued ON messages (tenant_id, id) WHERE status = 'queued';
+
+CREATE TABLE search_pending (
+    number INTEGER PRIMARY KEY,
+    tenant_id BLOB NOT NULL,
+    message_id BLOB NOT NULL,
+    claimed_until INTEGER
+) STRICT;
+
+CREATE TABLE search_state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    tenant_id BLOB,
+    message_id BLOB
+) STRICT;
 
 CREATE TABLE secrets (
     tenant_id BLOB NOT NULL CHECK (length(tenant_id) = 16),

@@ -66,6 +66,6 @@ async fn conditions_refused() -> (S3Bodies, ()) {
 
 async fn below_sqlite() -> (SqlStorage, TempDir) {
     let (bodies, directory) = (sse_s3().await.0, TempDir::new().unwrap());
-    let storage = SqlStorage::sqlite(directory.path().join("mail.db")).bodies(Arc::new(bodies));
+    let storage = SqlStorage::sqlite(directory.path().join("mail.db")).bodies(Arc::new(bodies)).with_search();
     (storage.open().await.unwrap(), directory)
 }
