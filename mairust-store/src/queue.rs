@@ -231,7 +231,7 @@ impl Lease {
 
 impl QueueStats {
     /// Where counting stops.
-    pub const BOUND: u64 = 100_000;
+    pub const BOUND: u64 = 10_000;
     /// How many kinds are told apart.
     pub const KINDS: usize = 32;
 }

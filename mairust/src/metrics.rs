@@ -163,7 +163,7 @@ impl Metrics {
             jobs: table.add(
                 "queue_jobs",
                 "gauge",
-                "Jobs in the queue, by kind and state; 100000 stands for that many or more",
+                "Jobs in the queue, by kind and state; 10000 stands for that many or more",
                 Gauges::default(),
             ),
             oldest_job: table.add(

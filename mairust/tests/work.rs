@@ -47,6 +47,21 @@ async fn a_job_for_each_hook_and_a_panic_harms_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_slow_start_comes_to_all_jobs() {
+    let mut delivery = DeliverySettings::default();
+    delivery.ramp_up = 1;
+    let tag = |name: &'static str| move |_: Mail| async move { Ok::<_, HookError>(Actions::none().tag(name)) };
+    let server = TestServer::start(|builder| {
+        let builder = builder.delivery(delivery).post_receive("a", tag("a"));
+        builder.post_receive("b", tag("b")).post_receive("c", tag("c"))
+    })
+    .await;
+    server.send(&["alice@example.com"], "Subject: x\r\n\r\nx\r\n").await;
+    let rows = server.messages(|rows| rows.iter().any(|row| row.tags.len() == 3)).await;
+    assert_eq!(rows[0].tags, ["a", "b", "c"]);
+}
+
+#[tokio::test]
 async fn a_delivery_that_panics_is_tried_again_and_given_up_in_the_end() {
     let mut delivery = DeliverySettings::default();
     delivery.retry = RetryPolicy::new(Duration::from_millis(20), Duration::from_millis(40), Duration::from_millis(300));

@@ -176,13 +176,18 @@ impl Workers {
                     return;
                 }
             };
-            if let Err(error) = settle(self.storage.queue(), &lease, self.clock.now(), disposition).await {
+            match settle(self.storage.queue(), &lease, self.clock.now(), disposition).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!(component = "work", "the lease was lost before the job was settled");
+                    self.metrics.lease_lost();
+                }
                 // The lease ends by itself, and the job is done again.
-                tracing::error!(
+                Err(error) => tracing::error!(
                     component = "work",
                     error = crate::error::chain(&error),
                     "the job could not be settled"
-                );
+                ),
             }
         }
         .instrument(span)
