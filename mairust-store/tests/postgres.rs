@@ -105,3 +105,13 @@ async fn lost_connections_are_made_anew() {
     }
     assert!(storage.directory().user_by_address(alice.tenant, &alice.address).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn a_storage_that_is_closed_lets_go_of_the_database() {
+    let (database, directory) = (Database::new().await, TempDir::new().unwrap());
+    let storage = SqlStorage::postgres(&database.url).fs_bodies(directory.path()).open().await.unwrap();
+    let alice = alice(&storage).await;
+    storage.close().await;
+    let gone = storage.messages().accept(vec![entry(&alice, "x")]).await.remove(0).unwrap_err();
+    assert_eq!(gone.kind(), mairust_store::StoreErrorKind::Unavailable);
+}

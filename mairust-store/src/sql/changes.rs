@@ -107,10 +107,15 @@ impl Listener {
             }
         }))
     }
+
+    /// Gives the connection back. Nothing is heard from then on.
+    pub(super) fn stop(&self) {
+        self.0.abort();
+    }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.0.abort();
+        self.stop();
     }
 }

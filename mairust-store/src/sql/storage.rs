@@ -39,7 +39,7 @@ pub struct SqlStorage {
     /// Where bodies are files.
     files: Option<Arc<FsBodies>>,
     /// These end with the storage.
-    _listener: Option<Listener>,
+    listener: Option<Listener>,
     _mover: Option<Mover>,
     _checkpointer: Option<sqlite::Checkpointer>,
     _watcher: Option<sqlite::Watcher>,
@@ -161,6 +161,8 @@ impl SqlStorage {
     /// Waits for what is under way and closes the database. Calls that come later fail with
     /// `Unavailable`. Not needed for durability.
     pub async fn close(&self) {
+        // It has a connection, which closing would wait for.
+        self.listener.iter().for_each(Listener::stop);
         if let Search::Sqlite(index) = &self.parts.search {
             index.close().await;
         }
@@ -301,7 +303,7 @@ impl SqlStorageBuilder {
             messages,
             parts,
             files,
-            _listener: listener,
+            listener,
             _mover: mover,
             _checkpointer: checkpointer,
             _watcher: watcher,
