@@ -41,7 +41,7 @@ def test_hello(example, tmp_path):
     with smtplib.SMTP("127.0.0.1", 2587, timeout=30) as client:
         client.starttls(context=insecure_tls())
         client.login("alice@example.com", "correct horse")
-    assert len(list((tmp_path / "mail").rglob("*.eml"))) == 1
+    wait_until(lambda: len(list((tmp_path / "mail").rglob("*/*.eml"))) == 1, "the body in its file")
 
 
 def test_smtp_only(example):
