@@ -119,9 +119,12 @@ fn start(home: &Path) -> String {
         initdb.args(["-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]).current_dir("/"),
     );
     // The supervisor stops the server when nobody has used it for a while.
+    // It keeps the lock until it is done, so that nobody takes a server that is going away.
     let script = "\"$@\" & server=$!; while sleep 3; do \
         kill -0 $server 2>/dev/null || exit; \
-        if flock --nonblock --exclusive \"$IN_USE\" true; then kill -INT $server; wait $server; rm -rf \"$DATA\"; exit; fi; \
+        exec 9<\"$IN_USE\"; \
+        if flock --nonblock --exclusive 9; then kill -INT $server; wait $server; rm -rf \"$DATA\"; exit; fi; \
+        exec 9<&-; \
         done";
     let mut supervisor = Command::new("setsid");
     supervisor.args(["sh", "-c", script, "sh"]).args(as_postgres).arg(binaries.join("postgres")).arg("-D").arg(&data);
