@@ -179,7 +179,7 @@ pub(crate) async fn verify(body: Body, sha256: [u8; 32], what: String) -> Result
 pub(crate) fn io_error(operation: &'static str, what: &dyn fmt::Display, error: io::Error) -> StoreError {
     let kind = match error.kind() {
         io::ErrorKind::AlreadyExists => StoreErrorKind::AlreadyExists,
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => StoreErrorKind::Corrupt,
+        io::ErrorKind::InvalidData => StoreErrorKind::Corrupt,
         io::ErrorKind::NotFound => StoreErrorKind::NotFound,
         io::ErrorKind::QuotaExceeded | io::ErrorKind::StorageFull => StoreErrorKind::Full,
         _ => StoreErrorKind::Unavailable,

@@ -265,7 +265,7 @@ impl BodySource for Decrypted {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         // What is empty is read once, too, so that one that was emptied is found.
-        if offset >= self.len && self.len > 0 {
+        if offset >= self.len.max(1) {
             return Ok(0);
         }
         self.last.read(CHUNK, offset, buffer, |index| self.chunk(index))
@@ -434,7 +434,7 @@ mod tests {
                 let opened = store.open(KEY).await.unwrap();
                 assert_eq!((opened.len(), stored.size), (expected.len() as u64, expected.len() as u64));
                 assert_eq!(opened.read_all().unwrap(), expected);
-                for offset in [0, 5, chunk - 1, chunk, chunk + 1, expected.len() - 1, expected.len()] {
+                for offset in [0, 5, chunk - 1, chunk, chunk + 1, expected.len() - 1, expected.len(), 99 * chunk] {
                     let mut part = [0; 3];
                     let count = opened.read_at(offset as u64, &mut part).unwrap();
                     let rest = expected.get(offset..).unwrap_or_default();
@@ -445,6 +445,19 @@ mod tests {
                 assert!(!kept.windows(6).any(|window| window == b"prefix"));
             }
         }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_something_too() {
+        let store = store();
+        let object = NewObject { key: KEY.to_owned(), prefix: Bytes::new(), body: Vec::new().into() };
+        assert_eq!(store.put(vec![object]).await.remove(0).unwrap().size, 0);
+        let opened = store.open(KEY).await.unwrap();
+        assert_eq!((opened.len(), opened.read_all().unwrap().len()), (0, 0));
+        assert_eq!(opened.read_at(99 * CHUNK, &mut [0; 3]).unwrap(), 0);
+        let mut forged = raw(&store).await;
+        *forged.last_mut().unwrap() ^= 1;
+        assert!(with_raw(forged, KEY).await.open(KEY).await.unwrap().read_all().is_err());
     }
 
     #[tokio::test]

@@ -318,7 +318,8 @@ pub(super) struct RawStorage {
     /// Whether messages are encrypted (AES-256-GCM) before they are written, so that whoever keeps
     /// the files can't read them. What was written before stays as it is, and stays readable, also
     /// after this is turned off. They go to the storage first, whatever `spool_message` says. The
-    /// database holds subjects, addresses and the beginnings of texts all the same.
+    /// database holds subjects, addresses and the beginnings of texts all the same, and with
+    /// `search.enabled` the words of texts.
     pub(super) client_side_encryption: bool,
 }
 
