@@ -82,6 +82,9 @@ def test_an_outage_is_told_and_passes(mail, seaweed):
     def is_up():
         wait_until(lambda: api.request("GET", "/health/ready").status == 200, "recovery")
         wait_until(lambda: send(server, "after").returncode == 0, "acceptance")
+        # An object store that has just started takes writes before it finds what it had.
+        path = f"/api/v1/messages/{before['id']}/raw"
+        wait_until(lambda: api.request("GET", path).status == 200, "reading")
         assert api.raw(before) == raw
 
     seaweed.signal(signal.SIGSTOP)
