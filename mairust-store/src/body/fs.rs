@@ -1,8 +1,8 @@
 //! Bodies as files: one file per object, durable before its name is told.
 //!
-//! An object is written to `tmp/`, synced, given its name by a hard link (which fails if the name
-//! is taken), and the directories that hold the new names are synced, each once per batch. Where
-//! there are many, the whole file system is synced at once instead of each file (`syncfs`).
+//! An object is written to `tmp/`, synced, given its name (which fails if the name is taken), and the
+//! directories that hold the new names are synced, each once per batch. Where there are many, the
+//! whole file system is synced at once instead of each file (`syncfs`).
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -16,6 +16,8 @@ use async_trait::async_trait;
 use aws_lc_rs::digest;
 use futures::future::join_all;
 use mairust_core::{Body, BodySource};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
@@ -42,10 +44,11 @@ struct Directory {
     _lock: File,
 }
 
-/// A file in `tmp/`; removed when dropped.
+/// A file in `tmp/`; removed when dropped, unless it got its name.
 #[derive(Debug)]
 struct Temporary {
     path: PathBuf,
+    named: bool,
     key: String,
     object: StoredObject,
 }
@@ -71,7 +74,9 @@ struct FileSource {
     len: u64,
 }
 
-/// How many objects of a batch are written at the same time.
+/// How many objects of a batch are written at the same time, where each waits for the disk. Those
+/// that wait together are written one after the other, for files that come into one directory keep
+/// each other waiting.
 const LANES: usize = 4;
 /// From so many files or directories on, the whole file system is synced instead of each.
 const SYNC_TOGETHER: usize = 8;
@@ -119,11 +124,12 @@ impl FsBodies {
     async fn write(&self, objects: Vec<NewObject>) -> Vec<Result<Temporary, StoreError>> {
         let lost = || Err(StoreError::new(StoreErrorKind::Unavailable, "put body", "the writer was interrupted"));
         let mut written: Vec<_> = objects.iter().map(|_| lost()).collect();
-        let sync = if objects.len() < SYNC_TOGETHER { Sync::Each } else { Sync::Together };
+        let (sync, count) =
+            if objects.len() < SYNC_TOGETHER { (Sync::Each, objects.len().min(LANES)) } else { (Sync::Together, 1) };
         let mut lanes: Vec<Vec<(usize, NewObject)>> = Vec::new();
-        lanes.resize_with(objects.len().min(LANES), Vec::new);
+        lanes.resize_with(count, Vec::new);
         for (index, object) in objects.into_iter().enumerate() {
-            lanes[index % LANES].push((index, object));
+            lanes[index % count].push((index, object));
         }
         let work = lanes.into_iter().map(|lane| {
             let directory = Arc::clone(&self.0);
@@ -199,7 +205,7 @@ impl Directory {
         let NewObject { key, prefix, body } = object;
         let path = self.temporary.join(Uuid::new_v4().to_string());
         // Made before the file, so that the file is removed whatever happens from here on.
-        let mut temporary = Temporary { path, key, object: StoredObject { size: 0, sha256: [0; 32] } };
+        let mut temporary = Temporary { path, named: false, key, object: StoredObject { size: 0, sha256: [0; 32] } };
         match self.fill(&temporary.path, &prefix, &body, sync) {
             Ok(object) => temporary.object = object,
             Err(error) => return Err(io_error("put body", &temporary.key, error)),
@@ -238,7 +244,7 @@ impl Directory {
             return written.into_iter().map(error).collect();
         }
         let mut unsynced = BTreeSet::new();
-        let linked: Vec<_> = written.into_iter().map(|temporary| self.link(&temporary?, &mut unsynced)).collect();
+        let linked: Vec<_> = written.into_iter().map(|temporary| self.link(temporary?, &mut unsynced)).collect();
         let sync = |directory: &PathBuf| File::open(directory).and_then(|opened| self.sync(&opened)).err();
         let failed: Vec<_> = if unsynced.len() < SYNC_TOGETHER {
             unsynced.iter().filter_map(|path| sync(path).map(|error| (path.clone(), error))).collect()
@@ -252,14 +258,14 @@ impl Directory {
         settled
     }
 
-    fn link(&self, temporary: &Temporary, unsynced: &mut BTreeSet<PathBuf>) -> Result<Linked, StoreError> {
+    fn link(&self, mut temporary: Temporary, unsynced: &mut BTreeSet<PathBuf>) -> Result<Linked, StoreError> {
         let path = self.base.join(&temporary.key);
         let mut link = || {
             let directory = path.parent().unwrap_or(&self.base);
             self.make_directories(directory, unsynced)?;
             // Also if the name is taken: whoever took it may not have synced it yet.
             unsynced.insert(directory.to_owned());
-            fs::hard_link(&temporary.path, &path)
+            give_name(&mut temporary, &path)
         };
         let made: io::Result<()> = link();
         made.map_err(|error| io_error("put body", &temporary.key, error))?;
@@ -315,7 +321,8 @@ impl Directory {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path)
+        if !self.named
+            && let Err(error) = fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(path = %self.path.display(), %error, "a temporary file could not be removed");
@@ -341,6 +348,19 @@ fn settle(linked: &Linked, failed: &[(PathBuf, io::Error)]) -> Result<StoredObje
     // The name may or may not be durable; without a row nobody reads the object.
     drop(fs::remove_file(&linked.path));
     Err(io_error("sync directory", &directory.display(), copy_of(error)))
+}
+
+/// Gives a file its name, unless that is taken.
+fn give_name(temporary: &mut Temporary, path: &Path) -> io::Result<()> {
+    match renameat_with(CWD, &temporary.path, CWD, path, RenameFlags::NOREPLACE) {
+        // Not every file system can refuse to replace; the second name is removed with the temporary file.
+        Err(Errno::INVAL | Errno::NOSYS) => fs::hard_link(&temporary.path, path),
+        Err(error) => Err(error.into()),
+        Ok(()) => {
+            temporary.named = true;
+            Ok(())
+        }
+    }
 }
 
 fn copy_of(error: &io::Error) -> io::Error {
