@@ -26,6 +26,9 @@ const READERS: u32 = 4;
 
 /// How often the log is written into the database, if there is anything in it.
 const CHECKPOINT_PERIOD: Duration = Duration::from_millis(500);
+/// A log that has fewer pages (4 MiB) to be written is left alone: whoever begins it anew must sync its
+/// head before the first commit.
+const FEW_PAGES: i64 = 1_000;
 /// A log of more pages than this (64 MiB) begins anew, for which writers wait a moment.
 const LOG_PAGES: i64 = 16_384;
 
@@ -149,10 +152,7 @@ impl Checkpointer {
             let mut failing = false;
             loop {
                 tokio::time::sleep(CHECKPOINT_PERIOD).await;
-                let mut written = checkpoint(&pool, "PRAGMA wal_checkpoint(PASSIVE)").await;
-                if written.as_ref().is_ok_and(|pages| *pages > LOG_PAGES) {
-                    written = checkpoint(&pool, "PRAGMA wal_checkpoint(RESTART)").await;
-                }
+                let written = write_log(&pool).await;
                 if let Err(error) = &written
                     && !failing
                 {
@@ -197,10 +197,23 @@ impl Drop for Watcher {
     }
 }
 
-/// Writes what the log holds into the database; how many pages the log has.
-async fn checkpoint(pool: &SqlitePool, pragma: &'static str) -> Result<i64, sqlx::Error> {
+/// Writes what the log holds into the database, if it is worth it.
+async fn write_log(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    let (pages, written) = checkpoint(pool, "PRAGMA wal_checkpoint(NOOP)").await?;
+    if pages - written < FEW_PAGES {
+        return Ok(());
+    }
+    let (pages, _) = checkpoint(pool, "PRAGMA wal_checkpoint(PASSIVE)").await?;
+    if pages > LOG_PAGES {
+        checkpoint(pool, "PRAGMA wal_checkpoint(RESTART)").await?;
+    }
+    Ok(())
+}
+
+/// How many pages the log has, and how many of them are written into the database.
+async fn checkpoint(pool: &SqlitePool, pragma: &'static str) -> Result<(i64, i64), sqlx::Error> {
     let row = sqlx::query(pragma).fetch_one(pool).await?;
-    row.try_get(1)
+    Ok((row.try_get(1)?, row.try_get(2)?))
 }
 
 /// Connections live as long as the pool, with their prepared statements.
