@@ -174,16 +174,73 @@ impl Parts {
         }
     }
 
-    /// Writes entries in one transaction; one answer for each, valid once this has returned.
+    /// Writes entries in one transaction or, if one of them is bad, in another one by one; one answer for
+    /// each.
     async fn write(&self, entries: &[Entry]) -> Result<Vec<Result<(), StoreError>>, Failure> {
-        let before = |context| move |error| Failure::Before(failed("accept", context)(error));
+        match self.write_together(entries).await {
+            Ok(()) => Ok(entries.iter().map(|_| Ok(())).collect()),
+            // The disk or the database fails, not an entry: written one by one they would fare no better.
+            Err(Failure::Before(error)) if !error.is_temporary() => match entries.len() {
+                1 => Ok(vec![Err(error)]),
+                _ => self.write_apart(entries).await,
+            },
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn write_together(&self, entries: &[Entry]) -> Result<(), Failure> {
+        let mut transaction = self.begin(entries).await?;
+        let all: Vec<_> = entries.iter().collect();
+        self.write_rows(&mut transaction, &all).await?;
+        self.commit(transaction, &all).await
+    }
+
+    /// A bad entry fails alone.
+    async fn write_apart(&self, entries: &[Entry]) -> Result<Vec<Result<(), StoreError>>, Failure> {
+        let mut transaction = self.begin(entries).await?;
+        let (mut answers, mut accepted) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+        for entry in entries {
+            self.run(&mut transaction, "SAVEPOINT entry").await?;
+            match self.write_rows(&mut transaction, &[entry]).await {
+                Err(Failure::Before(error)) if !error.is_temporary() => {
+                    self.run(&mut transaction, "ROLLBACK TO entry").await?;
+                    answers.push(Err(error));
+                }
+                written => {
+                    written?;
+                    accepted.push(entry);
+                    answers.push(Ok(()));
+                }
+            }
+            self.run(&mut transaction, "RELEASE entry").await?;
+        }
+        self.commit(transaction, &accepted).await?;
+        Ok(answers)
+    }
+
+    async fn begin(&self, entries: &[Entry]) -> Result<Transaction, Failure> {
         let tenants: BTreeSet<_> = entries.iter().map(|entry| entry.acceptance.tenant).collect();
         let tenants: Vec<_> = tenants.into_iter().collect();
-        let mut transaction = self.database.begin(Scope::Tenants(&tenants)).await.map_err(before("begin"))?;
-        let answers = self.database.within(self.write_all(&mut transaction, entries)).await;
-        let answers = answers.map_err(before("write")).and_then(|written| written)?;
-        let accepted = entries.iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
-        let changes = changes(accepted.map(|(entry, _)| &entry.acceptance));
+        self.database.begin(Scope::Tenants(&tenants)).await.map_err(before("begin"))
+    }
+
+    async fn run(&self, transaction: &mut Transaction, statement: &'static str) -> Result<(), Failure> {
+        let run = self.database.within(transaction.execute(Query::new(statement))).await;
+        run.map(drop).map_err(before("write"))
+    }
+
+    async fn write_rows(&self, transaction: &mut Transaction, entries: &[&Entry]) -> Result<(), Failure> {
+        let written = async {
+            let written = write_rows(transaction, entries, self.clock.now(), !matches!(self.search, Search::Off));
+            Ok(written.await)
+        };
+        let written = self.database.within(written).await.map_err(before("write"))?;
+        written.map_err(Failure::Before)
+    }
+
+    /// Commits what was written of these entries, and tells everybody of it.
+    async fn commit(&self, mut transaction: Transaction, entries: &[&Entry]) -> Result<(), Failure> {
+        let changes = changes(entries.iter().map(|entry| &entry.acceptance));
         for change in &changes {
             self.changes.tell(&mut transaction, *change).await.map_err(before("notify"))?;
         }
@@ -193,54 +250,7 @@ impl Parts {
         if entries.iter().any(|entry| !entry.objects.is_empty()) {
             self.changes.search.bump();
         }
-        Ok(answers)
-    }
-
-    /// Writes all entries at once or, if one of them is bad, one by one.
-    async fn write_all(
-        &self,
-        transaction: &mut Transaction,
-        entries: &[Entry],
-    ) -> Result<Result<Vec<Result<(), StoreError>>, Failure>, sqlx::Error> {
-        let all: Vec<_> = entries.iter().collect();
-        match self.try_write(transaction, &all).await? {
-            Ok(()) => return Ok(Ok(all.iter().map(|_| Ok(())).collect())),
-            // The disk or the database fails, not an entry: written one by one they would fare no better.
-            Err(error) if error.is_temporary() => return Ok(Err(Failure::Before(error))),
-            Err(error) if all.len() == 1 => return Ok(Ok(vec![Err(error)])),
-            Err(_) => {}
-        }
-        let mut answers = Vec::with_capacity(all.len());
-        for entry in all {
-            let written = self.try_write(transaction, &[entry]).await?;
-            match written {
-                Err(error) if error.is_temporary() => return Ok(Err(Failure::Before(error))),
-                written => answers.push(written),
-            }
-        }
-        Ok(Ok(answers))
-    }
-
-    /// Writes entries; nothing of them if there is an error.
-    async fn try_write(
-        &self,
-        transaction: &mut Transaction,
-        entries: &[&Entry],
-    ) -> Result<Result<(), StoreError>, sqlx::Error> {
-        transaction.execute(Query::new("SAVEPOINT entries")).await?;
-        let mut written = write_rows(transaction, entries, self.clock.now()).await;
-        if written.is_ok() && !matches!(self.search, Search::Off) {
-            let rows = entries.iter().flat_map(|entry| rows(entry));
-            written = insert_notes(transaction, rows.map(|row| (row.tenant, row.place.id))).await;
-        }
-        match &written {
-            // The transaction is going to be undone.
-            Err(error) if error.is_temporary() => return Ok(written),
-            Err(_) => transaction.execute(Query::new("ROLLBACK TO entries")).await?,
-            Ok(()) => 0,
-        };
-        transaction.execute(Query::new("RELEASE entries")).await?;
-        Ok(written)
+        Ok(())
     }
 
     async fn discard(&self, orphans: Vec<Object>) {
@@ -293,20 +303,34 @@ fn changes<'a>(entries: impl Iterator<Item = &'a Acceptance>) -> Vec<Change> {
     tenants.into_iter().map(Change::Messages).chain(queue.then_some(Change::Queue)).collect()
 }
 
-async fn write_rows(transaction: &mut Transaction, entries: &[&Entry], now: Timestamp) -> Result<(), StoreError> {
+/// A failure of the database before anything was committed.
+fn before(context: &'static str) -> impl FnOnce(sqlx::Error) -> Failure {
+    move |error| Failure::Before(failed("accept", context)(error))
+}
+
+/// Writes entries; `noted` says whether a search index is to learn of them.
+async fn write_rows(
+    transaction: &mut Transaction,
+    entries: &[&Entry],
+    now: Timestamp,
+    noted: bool,
+) -> Result<(), StoreError> {
     let rows: Vec<_> = entries.iter().flat_map(|entry| rows(entry)).collect();
+    let mut queries = Vec::new();
     if !rows.is_empty() {
-        insert_messages(transaction, &rows).await?;
-        spool_bodies(transaction, entries, now).await?;
+        queries.extend(insert_messages(transaction, &rows).await?);
+        queries.extend(spool_bodies(entries, now));
+        if noted {
+            queries.extend(insert_notes(rows.iter().map(|row| (row.tenant, row.place.id))));
+        }
     }
     let recipients = entries.iter().flat_map(|entry| {
         let tenant = entry.acceptance.tenant;
         entry.acceptance.recipients.iter().map(move |recipient| (tenant, recipient))
     });
-    let jobs = entries.iter().flat_map(|entry| &entry.acceptance.jobs);
-    for query in insert_recipients(recipients, now).into_iter().chain(insert_jobs(jobs, now)) {
-        transaction.execute(query).await.map_err(failed("accept", "insert recipients and jobs"))?;
-    }
+    queries.extend(insert_recipients(recipients, now));
+    queries.extend(insert_jobs(entries.iter().flat_map(|entry| &entry.acceptance.jobs), now));
+    transaction.execute_all(queries).await.map_err(failed("accept", "insert rows"))?;
     for entry in entries {
         let mut moved = HashSet::new();
         for attempt in &entry.acceptance.attempts {
@@ -326,11 +350,12 @@ fn rows(entry: &Entry) -> impl Iterator<Item = Row<'_>> {
     })
 }
 
-async fn insert_messages(transaction: &mut Transaction, rows: &[Row<'_>]) -> Result<(), StoreError> {
+/// Takes places for messages; the statements that insert them and count what their mailboxes use.
+async fn insert_messages(transaction: &mut Transaction, rows: &[Row<'_>]) -> Result<Vec<Query>, StoreError> {
     let mut places = take_places(transaction, rows).await?;
     // Threads of this batch: what is answered may have come in the same one.
     let mut threads: HashMap<(MailboxId, &str), MessageId> = HashMap::new();
-    let mut inserts = Rows::new(statement::message::INSERT_MESSAGES, 33, "");
+    let mut inserts = Rows::to_insert(statement::message::INSERT_MESSAGES, 33);
     for row in rows {
         let Row { tenant, message, place, .. } = row;
         let next = places.get_mut(&(*tenant, place.mailbox, place.folder.as_str()));
@@ -346,10 +371,9 @@ async fn insert_messages(transaction: &mut Transaction, rows: &[Row<'_>]) -> Res
         next.uid += 1;
         next.modseq += 1;
     }
-    for query in inserts.queries() {
-        transaction.execute(query).await.map_err(failed("accept", "insert messages"))?;
-    }
-    add_to_use(transaction, rows).await
+    let mut queries = inserts.queries();
+    queries.extend(add_to_use(transaction, rows).await?);
+    Ok(queries)
 }
 
 fn bind_message(inserts: &mut Rows, row: &Row<'_>, next: &NextPlace, thread: MessageId) {
@@ -459,8 +483,8 @@ async fn find_thread(
     found.map(|row| Columns::new("accept", &row).id("thread_id").map(MessageId::from_bytes)).transpose()
 }
 
-/// Counts the sizes of messages that came into mailboxes.
-async fn add_to_use(transaction: &mut Transaction, rows: &[Row<'_>]) -> Result<(), StoreError> {
+/// The statements that count the sizes of messages that came into mailboxes.
+async fn add_to_use(transaction: &mut Transaction, rows: &[Row<'_>]) -> Result<Vec<Query>, StoreError> {
     let mut sizes: BTreeMap<(TenantId, MailboxId), u64> = BTreeMap::new();
     for row in rows {
         *sizes.entry((row.tenant, row.place.mailbox)).or_default() += row.object.stored.size;
@@ -473,14 +497,11 @@ async fn add_to_use(transaction: &mut Transaction, rows: &[Row<'_>]) -> Result<(
     for ((tenant, mailbox), size) in sizes {
         updates.bind(tenant.as_bytes()).bind(mailbox.as_bytes()).bind(size);
     }
-    for query in updates.queries() {
-        transaction.execute(query).await.map_err(failed("accept", "count the use of mailboxes"))?;
-    }
-    Ok(())
+    Ok(updates.queries())
 }
 
-async fn spool_bodies(transaction: &mut Transaction, entries: &[&Entry], now: Timestamp) -> Result<(), StoreError> {
-    let mut inserts = Rows::new(statement::spool::INSERT, 4, "");
+fn spool_bodies(entries: &[&Entry], now: Timestamp) -> Vec<Query> {
+    let mut inserts = Rows::to_insert(statement::spool::INSERT, 4);
     for entry in entries {
         for object in &entry.objects {
             if let Some(bytes) = &object.spooled {
@@ -488,8 +509,5 @@ async fn spool_bodies(transaction: &mut Transaction, entries: &[&Entry], now: Ti
             }
         }
     }
-    for query in inserts.queries() {
-        transaction.execute(query).await.map_err(failed("accept", "spool bodies"))?;
-    }
-    Ok(())
+    inserts.queries()
 }

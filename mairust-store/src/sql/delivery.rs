@@ -56,7 +56,7 @@ pub(super) fn insert_recipients<'a>(
     recipients: impl IntoIterator<Item = (TenantId, &'a NewRecipient)>,
     now: Timestamp,
 ) -> Vec<Query> {
-    let mut inserts = Rows::new(statement::message::INSERT_RECIPIENTS, 8, "");
+    let mut inserts = Rows::to_insert(statement::message::INSERT_RECIPIENTS, 8);
     for (tenant, recipient) in recipients {
         inserts
             .bind(tenant.as_bytes())

@@ -192,7 +192,7 @@ impl Parts {
 /// The statements that add jobs. A job is ready at once if its time has come by the clock by which it
 /// is made.
 pub(super) fn insert_jobs<'a>(jobs: impl IntoIterator<Item = &'a NewJob>, now: Timestamp) -> Vec<Query> {
-    let mut inserts = Rows::new(statement::queue::INSERT_JOBS, 11, "");
+    let mut inserts = Rows::to_insert(statement::queue::INSERT_JOBS, 11);
     for job in jobs {
         inserts
             .bind(job.id.as_bytes())

@@ -154,12 +154,12 @@ impl SearchOutbox for Parts {
 
     async fn settle(&self, notes: &[UnindexedMessage]) -> Result<(), StoreError> {
         let failed = || failed("settle notes", "remove");
-        let mut transaction = self.database.begin(Scope::All).await.map_err(failed())?;
+        let mut deletes = Rows::new(statement::search::DELETE_NOTES, 3, statement::search::DELETE_NOTES_TAIL);
         for note in notes {
-            let query = Query::new(statement::search::DELETE_NOTE).bind(note.number);
-            let query = query.bind(note.tenant.as_bytes()).bind(note.message.as_bytes());
-            transaction.execute(query).await.map_err(failed())?;
+            deletes.bind(note.number).bind(note.tenant.as_bytes()).bind(note.message.as_bytes());
         }
+        let mut transaction = self.database.begin(Scope::All).await.map_err(failed())?;
+        transaction.execute_all(deletes.queries()).await.map_err(failed())?;
         transaction.commit().await.map_err(failed())
     }
 
@@ -208,19 +208,13 @@ impl SearchOutbox for Parts {
     }
 }
 
-/// Notes within a transaction that the index does not know these messages.
-pub(super) async fn insert_notes(
-    transaction: &mut Transaction,
-    messages: impl Iterator<Item = (TenantId, MessageId)>,
-) -> Result<(), StoreError> {
-    let mut inserts = Rows::new(statement::search::INSERT_NOTES, 2, "");
+/// The statements that note that the index does not know these messages.
+pub(super) fn insert_notes(messages: impl Iterator<Item = (TenantId, MessageId)>) -> Vec<Query> {
+    let mut inserts = Rows::to_insert(statement::search::INSERT_NOTES, 2);
     for (tenant, message) in messages {
         inserts.bind(tenant.as_bytes()).bind(message.as_bytes());
     }
-    for query in inserts.queries() {
-        transaction.execute(query).await.map_err(failed("accept", "note messages"))?;
-    }
-    Ok(())
+    inserts.queries()
 }
 
 async fn set_state(transaction: &mut Transaction, last: Option<(TenantId, MessageId)>) -> Result<(), sqlx::Error> {

@@ -55,8 +55,24 @@ impl Query {
         self.push(format_args!("${number}"))
     }
 
+    /// Appends a statement, for a database that takes several at once.
+    pub(super) fn append(&mut self, next: Self) {
+        let before = self.values.len();
+        self.push("; ");
+        let mut parts = next.text().split('$');
+        self.push(parts.next().unwrap_or_default());
+        for part in parts {
+            let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let (number, rest) = part.split_at(digits);
+            match number.parse::<usize>() {
+                Ok(number) => self.push(format_args!("${}{rest}", before + number)),
+                Err(_) => self.push(format_args!("${part}")),
+            };
+        }
+        self.values.extend(next.values);
+    }
+
     /// The text.
-    #[cfg(test)]
     pub(crate) fn text(&self) -> &str {
         match &self.text {
             Text::Fixed(text) => text,

@@ -3,23 +3,30 @@
 use super::Query;
 use super::value::{Bind, Value};
 
-/// Rows of values, for a statement of the form `head (…), (…) tail`.
+/// Rows of values, for a statement of the form `head (…), (…) tail`. It gets rows of NULL, too, which
+/// it must not take for anything.
 #[derive(Debug)]
 pub(crate) struct Rows {
     head: &'static str,
+    open: &'static str,
     tail: &'static str,
     width: usize,
     values: Vec<Value>,
 }
 
-/// How many rows a statement may have. Few numbers, so that there are few texts to be prepared;
-/// small ones, so that no statement has more placeholders than a database takes.
-const SIZES: [usize; 4] = [64, 16, 4, 1];
+/// No statement has more rows, so that none has more placeholders than a database takes.
+const MOST: usize = 64;
 
 impl Rows {
     /// No rows yet. Each is going to have `width` values.
     pub(crate) fn new(head: &'static str, width: usize, tail: &'static str) -> Self {
-        Self { head, tail, width, values: Vec::new() }
+        Self { head, open: "", tail, width, values: Vec::new() }
+    }
+
+    /// Rows to insert: `head` names the table and its columns, of which the first is never NULL.
+    pub(crate) fn to_insert(head: &'static str, width: usize) -> Self {
+        let (open, tail) = (" SELECT v.* FROM (VALUES ", ") AS v WHERE v.column1 IS NOT NULL");
+        Self { head, open, tail, width, values: Vec::new() }
     }
 
     /// The next value of the row.
@@ -28,26 +35,32 @@ impl Rows {
         self
     }
 
-    /// The statements, which have all the rows together.
+    /// The statements, which have all the rows together. Their numbers of rows are powers of two, so
+    /// that there are few texts to be prepared: what is missing are rows of NULL.
     pub(crate) fn queries(self) -> Vec<Query> {
-        let mut left = self.values.len() / self.width;
-        let mut values = self.values.into_iter();
+        let Self { head, open, tail, width, values } = self;
+        let mut left = values.len() / width;
+        let mut values = values.into_iter();
         let mut queries = Vec::new();
-        for size in SIZES {
-            while left >= size {
-                left -= size;
-                let mut query = Query::new(self.head);
-                for (index, value) in values.by_ref().take(size * self.width).enumerate() {
-                    let between = match index % self.width {
-                        0 if index == 0 => "(",
-                        0 => "), (",
-                        _ => ", ",
-                    };
-                    query.push(between).push_value(value);
-                }
-                query.push(")").push(self.tail);
-                queries.push(query);
+        while left > 0 {
+            let rows = left.min(MOST);
+            left -= rows;
+            let given: Vec<_> = values.by_ref().take(rows * width).collect();
+            let nothing: Vec<_> = given[..width].iter().map(Value::null).collect();
+            let missing = (rows.next_power_of_two() - rows) * width;
+            let filled = given.into_iter().chain(nothing.into_iter().cycle().take(missing));
+            let mut query = Query::new(head);
+            query.push(open);
+            for (index, value) in filled.enumerate() {
+                let between = match index % width {
+                    0 if index == 0 => "(",
+                    0 => "), (",
+                    _ => ", ",
+                };
+                query.push(between).push_value(value);
             }
+            query.push(")").push(tail);
+            queries.push(query);
         }
         queries
     }
@@ -66,7 +79,8 @@ mod tests {
             }
             let texts: Vec<_> = rows.queries().iter().map(|query| query.text().to_owned()).collect();
             let placeholders: usize = texts.iter().map(|text| text.matches('$').count()).sum();
-            assert_eq!(placeholders, 2 * count as usize);
+            let rows = count / 64 * 64 + [0, (count % 64).next_power_of_two()][usize::from(count % 64 > 0)];
+            assert_eq!(placeholders, 2 * rows as usize);
             assert!(texts.iter().all(|text| text.ends_with(") RETURNING a")), "{texts:?}");
         }
         let mut rows = Rows::new("V ", 2, "");

@@ -28,6 +28,26 @@ impl Transaction {
         }
     }
 
+    /// Runs statements in order, with as few ways to the database and back as it allows. An error may
+    /// be that of any of them.
+    pub(crate) async fn execute_all(&mut self, queries: impl IntoIterator<Item = Query>) -> Result<(), sqlx::Error> {
+        let mut queries = queries.into_iter();
+        let Some(mut first) = queries.next() else { return Ok(()) };
+        match self {
+            Self::Sqlite(on) => {
+                queries.for_each(|query| first.append(query));
+                first.sqlite()?.execute(&mut **on).await?;
+            }
+            Self::Postgres(on) => {
+                first.postgres()?.execute(&mut **on).await?;
+                for query in queries {
+                    query.postgres()?.execute(&mut **on).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// All rows that a statement gives.
     pub(crate) async fn fetch_all(&mut self, query: Query) -> Result<Vec<Row>, sqlx::Error> {
         match self {

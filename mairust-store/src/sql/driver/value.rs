@@ -76,6 +76,20 @@ impl Bind for u64 {
 }
 
 impl Value {
+    /// NULL of the same type.
+    pub(super) fn null(&self) -> Self {
+        match self {
+            Self::Bool(_) => Self::Bool(None),
+            Self::Bytes(_) => Self::Bytes(None),
+            Self::Id(_) => Self::Id(None),
+            Self::Int(_) => Self::Int(None),
+            Self::Json(_) => Self::Json(None),
+            Self::Real(_) => Self::Real(None),
+            Self::Text(_) => Self::Text(None),
+            Self::Time(_) => Self::Time(None),
+        }
+    }
+
     pub(super) fn add_to_sqlite(self, arguments: &mut SqliteArguments) -> Result<(), BoxDynError> {
         match self {
             Self::Bool(value) => arguments.add(value),

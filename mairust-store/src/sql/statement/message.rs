@@ -24,7 +24,7 @@ pub(crate) const INSERT_MESSAGES: &str = "\
     INSERT INTO messages (tenant_id, id, mailbox_id, folder_id, uid, modseq, direction, status, sender, address, \
         object_key, size, sha256, subject, from_list, to_list, cc_list, date, received_at, internet_message_id, \
         refs, thread_id, attachments, from_text, to_text, subject_text, preview, dsn_ret, dsn_envid, auth_results, \
-        spam_score, spam_verdict, fingerprint) VALUES ";
+        spam_score, spam_verdict, fingerprint)";
 
 /// Counts the sizes of messages that came into mailboxes: rows of tenant, mailbox and size.
 pub(crate) const ADD_TO_USE: &str = "UPDATE mailboxes SET used = used + v.column3 FROM (VALUES ";
@@ -36,7 +36,7 @@ pub(crate) const SELECT_THREAD: &str =
 
 pub(crate) const INSERT_RECIPIENTS: &str = "\
     INSERT INTO delivery_recipients (tenant_id, id, message_id, address, state, updated_at, dsn_notify, dsn_orcpt) \
-    VALUES ";
+   ";
 
 /// Moves a recipient on; no row if it is settled or not there.
 pub(crate) const MOVE_RECIPIENT: &str = "\

@@ -3,7 +3,7 @@
 use crate::sql::driver::Dialect;
 
 /// Rows are to be appended.
-pub(crate) const INSERT_NOTES: &str = "INSERT INTO search_pending (tenant_id, message_id) VALUES ";
+pub(crate) const INSERT_NOTES: &str = "INSERT INTO search_pending (tenant_id, message_id)";
 
 macro_rules! claim_notes {
     ($lock:literal) => {
@@ -22,9 +22,10 @@ pub(crate) fn claim_notes(dialect: Dialect) -> &'static str {
     dialect.pick(claim_notes!(""), claim_notes!(" FOR UPDATE SKIP LOCKED"))
 }
 
-/// SQLite may give the number of a note that is gone to another one.
-pub(crate) const DELETE_NOTE: &str =
-    "DELETE FROM search_pending WHERE number = $1 AND tenant_id = $2 AND message_id = $3";
+/// Rows of number, tenant and message: SQLite may give the number of a note that is gone to another one.
+pub(crate) const DELETE_NOTES: &str = "DELETE FROM search_pending WHERE number IN (SELECT p.number FROM (VALUES ";
+pub(crate) const DELETE_NOTES_TAIL: &str = "\
+    ) AS v JOIN search_pending p ON p.number = v.column1 AND p.tenant_id = v.column2 AND p.message_id = v.column3)";
 
 pub(crate) const COUNT_NOTES: &str = "SELECT count(*) AS pending FROM search_pending";
 

@@ -1,6 +1,6 @@
 //! Statements about bodies that wait in the database for their place in the body store.
 
-pub(crate) const INSERT: &str = "INSERT INTO spooled_bodies (tenant_id, object_key, spooled_at, data) VALUES ";
+pub(crate) const INSERT: &str = "INSERT INTO spooled_bodies (tenant_id, object_key, spooled_at, data)";
 
 /// The next ones in the order in which they came; at least one, then as many as have $2 bytes together.
 pub(crate) const NEXT: &str = "\
