@@ -157,8 +157,12 @@ fn is_segment(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// Compares an object with its checksum on a blocking thread; `what` names it in errors.
+/// Checksums of more bytes than this are taken on a thread of their own.
+pub(crate) const HASH_HERE: u64 = 64 * 1024;
+
+/// Compares an object with its checksum; `what` names it in errors.
 pub(crate) async fn verify(body: Body, sha256: [u8; 32], what: String) -> Result<Body, StoreError> {
+    let is_quick = body.in_memory().is_some() && body.len() <= HASH_HERE;
     let work = move || {
         let unreadable = |error: io::Error| io_error("read body", &what, error);
         let (found, body) = if body.len() <= VERIFY_IN_MEMORY {
@@ -172,6 +176,9 @@ pub(crate) async fn verify(body: Body, sha256: [u8; 32], what: String) -> Result
         }
         Err(StoreError::new(StoreErrorKind::Corrupt, "read body", format!("{what}: the checksum is wrong")))
     };
+    if is_quick {
+        return work();
+    }
     tokio::task::spawn_blocking(work).await.map_err(|error| interrupted("read body", error))?
 }
 

@@ -80,6 +80,8 @@ struct FileSource {
 const LANES: usize = 4;
 /// From so many files or directories on, the whole file system is synced instead of each.
 const SYNC_TOGETHER: usize = 8;
+/// Files up to this size are read when they are opened.
+const READ_AT_ONCE: u64 = 64 * 1024;
 /// How many directories are remembered as settled before all are forgotten and synced again.
 const SETTLED_MAX: usize = 65_536;
 
@@ -162,7 +164,8 @@ impl BodyStore for FsBodies {
         let open = move || {
             let file = File::open(path)?;
             let len = file.metadata()?.len();
-            Ok(Body::from_source(Arc::new(FileSource { file, len })))
+            let body = Body::from_source(Arc::new(FileSource { file, len }));
+            if len <= READ_AT_ONCE { body.read_all().map(Body::from) } else { Ok(body) }
         };
         let opened = spawn_blocking(open).await.map_err(|error| interrupted("open body", error))?;
         opened.map_err(|error| io_error("open body", &key, error))

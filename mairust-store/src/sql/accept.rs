@@ -17,7 +17,7 @@ use super::driver::{Columns, Dialect, Query, Rows, Scope, Transaction, failed};
 use super::queue::insert_jobs;
 use super::search::{Search, insert_notes};
 use super::storage::Parts;
-use crate::body::{NewObject, StoredObject, digest_of_all, interrupted, io_error};
+use crate::body::{HASH_HERE, NewObject, StoredObject, digest_of_all, interrupted, io_error};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::matching;
 use crate::message::{Acceptance, Folder, NewMessage, Placement};
@@ -63,8 +63,6 @@ enum Failure {
 
 /// How many of the messages that one answers are looked for.
 const ANCESTORS: usize = 100;
-/// Checksums of more bytes than this are taken on a thread of their own.
-const HASH_HERE: u64 = 64 * 1024;
 
 impl Parts {
     pub(super) async fn accept(&self, batch: Vec<Acceptance>) -> Vec<Result<(), StoreError>> {

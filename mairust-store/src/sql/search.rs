@@ -4,6 +4,7 @@
 //! that indexing never keeps the one writer from accepting mail. Both read what may change (folder,
 //! status, tags) from the rows themselves ([`condition`]).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -221,6 +222,12 @@ async fn set_state(transaction: &mut Transaction, last: Option<(TenantId, Messag
     let tenant = last.as_ref().map(|(tenant, _)| tenant.as_bytes());
     let message = last.as_ref().map(|(_, message)| message.as_bytes());
     transaction.execute(Query::new(statement::search::SET_STATE).bind(tenant).bind(message)).await.map(drop)
+}
+
+/// The documents, each message once: as it was known last.
+fn latest(documents: Vec<SearchDocument>) -> impl Iterator<Item = SearchDocument> {
+    let named = documents.into_iter().map(|document| ((document.row.tenant, document.row.id), document));
+    named.collect::<BTreeMap<_, _>>().into_values()
 }
 
 /// The message and tenant that a row names.

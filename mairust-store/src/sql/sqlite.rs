@@ -124,6 +124,8 @@ fn options(path: &Path, durability: Durability) -> SqliteConnectOptions {
         // A commit writes the log into the database only where nobody else does.
         .pragma("wal_autocheckpoint", (2 * LOG_PAGES).to_string())
         .pragma("journal_size_limit", (LOG_PAGES * PAGE_BYTES).to_string())
+        // What a statement needs for a moment makes no files.
+        .pragma("temp_store", "MEMORY")
         .busy_timeout(BUSY_TIMEOUT)
         .disable_statement_logging()
 }

@@ -53,7 +53,7 @@ impl Indexer {
                     failing = false;
                     if done == 0 {
                         let _ = tokio::time::timeout(LOOK_AGAIN, outbox.changed(seen)).await;
-                    } else if outbox.version() - seen >= BUSY {
+                    } else if outbox.version() != seen {
                         self.give_way().await;
                     }
                 }

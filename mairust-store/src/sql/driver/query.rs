@@ -95,7 +95,11 @@ impl Query {
         for value in self.values {
             value.add_to_sqlite(&mut arguments).map_err(sqlx::Error::Encode)?;
         }
-        Ok(sqlx::query_with(self.text.into_sql_str(), arguments))
+        let text = match self.text {
+            Text::Built(text) => Text::Built(anonymous(&text).unwrap_or(text)),
+            fixed => fixed,
+        };
+        Ok(sqlx::query_with(text.into_sql_str(), arguments))
     }
 
     pub(super) fn postgres(self) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>, sqlx::Error> {
@@ -107,12 +111,51 @@ impl Query {
     }
 }
 
+/// The text with `?` in place of `$1`, `$2` and so on, if they stand in this order: SQLite looks for the
+/// name of each in the list of all.
+fn anonymous(text: &str) -> Option<String> {
+    let mut parts = text.split('$');
+    let mut anonymous = String::with_capacity(text.len());
+    anonymous.push_str(parts.next()?);
+    for (index, part) in parts.enumerate() {
+        let rest = part.strip_prefix((index + 1).to_string().as_str())?;
+        if rest.starts_with(|c: char| c.is_ascii_digit()) {
+            return None;
+        }
+        anonymous.push('?');
+        anonymous.push_str(rest);
+    }
+    Some(anonymous)
+}
+
 impl Text {
     fn into_sql_str(self) -> SqlStr {
         match self {
             Self::Fixed(text) => text.into_sql_str(),
             // Values are never written into texts, see `Query::push`.
             Self::Built(text) => AssertSqlSafe(text).into_sql_str(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_appended_with_numbers_that_go_on() {
+        let mut all = Query::new("UPDATE a SET b = $1 WHERE c = $1 AND d = $2").bind(1_u32).bind(2_u32);
+        all.append(Query::new("DELETE FROM e WHERE f ->> '$.x' = $1").bind("x"));
+        assert_eq!(all.text(), "UPDATE a SET b = $1 WHERE c = $1 AND d = $2; DELETE FROM e WHERE f ->> '$.x' = $3");
+        assert_eq!(all.values.len(), 3);
+    }
+
+    #[test]
+    fn placeholders_in_order_need_no_numbers() {
+        let numbers: Vec<_> = (1..=12).map(|number| format!("${number}")).collect();
+        assert_eq!(anonymous(&numbers.join(", ")).as_deref(), Some("?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"));
+        for text in ["$2, $1", "$1, $1", "$1, $12", "$10", "'$.x' = $1"] {
+            assert_eq!(anonymous(text), None, "{text}");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! sorting, so a page of hits costs the same however many there are. What is known besides words and
 //! never changes (tenant, mailbox, domains, …) is a column of words, too.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::search::{
     Phrase, SearchDocument, SearchField, SearchQuery, SearchRequest, SearchTerm, of_domain, of_fact, of_mailbox,
     of_message_id, of_tenant,
 };
-use crate::sql::driver::{Columns, Database, Query, Scope, Transaction, failed};
+use crate::sql::driver::{Columns, Database, Query, Row, Rows, Scope, Transaction, failed};
 use crate::sql::{sqlite, statement};
 
 /// The index in its file; made again when it is damaged.
@@ -68,18 +69,13 @@ impl FtsIndex {
         }
     }
 
-    pub(super) async fn index(&self, mut documents: Vec<SearchDocument>) -> Result<(), StoreError> {
+    pub(super) async fn index(&self, documents: Vec<SearchDocument>) -> Result<(), StoreError> {
         self.open().await?;
         let database = self.database.read().await;
-        // FTS5 writes what it has whenever numbers do not ascend.
-        documents.sort_unstable_by_key(|document| document.row.received_at);
         let mut transaction = begin(database.as_ref()).await?;
-        for document in &documents {
-            let numbered = number(&mut transaction, document).await;
-            let number = numbered.map_err(|error| Self::failure("index", document.row.id, error))?;
-            let inserted = transaction.execute(words(number, document)).await;
-            inserted.map_err(|error| Self::failure("index", document.row.id, error))?;
-        }
+        let failure = |error| Self::failure("index", "write", error);
+        let documents = numbered(&mut transaction, super::latest(documents).collect()).await.map_err(failure)?;
+        transaction.execute_all(words(&documents)).await.map_err(failure)?;
         transaction.commit().await.map_err(|error| Self::failure("index", "commit", error))
     }
 
@@ -187,19 +183,73 @@ fn closed() -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, "open index", "the search index is closed")
 }
 
-/// The number of a document: its own if it has one, whose words are then removed, or a new one.
-async fn number(transaction: &mut Transaction, document: &SearchDocument) -> Result<i64, sqlx::Error> {
-    let (tenant, message) = (document.row.tenant, document.row.id);
-    if let Some(number) = own_number(transaction, tenant, message).await? {
-        transaction.execute(Query::new(statement::search::FTS_DELETE_WORDS).bind(number)).await?;
-        return Ok(number);
+/// Documents with their numbers, in the order of those, for FTS5 writes what it has whenever numbers do
+/// not ascend. A document has its own number, whose words are removed, or gets a new one.
+async fn numbered(
+    transaction: &mut Transaction,
+    documents: Vec<SearchDocument>,
+) -> Result<Vec<(i64, SearchDocument)>, sqlx::Error> {
+    let known = own_numbers(transaction, &documents).await?;
+    let delete = |number: &i64| Query::new(statement::search::FTS_DELETE_WORDS).bind(*number);
+    transaction.execute_all(known.values().map(delete)).await?;
+    let is_new = |document: &&SearchDocument| !known.contains_key(&(document.row.tenant, document.row.id));
+    let firsts: BTreeSet<_> = documents.iter().filter(is_new).map(|new| first_number(new.row.received_at)).collect();
+    let mut next = next_numbers(transaction, firsts).await?;
+    let mut numbered = Vec::with_capacity(documents.len());
+    let mut inserts = Rows::to_insert(statement::search::FTS_INSERT_DOCUMENTS, 3);
+    for document in documents {
+        let (tenant, message) = (document.row.tenant, document.row.id);
+        let number = match known.get(&(tenant, message)) {
+            Some(number) => *number,
+            None => {
+                let next = next.get_mut(&first_number(document.row.received_at)).ok_or(sqlx::Error::RowNotFound)?;
+                inserts.bind(*next).bind(tenant.as_bytes()).bind(message.as_bytes());
+                *next += 1;
+                *next - 1
+            }
+        };
+        numbered.push((number, document));
     }
-    let first = first_number(document.row.received_at);
-    let next = Query::new(statement::search::FTS_NEXT_ID).bind(first).bind(first + TIES);
-    let number = number_of(&transaction.fetch_one(next).await?)?;
-    let insert = Query::new(statement::search::FTS_INSERT_DOCUMENT).bind(number);
-    transaction.execute(insert.bind(tenant.as_bytes()).bind(message.as_bytes())).await?;
-    Ok(number)
+    transaction.execute_all(inserts.queries()).await?;
+    numbered.sort_unstable_by_key(|(number, _)| *number);
+    Ok(numbered)
+}
+
+/// The numbers that messages have already.
+async fn own_numbers(
+    transaction: &mut Transaction,
+    documents: &[SearchDocument],
+) -> Result<HashMap<(TenantId, MessageId), i64>, sqlx::Error> {
+    let (head, tail) = statement::search::FTS_DOCUMENTS;
+    let mut rows = Rows::new(head, 2, tail);
+    for document in documents {
+        rows.bind(document.row.tenant.as_bytes()).bind(document.row.id.as_bytes());
+    }
+    let mut known = HashMap::new();
+    for query in rows.queries() {
+        for row in transaction.fetch_all(query).await? {
+            let columns = Columns::new("index", &row);
+            let named = super::named(&columns).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            known.insert(named, number_of(&row, "id")?);
+        }
+    }
+    Ok(known)
+}
+
+/// For the first number of each moment, the next one that no document has.
+async fn next_numbers(transaction: &mut Transaction, firsts: BTreeSet<i64>) -> Result<HashMap<i64, i64>, sqlx::Error> {
+    let (head, tail) = statement::search::FTS_NEXT_IDS;
+    let mut rows = Rows::new(head, 2, tail);
+    for first in firsts {
+        rows.bind(first).bind(first + TIES);
+    }
+    let mut next = HashMap::new();
+    for query in rows.queries() {
+        for row in transaction.fetch_all(query).await? {
+            next.insert(number_of(&row, "first")?, number_of(&row, "next")?);
+        }
+    }
+    Ok(next)
 }
 
 async fn remove(transaction: &mut Transaction, tenant: TenantId, message: MessageId) -> Result<(), sqlx::Error> {
@@ -214,11 +264,11 @@ async fn own_number(
     message: MessageId,
 ) -> Result<Option<i64>, sqlx::Error> {
     let query = Query::new(statement::search::FTS_DOCUMENT).bind(tenant.as_bytes()).bind(message.as_bytes());
-    transaction.fetch_optional(query).await?.map(|row| number_of(&row)).transpose()
+    transaction.fetch_optional(query).await?.map(|row| number_of(&row, "id")).transpose()
 }
 
-fn number_of(row: &crate::sql::driver::Row) -> Result<i64, sqlx::Error> {
-    Columns::new("index", row).value("id").map_err(|error| sqlx::Error::Decode(error.into()))
+fn number_of(row: &Row, column: &'static str) -> Result<i64, sqlx::Error> {
+    Columns::new("index", row).value(column).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// The first of the numbers that documents have which were received at this time.
@@ -227,18 +277,22 @@ fn first_number(received_at: Timestamp) -> i64 {
     received_at.as_micros().saturating_sub(EPOCH).clamp(-REACH, REACH - 1) * TIES
 }
 
-/// The statement that adds the words of a document.
-fn words(number: i64, document: &SearchDocument) -> Query {
-    let words = document.words();
-    Query::new(statement::search::FTS_INSERT_WORDS)
-        .bind(number)
-        .bind(words.subject)
-        .bind(words.from)
-        .bind(words.to)
-        .bind(words.cc)
-        .bind(words.body)
-        .bind(words.file_names)
-        .bind(document.facts())
+/// The statements that add the words of documents.
+fn words(documents: &[(i64, SearchDocument)]) -> Vec<Query> {
+    let mut inserts = Rows::to_insert(statement::search::FTS_INSERT_WORDS, 8);
+    for (number, document) in documents {
+        let words = document.words();
+        inserts
+            .bind(*number)
+            .bind(words.subject)
+            .bind(words.from)
+            .bind(words.to)
+            .bind(words.cc)
+            .bind(words.body)
+            .bind(words.file_names)
+            .bind(document.facts());
+    }
+    inserts.queries()
 }
 
 /// The statement of a search among the documents whose numbers are in these bounds, the first included.

@@ -14,19 +14,20 @@ use crate::search::{
     Phrase, SearchDocument, SearchField, SearchQuery, SearchRequest, SearchTerm, of_domain, of_fact, of_mailbox,
     of_message_id, of_tenant,
 };
-use crate::sql::driver::{Database, Query, Scope, failed};
+use crate::sql::driver::{Database, Query, Rows, Scope, failed};
 use crate::sql::statement;
 
 pub(super) async fn index(database: &Database, documents: Vec<SearchDocument>) -> Result<(), StoreError> {
     let mut transaction = database.begin(Scope::All).await.map_err(failed("index", "begin"))?;
-    for document in documents {
+    let (head, tail) = statement::search::UPSERT_DOCUMENTS;
+    let mut upserts = Rows::new(head, 5, tail);
+    for document in super::latest(documents) {
         let words = lettered(&document);
         let lexemes = format!("{}{}", document.facts(), words.trim_end());
         let row = &document.row;
-        let query = Query::new(statement::search::UPSERT_DOCUMENT).bind(row.tenant.as_bytes()).bind(row.id.as_bytes());
-        let query = query.bind(row.received_at).bind(words).bind(lexemes);
-        transaction.execute(query).await.map_err(failed("index", row.id))?;
+        upserts.bind(row.tenant.as_bytes()).bind(row.id.as_bytes()).bind(row.received_at).bind(words).bind(lexemes);
     }
+    transaction.execute_all(upserts.queries()).await.map_err(failed("index", "write"))?;
     transaction.commit().await.map_err(failed("index", "commit"))
 }
 

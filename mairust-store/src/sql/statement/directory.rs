@@ -75,28 +75,35 @@ pub(crate) const SET_PASSWORD: &str =
 pub(crate) const SET_SCRAM: &str =
     "UPDATE users SET scram = $4 WHERE tenant_id = $1 AND id = $2 AND password_hash = $3 AND scram IS NULL";
 
-/// A domain, and where its addresses are looked up: at itself, or at the domain that it is an alias
-/// of.
-pub(crate) const RESOLVE_DOMAIN: &str = "\
-    SELECT p.tenant_id, p.name, p.catch_all, t.enabled AND d.enabled AND p.enabled AS enabled, \
-        f.mailbox_id AS forwards_id \
-    FROM domains d \
-    JOIN tenants t ON t.id = d.tenant_id \
-    JOIN forwards f ON f.tenant_id = d.tenant_id \
-    LEFT JOIN domain_aliases l ON l.tenant_id = d.tenant_id AND l.domain_id = d.id \
-    JOIN domains p ON p.tenant_id = d.tenant_id AND p.id = coalesce(l.target_id, d.id) \
-    WHERE d.name = $1";
-
-/// The users and aliases of either name. The columns of the one are NULL for the other.
-pub(crate) const RESOLVE_ADDRESS: &str = "\
-    SELECT a.lookup_key, u.enabled, a.address, a.user_id, a.mailbox_id, m.quota, m.used, NULL AS targets \
-    FROM addresses a \
-    JOIN users u ON u.tenant_id = a.tenant_id AND u.id = a.user_id \
-    JOIN mailboxes m ON m.tenant_id = a.tenant_id AND m.id = a.mailbox_id \
-    WHERE a.lookup_key IN ($2, $3) AND a.tenant_id = $1 \
-    UNION ALL \
-    SELECT lookup_key, enabled, NULL, NULL, NULL, NULL, NULL, targets FROM aliases \
-    WHERE lookup_key IN ($2, $3) AND tenant_id = $1";
+/// The domain $1, which looks its addresses up at itself or at the domain that it is an alias of, and
+/// beside it the user or alias whose local part is $2 or, if there is none, $3. The columns of the one are
+/// NULL for the other.
+pub(crate) const RESOLVE: &str = "\
+    WITH domain AS ( \
+        SELECT p.tenant_id, p.name, p.catch_all, t.enabled AND d.enabled AND p.enabled AS domain_enabled, \
+            f.mailbox_id AS forwards_id \
+        FROM domains d \
+        JOIN tenants t ON t.id = d.tenant_id \
+        JOIN forwards f ON f.tenant_id = d.tenant_id \
+        LEFT JOIN domain_aliases l ON l.tenant_id = d.tenant_id AND l.domain_id = d.id \
+        JOIN domains p ON p.tenant_id = d.tenant_id AND p.id = coalesce(l.target_id, d.id) \
+        WHERE d.name = $1 \
+    ), found AS ( \
+        SELECT a.lookup_key, u.enabled, a.address, a.user_id, a.mailbox_id, m.quota, m.used, NULL AS targets \
+        FROM domain \
+        JOIN addresses a ON a.lookup_key IN ($2 || '@' || domain.name, $3 || '@' || domain.name) \
+            AND a.tenant_id = domain.tenant_id \
+        JOIN users u ON u.tenant_id = a.tenant_id AND u.id = a.user_id \
+        JOIN mailboxes m ON m.tenant_id = a.tenant_id AND m.id = a.mailbox_id \
+        UNION ALL \
+        SELECT s.lookup_key, s.enabled, NULL, NULL, NULL, NULL, NULL, s.targets \
+        FROM domain \
+        JOIN aliases s ON s.lookup_key IN ($2 || '@' || domain.name, $3 || '@' || domain.name) \
+            AND s.tenant_id = domain.tenant_id \
+    ) \
+    SELECT domain.tenant_id, domain.catch_all, domain.domain_enabled, domain.forwards_id, found.* \
+    FROM domain LEFT JOIN found ON TRUE \
+    ORDER BY CASE found.lookup_key WHEN $2 || '@' || domain.name THEN 0 ELSE 1 END LIMIT 1";
 
 pub(crate) const INSERT_ALIAS: &str = "\
     INSERT INTO aliases (tenant_id, id, domain_id, lookup_key, address, targets, created_at) \

@@ -62,16 +62,25 @@ pub(crate) const CREATE_FTS: [&str; 2] = [
 
 pub(crate) const FTS_DOCUMENT: &str = "SELECT id FROM documents WHERE tenant_id = $1 AND message_id = $2";
 
-/// The first number from `$1` on, below `$2`, behind which there is none.
-pub(crate) const FTS_NEXT_ID: &str = "SELECT coalesce(max(id) + 1, $1) AS id FROM documents WHERE id >= $1 AND id < $2";
+/// The numbers that messages have: rows of tenant and message.
+pub(crate) const FTS_DOCUMENTS: (&str, &str) = (
+    "SELECT d.id, d.tenant_id, d.message_id FROM (VALUES ",
+    ") AS v JOIN documents d ON d.tenant_id = v.column1 AND d.message_id = v.column2",
+);
 
-pub(crate) const FTS_INSERT_DOCUMENT: &str = "INSERT INTO documents (id, tenant_id, message_id) VALUES ($1, $2, $3)";
+/// For rows of two numbers: the first number, from the one on and below the other, behind which there is none.
+pub(crate) const FTS_NEXT_IDS: (&str, &str) = (
+    "SELECT v.column1 AS first, coalesce(max(d.id) + 1, v.column1) AS next FROM (VALUES ",
+    ") AS v LEFT JOIN documents d ON d.id >= v.column1 AND d.id < v.column2 \
+    WHERE v.column1 IS NOT NULL GROUP BY v.column1",
+);
+
+pub(crate) const FTS_INSERT_DOCUMENTS: &str = "INSERT INTO documents (id, tenant_id, message_id)";
 
 pub(crate) const FTS_DELETE_DOCUMENT: &str = "DELETE FROM documents WHERE id = $1";
 
-pub(crate) const FTS_INSERT_WORDS: &str = "\
-    INSERT INTO words (rowid, subject, sender, recipients, cc, body, file_names, facts) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+pub(crate) const FTS_INSERT_WORDS: &str =
+    "INSERT INTO words (rowid, subject, sender, recipients, cc, body, file_names, facts)";
 
 pub(crate) const FTS_DELETE_WORDS: &str = "DELETE FROM words WHERE rowid = $1";
 
@@ -89,11 +98,13 @@ pub(crate) const FTS_SEARCH: &str = "\
 pub(crate) const FTS_MATCH: &str = "+words.rowid IN (SELECT rowid FROM words WHERE words MATCH ";
 
 /// The index of PostgreSQL.
-pub(crate) const UPSERT_DOCUMENT: &str = "\
-    INSERT INTO search_documents (tenant_id, message_id, received_at, words, lexemes) \
-    VALUES ($1, $2, $3, $4, array_to_tsvector(string_to_array($5, ' '))) \
-    ON CONFLICT (tenant_id, message_id) DO UPDATE \
-    SET received_at = excluded.received_at, words = excluded.words, lexemes = excluded.lexemes";
+pub(crate) const UPSERT_DOCUMENTS: (&str, &str) = (
+    "INSERT INTO search_documents (tenant_id, message_id, received_at, words, lexemes) \
+    SELECT v.column1, v.column2, v.column3, v.column4, array_to_tsvector(string_to_array(v.column5, ' ')) \
+    FROM (VALUES ",
+    ") AS v WHERE v.column1 IS NOT NULL ON CONFLICT (tenant_id, message_id) DO UPDATE \
+    SET received_at = excluded.received_at, words = excluded.words, lexemes = excluded.lexemes",
+);
 
 pub(crate) const DELETE_DOCUMENT: &str = "DELETE FROM search_documents WHERE tenant_id = $1 AND message_id = $2";
 

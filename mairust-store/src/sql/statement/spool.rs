@@ -4,10 +4,10 @@ pub(crate) const INSERT: &str = "INSERT INTO spooled_bodies (tenant_id, object_k
 
 /// The next ones in the order in which they came; at least one, then as many as have $2 bytes together.
 pub(crate) const NEXT: &str = "\
-    SELECT seq, object_key, data FROM ( \
-        SELECT seq, object_key, data, sum(length(data)) OVER (ORDER BY seq) - length(data) AS before \
-        FROM (SELECT seq, object_key, data FROM spooled_bodies WHERE seq > $1 ORDER BY seq LIMIT $3) AS waiting \
-    ) AS sized WHERE before < $2 ORDER BY seq";
+    SELECT s.seq, s.object_key, s.data FROM ( \
+        SELECT seq, sum(size) OVER (ORDER BY seq) - size AS before \
+        FROM (SELECT seq, length(data) AS size FROM spooled_bodies WHERE seq > $1 ORDER BY seq LIMIT $3) AS waiting \
+    ) AS sized JOIN spooled_bodies s ON s.seq = sized.seq WHERE sized.before < $2 ORDER BY s.seq";
 
 /// A list of numbers is to be appended.
 pub(crate) const DELETE: &str = "DELETE FROM spooled_bodies WHERE seq IN (";
