@@ -189,8 +189,25 @@ impl Parts {
     async fn write_together(&self, entries: &[Entry]) -> Result<(), Failure> {
         let mut transaction = self.begin(entries).await?;
         let all: Vec<_> = entries.iter().collect();
-        self.write_rows(&mut transaction, &all).await?;
-        self.commit(transaction, &all).await
+        if !entries.iter().all(Entry::is_plain) {
+            self.write_rows(&mut transaction, &all).await?;
+            return self.commit(transaction, &all).await;
+        }
+        let changes = changes(entries.iter().map(|entry| &entry.acceptance));
+        let written = async {
+            let mut queries = match insert_rows(&mut transaction, &all, self.clock.now(), self.is_noted()).await {
+                Ok(queries) => queries,
+                Err(error) => return Ok(Err(Failure::Before(error))),
+            };
+            queries.extend(self.changes.messages(transaction.dialect(), &changes));
+            Ok(transaction.execute_and_commit(queries).await.map_err(|error| {
+                let error = failed("accept", "write and commit")(error);
+                if error.is_temporary() { Failure::Commit(error) } else { Failure::Before(error) }
+            }))
+        };
+        self.database.within(written).await.map_err(|error| Failure::Commit(failed("accept", "write")(error)))??;
+        self.announce(changes, &all);
+        Ok(())
     }
 
     /// A bad entry fails alone.
@@ -228,10 +245,7 @@ impl Parts {
     }
 
     async fn write_rows(&self, transaction: &mut Transaction, entries: &[&Entry]) -> Result<(), Failure> {
-        let written = async {
-            let written = write_rows(transaction, entries, self.clock.now(), !matches!(self.search, Search::Off));
-            Ok(written.await)
-        };
+        let written = async { Ok(write_rows(transaction, entries, self.clock.now(), self.is_noted()).await) };
         let written = self.database.within(written).await.map_err(before("write"))?;
         written.map_err(Failure::Before)
     }
@@ -239,16 +253,24 @@ impl Parts {
     /// Commits what was written of these entries, and tells everybody of it.
     async fn commit(&self, mut transaction: Transaction, entries: &[&Entry]) -> Result<(), Failure> {
         let changes = changes(entries.iter().map(|entry| &entry.acceptance));
-        for change in &changes {
-            self.changes.tell(&mut transaction, *change).await.map_err(before("notify"))?;
-        }
+        let told = self.changes.messages(transaction.dialect(), &changes);
+        self.database.within(transaction.execute_all(told)).await.map_err(before("notify"))?;
         let committed = self.database.within(transaction.commit()).await;
         committed.map_err(|error| Failure::Commit(failed("accept", "commit")(error)))?;
+        self.announce(changes, entries);
+        Ok(())
+    }
+
+    fn announce(&self, changes: Vec<Change>, entries: &[&Entry]) {
         changes.into_iter().for_each(|change| self.changes.announce(change));
         if entries.iter().any(|entry| !entry.objects.is_empty()) {
             self.changes.search.bump();
         }
-        Ok(())
+    }
+
+    /// Whether a search index is to learn of messages.
+    fn is_noted(&self) -> bool {
+        !matches!(self.search, Search::Off)
     }
 
     async fn discard(&self, orphans: Vec<Object>) {
@@ -257,6 +279,14 @@ impl Parts {
                 tracing::warn!(key, %error, "an orphaned body could not be removed");
             }
         }
+    }
+}
+
+impl Entry {
+    /// Whether there are rows to insert and nothing else: no body that would have to be removed again, no
+    /// row that has to be read first.
+    fn is_plain(&self) -> bool {
+        self.acceptance.attempts.is_empty() && self.objects.iter().all(|object| object.spooled.is_some())
     }
 }
 
@@ -313,6 +343,27 @@ async fn write_rows(
     now: Timestamp,
     noted: bool,
 ) -> Result<(), StoreError> {
+    let queries = insert_rows(transaction, entries, now, noted).await?;
+    transaction.execute_all(queries).await.map_err(failed("accept", "insert rows"))?;
+    for entry in entries {
+        let mut moved = HashSet::new();
+        for attempt in &entry.acceptance.attempts {
+            moved.extend(insert_attempt(transaction, entry.acceptance.tenant, attempt).await?);
+        }
+        for message in moved {
+            settle(transaction, entry.acceptance.tenant, message).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The statements that insert all of entries but the attempts.
+async fn insert_rows(
+    transaction: &mut Transaction,
+    entries: &[&Entry],
+    now: Timestamp,
+    noted: bool,
+) -> Result<Vec<Query>, StoreError> {
     let rows: Vec<_> = entries.iter().flat_map(|entry| rows(entry)).collect();
     let mut queries = Vec::new();
     if !rows.is_empty() {
@@ -328,17 +379,7 @@ async fn write_rows(
     });
     queries.extend(insert_recipients(recipients, now));
     queries.extend(insert_jobs(entries.iter().flat_map(|entry| &entry.acceptance.jobs), now));
-    transaction.execute_all(queries).await.map_err(failed("accept", "insert rows"))?;
-    for entry in entries {
-        let mut moved = HashSet::new();
-        for attempt in &entry.acceptance.attempts {
-            moved.extend(insert_attempt(transaction, entry.acceptance.tenant, attempt).await?);
-        }
-        for message in moved {
-            settle(transaction, entry.acceptance.tenant, message).await?;
-        }
-    }
-    Ok(())
+    Ok(queries)
 }
 
 fn rows(entry: &Entry) -> impl Iterator<Item = Row<'_>> {

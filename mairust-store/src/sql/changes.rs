@@ -67,6 +67,12 @@ impl Changes {
         }
     }
 
+    /// The statements that tell other processes, once they are committed; SQLite has none.
+    pub(super) fn messages(&self, dialect: Dialect, changes: &[Change]) -> Vec<Query> {
+        let told = dialect.pick(&[][..], changes);
+        told.iter().map(|change| self.message(*change)).collect()
+    }
+
     /// The statement that tells other processes in PostgreSQL.
     pub(super) fn message(&self, change: Change) -> Query {
         let text = match change {

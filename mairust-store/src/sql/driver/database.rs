@@ -175,10 +175,7 @@ impl Database {
         let scope = scope.into();
         self.within(async {
             match (&self.pools, scope) {
-                // Immediate: a transaction that begins by reading can't be made to wait for another writer.
-                (Pools::Sqlite { writer, .. }, _) => {
-                    Ok(Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?))
-                }
+                (Pools::Sqlite { writer, .. }, _) => Ok(Transaction::sqlite(writer.acquire().await?)),
                 (Pools::Postgres { all, .. }, Scope::All) => Ok(Transaction::Postgres(all.begin().await?)),
                 (Pools::Postgres { scoped, .. }, scope) => begin_scoped(scoped, scope).await,
             }
