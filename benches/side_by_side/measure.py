@@ -7,11 +7,10 @@ import json
 import os
 import pathlib
 import resource
-import shutil
 import subprocess
-import tempfile
 import threading
 
+import machine
 import strace
 from groups import SYNCS, WRITES, Group, seconds_until_idle
 from mailservers import Unavailable
@@ -57,9 +56,6 @@ def module(name):
 @contextlib.contextmanager
 def started(bench, name, traced=None):
     """A server with an empty store, its groups, and the folder of the run. `traced`: the system calls to trace."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="mairust-side-by-side-", dir=bench.data))
-    # Servers drop privileges and must reach their files.
-    folder.chmod(0o755)
     groups = {}
 
     def group(part):
@@ -67,13 +63,13 @@ def started(bench, name, traced=None):
         groups[part] = Group(f"{os.getpid()}-{part}", trace_file, traced or SYNCS)
         return groups[part]
 
-    try:
-        with module(name).start(folder, group) as running:
-            yield running, groups, folder
-    finally:
-        for part in groups.values():
-            part.close()
-        shutil.rmtree(folder)
+    with machine.fresh_folder(bench.data) as folder:
+        try:
+            with module(name).start(folder, group) as running:
+                yield running, groups, folder
+        finally:
+            for part in groups.values():
+                part.close()
 
 
 def timed(bench, name, row):

@@ -3,7 +3,6 @@
 use mairust_core::{Secret, Timestamp};
 use mairust_store::audit::{Actor, AuditProblem};
 use mairust_store::{AuditKey, AuditLogExt, NewAuditEvent, Owner, SqlStorage, StorageBackend};
-use sqlx::{AssertSqlSafe, Connection};
 use tempfile::TempDir;
 
 use crate::sample::{NOW, open};
@@ -38,12 +37,11 @@ async fn tampering_is_found_where_it_was_done() {
         let directory = TempDir::new().unwrap();
         let storage = open(directory.path()).await;
         storage.audit().append(OWNER, &key(), (1..=5).map(event).collect()).await.unwrap();
-        let mut database = crate::sqlite::connect(directory.path()).await;
+        let database = crate::sqlite::connect(directory.path());
         for statement in statements {
-            let done = sqlx::query(AssertSqlSafe(*statement)).execute(&mut database).await.unwrap();
-            assert!(done.rows_affected() > 0, "{statement}");
+            assert!(database.execute(statement, ()).unwrap() > 0, "{statement}");
         }
-        database.close().await.unwrap();
+        drop(database);
         let found = storage.audit().verify(OWNER, &key()).await.unwrap();
         assert_eq!(found.problems, expected, "{statements:?}");
         // Going on does not make it good.

@@ -26,13 +26,13 @@ async fn has_the_tables_columns_and_indexes_of_sqlite() {
         there.extend(sqlx::query_scalar::<_, String>(statement).fetch_all(&mut postgres).await.unwrap());
     }
     SqlStorage::sqlite(directory.path().join("mail.db")).migrate().await.unwrap();
-    let mut sqlite = crate::sqlite::connect(directory.path()).await;
+    let sqlite = crate::sqlite::connect(directory.path());
     let columns = "SELECT m.name || '.' || c.name FROM sqlite_schema m, pragma_table_info(m.name) c \
         WHERE m.type = 'table' AND m.name NOT LIKE '\\_sqlx%' ESCAPE '\\' AND m.name NOT LIKE 'sqlite%'";
     let indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL";
     let mut here = BTreeSet::new();
     for statement in [columns, indexes] {
-        here.extend(sqlx::query_scalar::<_, String>(statement).fetch_all(&mut sqlite).await.unwrap());
+        here.extend(crate::sqlite::texts(&sqlite, statement));
     }
     assert_eq!(there, here);
 }

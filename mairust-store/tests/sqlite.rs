@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use mairust_core::{MailboxId, MessageId, TenantId};
 use mairust_store::{SqlStorage, StorageBackend, StoreErrorKind};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
 use crate::sample::{NOW, alice, entry, id, open};
@@ -16,7 +14,7 @@ async fn the_schema_is_the_one_checked_in() {
     let directory = TempDir::new().unwrap();
     migrate(directory.path()).await;
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite/schema.sql");
-    let schema = schema(directory.path()).await;
+    let schema = schema(directory.path());
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&golden, &schema).unwrap();
     }
@@ -32,9 +30,9 @@ async fn migrating_twice_changes_nothing() {
     assert_eq!(untouched.pending(), untouched.known);
     assert!(!directory.path().join("mail.db").exists());
     let first = builder.migrate().await.unwrap();
-    let before = schema(directory.path()).await;
+    let before = schema(directory.path());
     assert_eq!(builder.migrate().await.unwrap(), first);
-    assert_eq!(schema(directory.path()).await, before);
+    assert_eq!(schema(directory.path()), before);
     assert_eq!(builder.migration_status().await.unwrap(), first);
     assert_eq!((first.applied.as_slice(), first.pending().len()), (first.known.as_slice(), 0));
     let storage = open(directory.path()).await;
@@ -54,7 +52,7 @@ async fn a_database_of_a_newer_version_is_refused() {
     migrate(directory.path()).await;
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
         VALUES (9999, 'later', 1, x'00', 0)";
-    execute(directory.path(), newer).await;
+    connect(directory.path()).execute(newer, ()).unwrap();
     let builder = SqlStorage::sqlite(directory.path().join("mail.db")).fs_bodies(directory.path().join("mail"));
     let error = builder.open().await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Invalid);
@@ -162,27 +160,23 @@ async fn migrate(directory: &Path) {
 }
 
 /// All statements that would make the tables and indexes.
-async fn schema(directory: &Path) -> String {
-    let mut connection = connect(directory).await;
-    let statements: Vec<String> = sqlx::query_scalar(
+fn schema(directory: &Path) -> String {
+    let statements = texts(
+        &connect(directory),
         "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE '\\_sqlx%' ESCAPE '\\' \
         ORDER BY tbl_name, type DESC, name",
-    )
-    .fetch_all(&mut connection)
-    .await
-    .unwrap();
-    connection.close().await.unwrap();
+    );
     statements.iter().map(|statement| format!("{statement};\n\n")).collect::<String>().trim_end().to_owned() + "\n"
 }
 
-async fn execute(directory: &Path, statement: &'static str) {
-    let mut connection = connect(directory).await;
-    sqlx::query(statement).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+pub(crate) fn connect(directory: &Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(directory.join("mail.db")).unwrap()
 }
 
-pub(crate) async fn connect(directory: &Path) -> sqlx::SqliteConnection {
-    SqliteConnectOptions::new().filename(directory.join("mail.db")).connect().await.unwrap()
+/// The texts in the only column.
+pub(crate) fn texts(connection: &rusqlite::Connection, statement: &str) -> Vec<String> {
+    let mut statement = connection.prepare(statement).unwrap();
+    statement.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
 async fn object(directory: &Path, storage: &SqlStorage, tenant: TenantId, id: MessageId) -> PathBuf {
@@ -241,9 +235,8 @@ async fn a_damaged_payload_keeps_nobody_waiting() {
     let alice = alice(&storage).await;
     let jobs: Vec<_> = (0..3).map(|_| crate::sample::job(alice.tenant)).collect();
     storage.queue().enqueue(jobs.clone()).await.unwrap();
-    let mut connection = connect(directory.path()).await;
-    let damage = "UPDATE jobs SET payload = '{' WHERE id = $1";
-    sqlx::query(damage).bind(&jobs[1].id.as_bytes()[..]).execute(&mut connection).await.unwrap();
+    let damage = "UPDATE jobs SET payload = '{' WHERE id = ?1";
+    connect(directory.path()).execute(damage, [&jobs[1].id.as_bytes()[..]]).unwrap();
     let leases = storage.queue().lease(NOW, 10, std::time::Duration::from_secs(60)).await.unwrap();
     let readable: Vec<_> = leases.iter().map(|lease| (lease.job, lease.payload.is_some())).collect();
     assert_eq!(readable.len(), 3);

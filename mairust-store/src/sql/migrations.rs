@@ -1,9 +1,11 @@
 //! Bringing a database to the form that this version knows.
 
+use aws_lc_rs::digest::{SHA384, digest};
+use rusqlite::TransactionBehavior;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{PgConnection, PgPool, SqlSafeStr, SqliteConnection, SqlitePool};
+use sqlx::{PgConnection, PgPool, SqlSafeStr};
 
-use super::driver::failed;
+use super::driver::{Connections, failed};
 use crate::error::{StoreError, StoreErrorKind};
 
 /// Which migrations there are.
@@ -36,14 +38,32 @@ impl MigrationStatus {
 }
 
 /// Applies what is missing, in one transaction.
-pub(super) async fn run_sqlite(writer: &SqlitePool) -> Result<MigrationStatus, StoreError> {
+pub(super) async fn run_sqlite(writer: &Connections) -> Result<MigrationStatus, StoreError> {
+    let connection = writer.acquire().await.map_err(failed("migrate", "connect"))?;
+    connection.run(|connection| apply(connection)).await.map_err(failed("migrate", "apply"))?
+}
+
+fn apply(connection: &rusqlite::Connection) -> rusqlite::Result<Result<MigrationStatus, StoreError>> {
     // Immediate, so that two processes that start together do this one after the other.
-    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed("migrate", "begin"))?;
-    status_sqlite(&mut transaction).await?.check()?;
-    migrator(SQLITE).run(&mut *transaction).await.map_err(one_failed)?;
-    let status = status_sqlite(&mut transaction).await?;
-    transaction.commit().await.map_err(failed("migrate", "commit"))?;
-    Ok(status)
+    let transaction = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let status = read_status(&transaction)?;
+    if let Err(error) = status.check() {
+        return Ok(Err(error));
+    }
+    transaction.execute_batch(LIST)?;
+    for (version, name, text) in SQLITE {
+        let checksum = digest(&SHA384, text.as_bytes());
+        if !status.applied.contains(version) {
+            transaction.execute_batch(text)?;
+            transaction.execute(ADD_TO_LIST, (version, name, checksum.as_ref()))?;
+        } else if !transaction.query_one(IS_LISTED, (version, checksum.as_ref()), |row| row.get(0))? {
+            let changed = format!("migration {version} is not the one that the database went through");
+            return Ok(Err(StoreError::new(StoreErrorKind::Invalid, "migrate", changed)));
+        }
+    }
+    let status = read_status(&transaction)?;
+    transaction.commit()?;
+    Ok(Ok(status))
 }
 
 /// Applies what is missing, in one transaction.
@@ -60,16 +80,14 @@ pub(super) async fn run_postgres(pool: &PgPool) -> Result<MigrationStatus, Store
 }
 
 /// Which migrations there are.
-pub(super) async fn status_sqlite(connection: &mut SqliteConnection) -> Result<MigrationStatus, StoreError> {
-    let failed = || failed("migrate", "read the list of migrations");
-    let exists: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations')",
-    )
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(failed())?;
-    let applied = match exists {
-        true => sqlx::query_scalar(APPLIED).fetch_all(connection).await.map_err(failed())?,
+pub(super) async fn status_sqlite(reader: &Connections) -> Result<MigrationStatus, StoreError> {
+    let connection = reader.acquire().await.map_err(failed("migrate", "connect"))?;
+    connection.run(read_status).await.map_err(failed("migrate", "read the list of migrations"))
+}
+
+fn read_status(connection: &rusqlite::Connection) -> rusqlite::Result<MigrationStatus> {
+    let applied = match connection.query_one(HAS_LIST, (), |row| row.get(0))? {
+        true => connection.prepare(APPLIED)?.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?,
         false => Vec::new(),
     };
     Ok(MigrationStatus { applied, known: versions(SQLITE) })
@@ -112,6 +130,26 @@ fn one_failed(error: MigrateError) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, "migrate", "a migration failed").with_source(error)
 }
 
+/// As the library for PostgreSQL makes it, which has migrated SQLite, too.
+const LIST: &str = "\
+    CREATE TABLE IF NOT EXISTS _sqlx_migrations ( \
+        version BIGINT PRIMARY KEY, \
+        description TEXT NOT NULL, \
+        installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, \
+        success BOOLEAN NOT NULL, \
+        checksum BLOB NOT NULL, \
+        execution_time BIGINT NOT NULL \
+    )";
+
+const HAS_LIST: &str =
+    "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations')";
+
+const ADD_TO_LIST: &str = "\
+    INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+    VALUES (?1, ?2, TRUE, ?3, 0)";
+
+const IS_LISTED: &str = "SELECT EXISTS (SELECT 1 FROM _sqlx_migrations WHERE version = ?1 AND checksum = ?2)";
+
 const APPLIED: &str = "SELECT version FROM _sqlx_migrations ORDER BY version";
 
 /// Forward only; what was released is never changed. A change of both databases has one number.
@@ -136,16 +174,12 @@ const POSTGRES: &[Source] = &[
 
 #[cfg(test)]
 mod tests {
-    use sqlx::Row;
-    use sqlx::sqlite::SqlitePoolOptions;
-
     use super::*;
 
     #[tokio::test]
     async fn a_database_of_the_first_version_keeps_its_mail() {
-        let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
-        migrator(&SQLITE[..1]).run(&pool).await.unwrap();
-        let rows = "INSERT INTO tenants VALUES (zeroblob(16), 'default', 0, 1763780646000000);
+        let database = Connections::open(1, false, rusqlite::Connection::open_in_memory).await.unwrap();
+        let rows: &'static str = "INSERT INTO tenants VALUES (zeroblob(16), 'default', 0, 1763780646000000);
             INSERT INTO mailboxes VALUES (zeroblob(16), zeroblob(16), 'alice@a.example', 0);
             INSERT INTO folders (tenant_id, id, mailbox_id, name, uidvalidity)
                 VALUES (zeroblob(16), zeroblob(16), zeroblob(16), 'INBOX', 1);
@@ -155,13 +189,22 @@ mod tests {
             SELECT zeroblob(16), randomblob(16), zeroblob(16), zeroblob(16), value, 1, 'inbound', 'stored', 'a@a.example',
                 'key', value * 100, zeroblob(32), '[]', '[]', '[]', 0, '[]', zeroblob(16), 0, '', '', '', ''
             FROM json_each('[1, 2]')";
-        sqlx::raw_sql(rows).execute(&pool).await.unwrap();
-        run_sqlite(&pool).await.unwrap();
-        let made =
+        let first = |connection: &rusqlite::Connection| {
+            let (version, name, text) = SQLITE[0];
+            connection.execute_batch(text)?;
+            connection.execute_batch(LIST)?;
+            connection.execute(ADD_TO_LIST, (version, name, digest(&SHA384, text.as_bytes()).as_ref()))
+        };
+        let connection = database.acquire().await.unwrap();
+        connection.run(first).await.unwrap();
+        connection.run(|connection| connection.execute_batch(rows)).await.unwrap();
+        drop(connection);
+        run_sqlite(&database).await.unwrap();
+        let made: &'static str =
             "SELECT m.used, (SELECT group_concat(f.name) FROM folders f WHERE f.mailbox_id = w.mailbox_id) AS folders
             FROM mailboxes m, forwards w WHERE m.name = 'alice@a.example' AND w.mailbox_id <> m.id";
-        let row = sqlx::query(made).fetch_one(&pool).await.unwrap();
-        assert_eq!(row.get::<i64, _>("used"), 300);
-        assert_eq!(row.get::<&str, _>("folders"), "INBOX,Junk,Quarantine,Sent,Trash");
+        let read = |connection: &rusqlite::Connection| connection.query_one(made, (), |row| row.try_into());
+        let (used, folders): (i64, String) = database.acquire().await.unwrap().run(read).await.unwrap();
+        assert_eq!((used, folders.as_str()), (300, "INBOX,Junk,Quarantine,Sent,Trash"));
     }
 }

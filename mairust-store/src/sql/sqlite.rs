@@ -4,16 +4,15 @@
 //! (WAL) holds is written into the database by a task on a connection of its own, so that no commit
 //! waits for that.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, SqlitePool};
+use rusqlite::OpenFlags;
 use tokio::task::JoinHandle;
 
 use super::changes::{Change, Changes};
-use super::driver::{Database, failed};
+use super::driver::{Connections, Database, failed};
 use super::migrations::{self, MigrationStatus};
 use crate::durability::Durability;
 use crate::error::StoreError;
@@ -46,115 +45,130 @@ pub(super) struct Watcher(JoinHandle<()>);
 /// How often is looked for a change: so long a job of another process waits at most.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
+/// How a file is opened.
+#[derive(Debug, Clone)]
+struct Opening {
+    path: PathBuf,
+    make: bool,
+    read_only: bool,
+    durability: Durability,
+    /// Pages in the log from which on a commit writes it into the database.
+    checkpoint_pages: i64,
+    /// Another file whose tables are seen, under this name.
+    attached: Option<(PathBuf, &'static str)>,
+}
+
 /// Opens the file, which is made if it is not there, and applies what migrations are missing.
 pub(super) async fn open(path: &Path, durability: Durability, deadline: Duration) -> Result<Database, StoreError> {
-    let options = options(path, durability);
-    let writer = connect(path, 1, options.clone(), deadline).await?;
+    let opening = Opening::new(path, durability);
+    let writer = opening.clone().connections(1).await?;
     migrations::run_sqlite(&writer).await?;
-    let reader = connect(path, READERS, options.pragma("query_only", "ON"), deadline).await?;
+    let reader = opening.read_only().connections(READERS).await?;
     Ok(Database::sqlite(writer, reader, deadline))
 }
 
 /// Opens the file of a search index, which is made if it is not there. Statements that only read see the
-/// rows of the database `rows`, too, and end at the deadline.
+/// rows of the database `rows`, too.
 pub(super) async fn open_index(
     path: &Path,
     rows: &Path,
     durability: Durability,
     deadline: Duration,
 ) -> Result<Database, StoreError> {
+    let mut opening = Opening::new(path, durability);
     // Nobody else writes the log of this file into it.
-    let options = options(path, durability).pragma("wal_autocheckpoint", "2000");
-    let writer = connect(path, 1, options.clone(), deadline).await?;
-    let rows = rows.to_owned();
-    let reader = pool(READERS, deadline)
-        .after_connect(move |connection, _| {
-            let attach = sqlx::query("ATTACH $1 AS rows").bind(rows.to_string_lossy().into_owned());
-            Box::pin(async move { attach.execute(connection).await.map(drop) })
-        })
-        .before_acquire(move |connection, _| Box::pin(end_at_deadline(connection, deadline)))
-        .connect_with(options.pragma("query_only", "ON"))
-        .await;
-    Ok(Database::sqlite(writer, reader.map_err(failed("open index", path.display()))?, deadline))
-}
-
-/// Has SQLite give up on what takes longer than the deadline: nobody waits for it any more.
-async fn end_at_deadline(connection: &mut SqliteConnection, deadline: Duration) -> Result<bool, sqlx::Error> {
-    const STEPS: i32 = 10_000;
-    let until = Instant::now() + deadline;
-    connection.lock_handle().await?.set_progress_handler(STEPS, move || Instant::now() < until);
-    Ok(true)
+    opening.checkpoint_pages = 2_000;
+    let writer = opening.clone().connections(1).await?;
+    opening.attached = Some((rows.to_owned(), "rows"));
+    let reader = opening.read_only().connections(READERS).await?;
+    Ok(Database::sqlite(writer, reader, deadline))
 }
 
 /// Applies what migrations are missing.
-pub(super) async fn migrate(path: &Path, deadline: Duration) -> Result<MigrationStatus, StoreError> {
-    let writer = connect(path, 1, options(path, Durability::PowerSafe), deadline).await?;
+pub(super) async fn migrate(path: &Path) -> Result<MigrationStatus, StoreError> {
+    let writer = Opening::new(path, Durability::PowerSafe).connections(1).await?;
     let status = migrations::run_sqlite(&writer).await;
     writer.close().await;
     status
 }
 
 /// Which migrations there are, without making the file.
-pub(super) async fn migration_status(path: &Path, deadline: Duration) -> Result<MigrationStatus, StoreError> {
+pub(super) async fn migration_status(path: &Path) -> Result<MigrationStatus, StoreError> {
     if !path.exists() {
         return Ok(migrations::untouched_sqlite());
     }
-    let options = options(path, Durability::PowerSafe).create_if_missing(false).pragma("query_only", "ON");
-    let reader = connect(path, 1, options, deadline).await?;
-    let mut connection = reader.acquire().await.map_err(failed("migrate", "connect"))?;
-    let status = migrations::status_sqlite(&mut connection).await;
-    drop(connection);
+    let mut opening = Opening::new(path, Durability::PowerSafe).read_only();
+    opening.make = false;
+    let reader = opening.connections(1).await?;
+    let status = migrations::status_sqlite(&reader).await;
     reader.close().await;
     status
 }
 
-fn options(path: &Path, durability: Durability) -> SqliteConnectOptions {
-    let synchronous = match durability {
-        Durability::PowerSafe => SqliteSynchronous::Full,
-        // What was written but not synced is there after a crash of the process, not of the machine.
-        Durability::CrashSafe => SqliteSynchronous::Normal,
-        Durability::Relaxed => SqliteSynchronous::Off,
-    };
-    SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(synchronous)
-        .foreign_keys(true)
+impl Opening {
+    fn new(path: &Path, durability: Durability) -> Self {
+        let (make, read_only, attached) = (true, false, None);
         // A commit writes the log into the database only where nobody else does.
-        .pragma("wal_autocheckpoint", (2 * LOG_PAGES).to_string())
-        .pragma("journal_size_limit", (LOG_PAGES * PAGE_BYTES).to_string())
-        // What a statement needs for a moment makes no files.
-        .pragma("temp_store", "MEMORY")
-        .busy_timeout(BUSY_TIMEOUT)
-        .disable_statement_logging()
-}
+        Self { path: path.to_owned(), make, read_only, durability, checkpoint_pages: 2 * LOG_PAGES, attached }
+    }
 
-async fn connect(
-    path: &Path,
-    connections: u32,
-    options: SqliteConnectOptions,
-    deadline: Duration,
-) -> Result<SqlitePool, StoreError> {
-    let until = Instant::now() + BUSY_TIMEOUT;
-    loop {
-        match pool(connections, deadline).connect_with(options.clone()).await {
-            // SQLite does not wait for the lock that it needs to switch a new file to WAL.
-            Err(error) if is_busy(&error) && Instant::now() < until => tokio::time::sleep(BUSY_PAUSE).await,
-            connected => return connected.map_err(failed("open storage", path.display())),
+    fn read_only(self) -> Self {
+        Self { read_only: true, ..self }
+    }
+
+    /// Up to `count` connections. What only reads is ended when nobody waits for it any more.
+    async fn connections(self, count: u32) -> Result<Connections, StoreError> {
+        let path = self.path.clone();
+        let opened = Connections::open(count, self.read_only, move || self.open()).await;
+        opened.map_err(failed("open storage", path.display()))
+    }
+
+    fn open(&self) -> rusqlite::Result<rusqlite::Connection> {
+        let until = Instant::now() + BUSY_TIMEOUT;
+        loop {
+            match self.try_open() {
+                // SQLite does not wait for the lock that it needs to switch a new file to WAL.
+                Err(error) if is_busy(&error) && Instant::now() < until => std::thread::sleep(BUSY_PAUSE),
+                opened => return opened,
+            }
         }
+    }
+
+    fn try_open(&self) -> rusqlite::Result<rusqlite::Connection> {
+        let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        flags.set(OpenFlags::SQLITE_OPEN_CREATE, self.make);
+        let connection = rusqlite::Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let synchronous = match self.durability {
+            Durability::PowerSafe => "FULL",
+            // What was written but not synced is there after a crash of the process, not of the machine.
+            Durability::CrashSafe => "NORMAL",
+            Durability::Relaxed => "OFF",
+        };
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", synchronous)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "wal_autocheckpoint", self.checkpoint_pages)?;
+        connection.pragma_update(None, "journal_size_limit", LOG_PAGES * PAGE_BYTES)?;
+        // What a statement needs for a moment makes no files.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        if let Some((path, name)) = &self.attached {
+            connection.execute("ATTACH ?1 AS ?2", (path.to_string_lossy(), name))?;
+        }
+        connection.pragma_update(None, "query_only", self.read_only)?;
+        Ok(connection)
     }
 }
 
 impl Checkpointer {
     /// Works on this file.
-    pub(super) async fn start(path: &Path, durability: Durability, deadline: Duration) -> Result<Self, StoreError> {
-        let pool = connect(path, 1, options(path, durability), deadline).await?;
+    pub(super) async fn start(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        let connections = Opening::new(path, durability).connections(1).await?;
         Ok(Self(tokio::spawn(async move {
             let mut failing = false;
             loop {
                 tokio::time::sleep(CHECKPOINT_PERIOD).await;
-                let written = write_log(&pool).await;
+                let written = write_log(&connections).await;
                 if let Err(error) = &written
                     && !failing
                 {
@@ -174,15 +188,13 @@ impl Drop for Checkpointer {
 
 impl Watcher {
     /// Watches this file.
-    pub(super) async fn start(path: &Path, deadline: Duration, changes: Arc<Changes>) -> Result<Self, StoreError> {
-        let options = options(path, Durability::PowerSafe).pragma("query_only", "ON");
-        let pool = connect(path, 1, options, deadline).await?;
+    pub(super) async fn start(path: &Path, changes: Arc<Changes>) -> Result<Self, StoreError> {
+        let connections = Opening::new(path, Durability::PowerSafe).read_only().connections(1).await?;
         Ok(Self(tokio::spawn(async move {
             let mut seen = None;
             loop {
                 // Differs whenever another connection has changed something: a look at shared memory.
-                let version: Result<i64, _> = sqlx::query_scalar("PRAGMA data_version").fetch_one(&pool).await;
-                if let Ok(version) = version
+                if let Ok(version) = pragma(&connections, "data_version", [0]).await
                     && seen.replace(version).is_some_and(|seen| seen != version)
                 {
                     changes.announce(Change::Queue);
@@ -200,48 +212,39 @@ impl Drop for Watcher {
 }
 
 /// Writes what the log holds into the database, if it is worth it.
-async fn write_log(pool: &SqlitePool) -> Result<(), sqlx::Error> {
-    let (pages, written) = checkpoint(pool, "PRAGMA wal_checkpoint(NOOP)").await?;
+async fn write_log(connections: &Connections) -> Result<(), sqlx::Error> {
+    // How many pages the log has, and how many of them are written into the database.
+    const PAGES: [usize; 2] = [1, 2];
+    let [pages, written] = pragma(connections, "wal_checkpoint(NOOP)", PAGES).await?;
     if pages - written < FEW_PAGES {
         return Ok(());
     }
-    let (pages, _) = checkpoint(pool, "PRAGMA wal_checkpoint(PASSIVE)").await?;
+    let [pages, _] = pragma(connections, "wal_checkpoint(PASSIVE)", PAGES).await?;
     if pages > LOG_PAGES {
-        checkpoint(pool, "PRAGMA wal_checkpoint(RESTART)").await?;
+        pragma(connections, "wal_checkpoint(RESTART)", PAGES).await?;
     }
     Ok(())
 }
 
-/// How many pages the log has, and how many of them are written into the database.
-async fn checkpoint(pool: &SqlitePool, pragma: &'static str) -> Result<(i64, i64), sqlx::Error> {
-    let row = sqlx::query(pragma).fetch_one(pool).await?;
-    Ok((row.try_get(1)?, row.try_get(2)?))
-}
-
-/// Connections live as long as the pool, with their prepared statements.
-fn pool(connections: u32, deadline: Duration) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .min_connections(1)
-        .acquire_timeout(deadline)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .after_release(|connection, _| Box::pin(is_clean(connection)))
+/// The numbers in these columns of what a pragma says.
+async fn pragma<const N: usize>(
+    connections: &Connections,
+    pragma: &'static str,
+    columns: [usize; N],
+) -> Result<[i64; N], sqlx::Error> {
+    let ask = move |connection: &rusqlite::Connection| {
+        connection.query_one(&format!("PRAGMA {pragma}"), (), |row| {
+            let mut numbers = [0; N];
+            for (number, column) in numbers.iter_mut().zip(columns) {
+                *number = row.get(column)?;
+            }
+            Ok(numbers)
+        })
+    };
+    connections.acquire().await?.run(ask).await
 }
 
 /// Whether another process has the lock that is needed.
-fn is_busy(error: &sqlx::Error) -> bool {
-    const SQLITE_BUSY: &str = "5";
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == SQLITE_BUSY)
-}
-
-/// Whether a connection can be used again. When the disk is full, SQLite ends a transaction by
-/// itself; the driver does not notice and would refuse every later one on the same connection.
-async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    if connection.is_in_transaction() {
-        // A rollback may still be on its way.
-        connection.ping().await?;
-    }
-    Ok(!connection.is_in_transaction())
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
 }

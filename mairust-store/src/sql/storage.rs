@@ -287,14 +287,12 @@ impl SqlStorageBuilder {
         parts.open_search().await?;
         let mover = self.background.then(|| Mover::start(&parts));
         let checkpointer = match &self.place {
-            Place::Sqlite(path) if self.background => {
-                Some(sqlite::Checkpointer::start(path, self.durability, self.deadline).await?)
-            }
+            Place::Sqlite(path) if self.background => Some(sqlite::Checkpointer::start(path, self.durability).await?),
             _ => None,
         };
         let watcher = match &self.place {
             Place::Sqlite(path) if self.background => {
-                Some(sqlite::Watcher::start(path, self.deadline, Arc::clone(&parts.changes)).await?)
+                Some(sqlite::Watcher::start(path, Arc::clone(&parts.changes)).await?)
             }
             _ => None,
         };
@@ -317,7 +315,7 @@ impl SqlStorageBuilder {
     /// As for [`open`](Self::open).
     pub async fn migrate(&self) -> Result<MigrationStatus, StoreError> {
         match &self.place {
-            Place::Sqlite(path) => sqlite::migrate(path, self.deadline).await,
+            Place::Sqlite(path) => sqlite::migrate(path).await,
             Place::Postgres { url, .. } => postgres::migrate(url, self.deadline).await,
         }
     }
@@ -328,7 +326,7 @@ impl SqlStorageBuilder {
     /// When the database can't be read.
     pub async fn migration_status(&self) -> Result<MigrationStatus, StoreError> {
         match &self.place {
-            Place::Sqlite(path) => sqlite::migration_status(path, self.deadline).await,
+            Place::Sqlite(path) => sqlite::migration_status(path).await,
             Place::Postgres { url, .. } => postgres::migration_status(url, self.deadline).await,
         }
     }

@@ -6,9 +6,10 @@ use std::io;
 use std::time::Duration;
 
 use mairust_core::TenantId;
-use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, PgPool};
 
 use super::row::{Row, failed};
+use super::sqlite::Connections;
 use super::{Dialect, Query, Transaction};
 use crate::error::StoreError;
 use crate::owner::Owner;
@@ -44,8 +45,8 @@ enum Pools {
     },
     Sqlite {
         /// One connection: SQLite has one writer at a time, and many that wait collapse.
-        writer: SqlitePool,
-        reader: SqlitePool,
+        writer: Connections,
+        reader: Connections,
     },
 }
 
@@ -67,7 +68,7 @@ impl Database {
         Self { pools: Pools::Postgres { scoped, all }, deadline }
     }
 
-    pub(crate) fn sqlite(writer: SqlitePool, reader: SqlitePool, deadline: Duration) -> Self {
+    pub(crate) fn sqlite(writer: Connections, reader: Connections, deadline: Duration) -> Self {
         Self { pools: Pools::Sqlite { writer, reader }, deadline }
     }
 
@@ -83,7 +84,9 @@ impl Database {
         let scope = scope.into();
         self.within(async {
             match (&self.pools, scope) {
-                (Pools::Sqlite { reader, .. }, _) => Ok(Row::all(query.sqlite()?.fetch_all(reader).await?)),
+                (Pools::Sqlite { reader, .. }, _) => {
+                    Ok(Row::all(reader.acquire().await?.fetch(vec![query], usize::MAX).await?))
+                }
                 (Pools::Postgres { all, .. }, Scope::All) => Ok(Row::all(query.postgres()?.fetch_all(all).await?)),
                 (Pools::Postgres { scoped, .. }, scope) => {
                     let mut transaction = begin_scoped(scoped, scope).await?;
@@ -105,7 +108,9 @@ impl Database {
         let scope = scope.into();
         self.within(async {
             match (&self.pools, scope) {
-                (Pools::Sqlite { reader, .. }, _) => Ok(query.sqlite()?.fetch_optional(reader).await?.map(Row::from)),
+                (Pools::Sqlite { reader, .. }, _) => {
+                    Ok(reader.acquire().await?.fetch(vec![query], 1).await?.pop().map(Row::from))
+                }
                 (Pools::Postgres { all, .. }, Scope::All) => {
                     Ok(query.postgres()?.fetch_optional(all).await?.map(Row::from))
                 }
@@ -130,7 +135,7 @@ impl Database {
         let scope = scope.into();
         self.within(async {
             match (&self.pools, scope) {
-                (Pools::Sqlite { writer, .. }, _) => Ok(query.sqlite()?.execute(writer).await?.rows_affected()),
+                (Pools::Sqlite { writer, .. }, _) => writer.acquire().await?.execute(vec![query]).await,
                 (Pools::Postgres { all, .. }, Scope::All) => Ok(query.postgres()?.execute(all).await?.rows_affected()),
                 (Pools::Postgres { scoped, .. }, scope) => {
                     let mut transaction = begin_scoped(scoped, scope).await?;
@@ -152,7 +157,8 @@ impl Database {
         match &self.pools {
             Pools::Postgres { .. } => self.fetch_all(scope, query).await,
             Pools::Sqlite { writer, .. } => {
-                self.within(async { Ok(Row::all(query.sqlite()?.fetch_all(writer).await?)) }).await
+                let changed = async { Ok(Row::all(writer.acquire().await?.fetch(vec![query], usize::MAX).await?)) };
+                self.within(changed).await
             }
         }
     }
@@ -164,9 +170,7 @@ impl Database {
             Pools::Postgres { all, .. } => {
                 migrations::status_postgres(&mut *all.acquire().await.map_err(connect())?).await
             }
-            Pools::Sqlite { reader, .. } => {
-                migrations::status_sqlite(&mut *reader.acquire().await.map_err(connect())?).await
-            }
+            Pools::Sqlite { reader, .. } => migrations::status_sqlite(reader).await,
         }
     }
 

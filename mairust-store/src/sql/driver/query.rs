@@ -3,8 +3,7 @@
 use std::fmt;
 
 use sqlx::postgres::PgArguments;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, SqlStr, Sqlite};
+use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, SqlStr};
 
 use super::value::{Bind, Value};
 
@@ -55,24 +54,8 @@ impl Query {
         self.push(format_args!("${number}"))
     }
 
-    /// Appends a statement, for a database that takes several at once.
-    pub(super) fn append(&mut self, next: Self) {
-        let before = self.values.len();
-        self.push("; ");
-        let mut parts = next.text().split('$');
-        self.push(parts.next().unwrap_or_default());
-        for part in parts {
-            let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-            let (number, rest) = part.split_at(digits);
-            match number.parse::<usize>() {
-                Ok(number) => self.push(format_args!("${}{rest}", before + number)),
-                Err(_) => self.push(format_args!("${part}")),
-            };
-        }
-        self.values.extend(next.values);
-    }
-
     /// The text.
+    #[cfg(test)]
     pub(crate) fn text(&self) -> &str {
         match &self.text {
             Text::Fixed(text) => text,
@@ -90,16 +73,20 @@ impl Query {
         }
     }
 
-    pub(super) fn sqlite(self) -> Result<sqlx::query::Query<'static, Sqlite, SqliteArguments>, sqlx::Error> {
-        let mut arguments = SqliteArguments::default();
-        for value in self.values {
-            value.add_to_sqlite(&mut arguments).map_err(sqlx::Error::Encode)?;
-        }
-        let text = match self.text {
-            Text::Built(text) => Text::Built(anonymous(&text).unwrap_or(text)),
-            fixed => fixed,
+    /// The text with numbers that are places: for SQLite, `$2` is the name of whatever place it comes to.
+    pub(super) fn into_sqlite(self) -> (String, Vec<Value>) {
+        let text = match &self.text {
+            Text::Fixed(text) => text,
+            Text::Built(text) => text.as_str(),
         };
-        Ok(sqlx::query_with(text.into_sql_str(), arguments))
+        let mut parts = text.split('$');
+        let mut numbered = String::with_capacity(text.len());
+        numbered.push_str(parts.next().unwrap_or_default());
+        for part in parts {
+            numbered.push(if part.starts_with(|c: char| c.is_ascii_digit()) { '?' } else { '$' });
+            numbered.push_str(part);
+        }
+        (numbered, self.values)
     }
 
     pub(super) fn postgres(self) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>, sqlx::Error> {
@@ -109,23 +96,6 @@ impl Query {
         }
         Ok(sqlx::query_with(self.text.into_sql_str(), arguments))
     }
-}
-
-/// The text with `?` in place of `$1`, `$2` and so on, if they stand in this order: SQLite looks for the
-/// name of each in the list of all.
-fn anonymous(text: &str) -> Option<String> {
-    let mut parts = text.split('$');
-    let mut anonymous = String::with_capacity(text.len());
-    anonymous.push_str(parts.next()?);
-    for (index, part) in parts.enumerate() {
-        let rest = part.strip_prefix((index + 1).to_string().as_str())?;
-        if rest.starts_with(|c: char| c.is_ascii_digit()) {
-            return None;
-        }
-        anonymous.push('?');
-        anonymous.push_str(rest);
-    }
-    Some(anonymous)
 }
 
 impl Text {
@@ -143,19 +113,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_are_appended_with_numbers_that_go_on() {
-        let mut all = Query::new("UPDATE a SET b = $1 WHERE c = $1 AND d = $2").bind(1_u32).bind(2_u32);
-        all.append(Query::new("DELETE FROM e WHERE f ->> '$.x' = $1").bind("x"));
-        assert_eq!(all.text(), "UPDATE a SET b = $1 WHERE c = $1 AND d = $2; DELETE FROM e WHERE f ->> '$.x' = $3");
-        assert_eq!(all.values.len(), 3);
-    }
-
-    #[test]
-    fn placeholders_in_order_need_no_numbers() {
-        let numbers: Vec<_> = (1..=12).map(|number| format!("${number}")).collect();
-        assert_eq!(anonymous(&numbers.join(", ")).as_deref(), Some("?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"));
-        for text in ["$2, $1", "$1, $1", "$1, $12", "$10", "'$.x' = $1"] {
-            assert_eq!(anonymous(text), None, "{text}");
-        }
+    fn placeholders_are_numbered_for_sqlite() {
+        let query = Query::new("SELECT $2, $1 WHERE a ->> '$.x' = $12").bind("x");
+        let (text, values) = query.into_sqlite();
+        assert_eq!((text.as_str(), values.len()), ("SELECT ?2, ?1 WHERE a ->> '$.x' = ?12", 1));
     }
 }

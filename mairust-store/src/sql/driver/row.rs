@@ -6,10 +6,10 @@ use mairust_core::Timestamp;
 use serde::de::DeserializeOwned;
 use sqlx::error::ErrorKind;
 use sqlx::postgres::PgRow;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Decode, Postgres, Sqlite, Type};
+use sqlx::{Decode, Postgres, Type};
 use uuid::Uuid;
 
+use super::sqlite::{SqliteRow, SqliteValue};
 use super::value::Micros;
 use crate::error::{StoreError, StoreErrorKind};
 
@@ -21,9 +21,45 @@ pub(crate) enum Row {
 }
 
 /// What a column can be read as in both databases.
-pub(crate) trait Column<'r>: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres> {}
+pub(crate) trait Column<'r>: Decode<'r, Postgres> + Type<Postgres> {
+    /// The value in SQLite; `None` if it is of another type.
+    fn read(value: &'r SqliteValue) -> Option<Self>;
+}
 
-impl<'r, T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>> Column<'r> for T {}
+macro_rules! column {
+    ($($type:ty: $pattern:pat => $value:expr;)*) => {
+        $(impl<'r> Column<'r> for $type {
+            fn read(value: &'r SqliteValue) -> Option<Self> {
+                match value {
+                    $pattern => $value,
+                    _ => None,
+                }
+            }
+        })*
+    };
+}
+
+column! {
+    bool: SqliteValue::Int(value) => Some(*value != 0);
+    i64: SqliteValue::Int(value) => Some(*value);
+    f64: SqliteValue::Real(value) => Some(*value);
+    &'r [u8]: SqliteValue::Blob(value) => Some(value);
+    Vec<u8>: SqliteValue::Blob(value) => Some(value.clone());
+    &'r str: SqliteValue::Text(value) => str::from_utf8(value).ok();
+    String: SqliteValue::Text(value) => String::from_utf8(value.clone()).ok();
+    Uuid: SqliteValue::Blob(value) => Uuid::from_slice(value).ok();
+    Micros: SqliteValue::Int(value) => Some(Self(Timestamp::from_micros(*value)));
+    sqlx::types::Json<serde_json::Value>: SqliteValue::Text(value) => serde_json::from_slice(value).ok().map(Self);
+}
+
+impl<'r, T: Column<'r>> Column<'r> for Option<T> {
+    fn read(value: &'r SqliteValue) -> Option<Self> {
+        match value {
+            SqliteValue::Null => Some(None),
+            value => T::read(value).map(Some),
+        }
+    }
+}
 
 impl Row {
     pub(super) fn all<R: Into<Self>>(rows: Vec<R>) -> Vec<Self> {
@@ -33,7 +69,10 @@ impl Row {
     fn get<'r, T: Column<'r>>(&'r self, column: &str) -> Result<T, sqlx::Error> {
         match self {
             Self::Postgres(row) => sqlx::Row::try_get(row, column),
-            Self::Sqlite(row) => sqlx::Row::try_get(row, column),
+            Self::Sqlite(row) => {
+                let value = row.value(column).ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))?;
+                T::read(value).ok_or_else(|| sqlx::Error::Decode("the value is of another type".into()))
+            }
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Several statements that take effect together.
 
-use futures::TryStreamExt;
-use sqlx::pool::PoolConnection;
-use sqlx::{Either, Executor, Postgres, Sqlite};
+use sqlx::Postgres;
 
 use super::row::Row;
+use super::sqlite::{Connection, SqliteRow};
 use super::{Dialect, Query};
 
 /// A transaction; undone when dropped before [`commit`](Self::commit).
@@ -19,12 +18,12 @@ pub(crate) enum Transaction {
 #[derive(Debug)]
 pub(crate) struct SqliteTransaction {
     /// `None` when it is over.
-    connection: Option<PoolConnection<Sqlite>>,
+    connection: Option<Connection>,
     begun: bool,
 }
 
 impl Transaction {
-    pub(super) fn sqlite(connection: PoolConnection<Sqlite>) -> Self {
+    pub(super) fn sqlite(connection: Connection) -> Self {
         Self::Sqlite(SqliteTransaction { connection: Some(connection), begun: false })
     }
 
@@ -39,7 +38,7 @@ impl Transaction {
     pub(crate) async fn execute(&mut self, query: Query) -> Result<u64, sqlx::Error> {
         match self {
             Self::Postgres(on) => Ok(query.postgres()?.execute(&mut **on).await?.rows_affected()),
-            Self::Sqlite(on) => on.execute(query).await,
+            Self::Sqlite(on) => on.execute([query]).await,
         }
     }
 
@@ -53,10 +52,7 @@ impl Transaction {
                 }
                 Ok(())
             }
-            Self::Sqlite(on) => match joined(queries) {
-                Some(all) => on.execute(all).await.map(drop),
-                None => Ok(()),
-            },
+            Self::Sqlite(on) => on.execute(queries).await.map(drop),
         }
     }
 
@@ -64,7 +60,7 @@ impl Transaction {
     pub(crate) async fn fetch_all(&mut self, query: Query) -> Result<Vec<Row>, sqlx::Error> {
         match self {
             Self::Postgres(on) => Ok(Row::all(query.postgres()?.fetch_all(&mut **on).await?)),
-            Self::Sqlite(on) => Ok(Row::all(on.next(query).sqlite()?.fetch_all(on.connection()?).await?)),
+            Self::Sqlite(on) => Ok(Row::all(on.fetch(query, usize::MAX).await?)),
         }
     }
 
@@ -72,7 +68,7 @@ impl Transaction {
     pub(crate) async fn fetch_optional(&mut self, query: Query) -> Result<Option<Row>, sqlx::Error> {
         match self {
             Self::Postgres(on) => Ok(query.postgres()?.fetch_optional(&mut **on).await?.map(Row::from)),
-            Self::Sqlite(on) => Ok(on.next(query).sqlite()?.fetch_optional(on.connection()?).await?.map(Row::from)),
+            Self::Sqlite(on) => Ok(on.fetch(query, 1).await?.pop().map(Row::from)),
         }
     }
 
@@ -99,76 +95,57 @@ impl Transaction {
                     Self::Sqlite(_) => Ok(()),
                 }
             }
-            Self::Sqlite(transaction) => transaction.commit(joined(queries)).await,
+            Self::Sqlite(transaction) => transaction.commit(queries).await,
         }
     }
 }
 
 impl SqliteTransaction {
-    fn connection(&mut self) -> Result<&mut sqlx::SqliteConnection, sqlx::Error> {
-        self.connection.as_deref_mut().ok_or(sqlx::Error::WorkerCrashed)
+    fn connection(&self) -> Result<&Connection, sqlx::Error> {
+        self.connection.as_ref().ok_or(sqlx::Error::WorkerCrashed)
     }
 
-    /// The statement, behind the one that begins the transaction if it is the first.
-    fn next(&mut self, query: Query) -> Query {
-        if std::mem::replace(&mut self.begun, true) {
-            return query;
+    /// Statements, behind the one that begins the transaction if they are the first.
+    fn begun(&mut self, queries: impl IntoIterator<Item = Query>) -> Vec<Query> {
+        let mut queries: Vec<_> = queries.into_iter().collect();
+        if !queries.is_empty() && !std::mem::replace(&mut self.begun, true) {
+            // Immediate: a transaction that begins by reading can't be made to wait for another writer.
+            queries.insert(0, Query::new("BEGIN IMMEDIATE"));
         }
-        // Immediate: a transaction that begins by reading can't be made to wait for another writer.
-        let mut first = Query::new("BEGIN IMMEDIATE");
-        first.append(query);
-        first
+        queries
     }
 
-    /// Runs a statement; how many rows the last one of its text changed.
-    async fn execute(&mut self, query: Query) -> Result<u64, sqlx::Error> {
-        let query = self.next(query).sqlite()?;
-        let mut results = self.connection()?.fetch_many(query);
-        let mut changed = 0;
-        while let Some(result) = results.try_next().await? {
-            if let Either::Left(done) = result {
-                changed = done.rows_affected();
-            }
+    /// Runs statements; how many rows the last one changed.
+    async fn execute(&mut self, queries: impl IntoIterator<Item = Query>) -> Result<u64, sqlx::Error> {
+        let queries = self.begun(queries);
+        if queries.is_empty() {
+            return Ok(0);
         }
-        Ok(changed)
+        self.connection()?.execute(queries).await
     }
 
-    async fn commit(mut self, query: Option<Query>) -> Result<(), sqlx::Error> {
-        let commit = Query::new("COMMIT");
-        let last = match query {
-            Some(mut query) => {
-                query.append(commit);
-                query
-            }
-            None if self.begun => commit,
-            None => return Ok(()),
-        };
-        self.execute(last).await?;
-        self.begun = false;
+    async fn fetch(&mut self, query: Query, limit: usize) -> Result<Vec<SqliteRow>, sqlx::Error> {
+        let queries = self.begun([query]);
+        self.connection()?.fetch(queries, limit).await
+    }
+
+    async fn commit(mut self, queries: impl IntoIterator<Item = Query>) -> Result<(), sqlx::Error> {
+        let mut queries = self.begun(queries);
+        if self.begun {
+            queries.push(Query::new("COMMIT"));
+            self.connection()?.execute(queries).await?;
+            self.begun = false;
+        }
         Ok(())
     }
 }
 
 impl Drop for SqliteTransaction {
     fn drop(&mut self) {
-        if !self.begun {
-            return;
+        if self.begun
+            && let Some(connection) = self.connection.take()
+        {
+            connection.roll_back();
         }
-        let Some(mut connection) = self.connection.take() else { return };
-        tokio::spawn(async move {
-            // Nobody takes the connection before. It fails when SQLite has undone everything by itself, as
-            // it does when the disk is full, and when it was committed although nobody waited any more.
-            if sqlx::query("ROLLBACK").execute(&mut *connection).await.is_err() {
-                connection.close_on_drop();
-            }
-        });
     }
-}
-
-/// Statements as one, for a database that takes several at once.
-fn joined(queries: impl IntoIterator<Item = Query>) -> Option<Query> {
-    let mut queries = queries.into_iter();
-    let mut all = queries.next()?;
-    queries.for_each(|query| all.append(query));
-    Some(all)
 }

@@ -5,8 +5,7 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo, PgValueRef};
-use sqlx::sqlite::{SqliteArguments, SqliteArgumentsBuffer, SqliteTypeInfo, SqliteValueRef};
-use sqlx::{Arguments, Decode, Encode, Postgres, Sqlite, Type};
+use sqlx::{Arguments, Decode, Encode, Postgres, Type};
 use uuid::Uuid;
 
 /// A value, or NULL, with the type that PostgreSQL is told.
@@ -90,19 +89,6 @@ impl Value {
         }
     }
 
-    pub(super) fn add_to_sqlite(self, arguments: &mut SqliteArguments) -> Result<(), BoxDynError> {
-        match self {
-            Self::Bool(value) => arguments.add(value),
-            Self::Bytes(value) => arguments.add(value),
-            Self::Id(value) => arguments.add(value),
-            Self::Int(value) => arguments.add(value),
-            Self::Json(value) => arguments.add(value.map(|value| value.to_string())),
-            Self::Real(value) => arguments.add(value),
-            Self::Text(value) => arguments.add(value),
-            Self::Time(value) => arguments.add(value.map(Micros)),
-        }
-    }
-
     pub(super) fn add_to_postgres(self, arguments: &mut PgArguments) -> Result<(), BoxDynError> {
         match self {
             Self::Bool(value) => arguments.add(value),
@@ -138,28 +124,6 @@ impl Encode<'_, Postgres> for Document {
 
 /// PostgreSQL counts microseconds from 2000-01-01.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
-
-impl Type<Sqlite> for Micros {
-    fn type_info() -> SqliteTypeInfo {
-        <i64 as Type<Sqlite>>::type_info()
-    }
-
-    fn compatible(given: &SqliteTypeInfo) -> bool {
-        <i64 as Type<Sqlite>>::compatible(given)
-    }
-}
-
-impl Encode<'_, Sqlite> for Micros {
-    fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
-        Encode::<Sqlite>::encode(self.0.as_micros(), buffer)
-    }
-}
-
-impl<'r> Decode<'r, Sqlite> for Micros {
-    fn decode(value: SqliteValueRef<'r>) -> Result<Self, BoxDynError> {
-        <i64 as Decode<Sqlite>>::decode(value).map(|micros| Self(Timestamp::from_micros(micros)))
-    }
-}
 
 impl Type<Postgres> for Micros {
     fn type_info() -> PgTypeInfo {
