@@ -10,6 +10,7 @@ use std::io;
 
 use bytes::Bytes;
 use mairust_core::{MailboxId, MessageId, TenantId, Timestamp};
+use sqlx::error::ErrorKind;
 
 use super::changes::Change;
 use super::delivery::{insert_attempt, insert_recipients, settle};
@@ -20,7 +21,7 @@ use super::storage::Parts;
 use crate::body::{HASH_HERE, NewObject, StoredObject, digest_of_all, interrupted, io_error};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::matching;
-use crate::message::{Acceptance, Folder, NewMessage, Placement};
+use crate::message::{Acceptance, NewMessage, Placement};
 use crate::sql::{codec, statement};
 
 /// An entry whose bodies are ready.
@@ -44,13 +45,6 @@ struct Row<'a> {
     message: &'a NewMessage,
     object: &'a Object,
     place: &'a Placement,
-}
-
-/// Where the next message of a folder goes.
-struct NextPlace {
-    folder: [u8; 16],
-    uid: i64,
-    modseq: i64,
 }
 
 /// Why a whole batch failed.
@@ -201,7 +195,7 @@ impl Parts {
             };
             queries.extend(self.changes.messages(transaction.dialect(), &changes));
             Ok(transaction.execute_and_commit(queries).await.map_err(|error| {
-                let error = failed("accept", "write and commit")(error);
+                let error = unwritten(error);
                 if error.is_temporary() { Failure::Commit(error) } else { Failure::Before(error) }
             }))
         };
@@ -290,6 +284,12 @@ impl Entry {
     }
 }
 
+impl Row<'_> {
+    fn folder(&self) -> (TenantId, MailboxId, &'static str) {
+        (self.tenant, self.place.mailbox, self.place.folder.as_str())
+    }
+}
+
 impl Object {
     fn spooled_bytes(&self) -> Option<u64> {
         self.spooled.as_ref().map(|bytes| bytes.len() as u64)
@@ -336,6 +336,15 @@ fn before(context: &'static str) -> impl FnOnce(sqlx::Error) -> Failure {
     move |error| Failure::Before(failed("accept", context)(error))
 }
 
+/// What an error means that came when rows were inserted.
+fn unwritten(error: sqlx::Error) -> StoreError {
+    let violated = error.as_database_error().filter(|error| error.kind() == ErrorKind::NotNullViolation);
+    if violated.is_some_and(|error| error.message().contains("folder_id")) {
+        return StoreError::new(StoreErrorKind::NotFound, "accept", "the mailbox").with_source(error);
+    }
+    failed("accept", "write")(error)
+}
+
 /// Writes entries; `noted` says whether a search index is to learn of them.
 async fn write_rows(
     transaction: &mut Transaction,
@@ -344,7 +353,7 @@ async fn write_rows(
     noted: bool,
 ) -> Result<(), StoreError> {
     let queries = insert_rows(transaction, entries, now, noted).await?;
-    transaction.execute_all(queries).await.map_err(failed("accept", "insert rows"))?;
+    transaction.execute_all(queries).await.map_err(unwritten)?;
     for entry in entries {
         let mut moved = HashSet::new();
         for attempt in &entry.acceptance.attempts {
@@ -389,16 +398,26 @@ fn rows(entry: &Entry) -> impl Iterator<Item = Row<'_>> {
     })
 }
 
-/// Takes places for messages; the statements that insert them and count what their mailboxes use.
+/// The statements that take places for messages, insert them there, and count what their mailboxes use.
 async fn insert_messages(transaction: &mut Transaction, rows: &[Row<'_>]) -> Result<Vec<Query>, StoreError> {
-    let mut places = take_places(transaction, rows).await?;
+    let mut places: BTreeMap<(TenantId, MailboxId, &str), i64> = BTreeMap::new();
+    for row in rows {
+        *places.entry(row.folder()).or_default() += 1;
+    }
+    if transaction.dialect() == Dialect::Postgres && places.len() > 1 {
+        lock_in_order(transaction, statement::message::LOCK_FOLDERS, &places).await?;
+    }
+    let (head, tail) = statement::message::TAKE_PLACES;
+    let mut updates = Rows::new(head, 4, tail);
+    for ((tenant, mailbox, folder), count) in &places {
+        updates.bind(tenant.as_bytes()).bind(mailbox.as_bytes()).bind(*folder).bind(*count);
+    }
     // Threads of this batch: what is answered may have come in the same one.
     let mut threads: HashMap<(MailboxId, &str), MessageId> = HashMap::new();
-    let mut inserts = Rows::to_insert(statement::message::INSERT_MESSAGES, 33);
+    let (head, tail) = statement::message::INSERT_MESSAGES;
+    let mut inserts = Rows::new(head, 32, tail);
     for row in rows {
         let Row { tenant, message, place, .. } = row;
-        let next = places.get_mut(&(*tenant, place.mailbox, place.folder.as_str()));
-        let next = next.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "accept", place.mailbox))?;
         let thread = match find_thread(transaction, *tenant, place.mailbox, message).await? {
             Some(thread) => thread,
             None => message.ancestors().find_map(|id| threads.get(&(place.mailbox, id))).copied().unwrap_or(place.id),
@@ -406,25 +425,26 @@ async fn insert_messages(transaction: &mut Transaction, rows: &[Row<'_>]) -> Res
         if let Some(id) = &message.content.message_id {
             threads.entry((place.mailbox, id)).or_insert(thread);
         }
-        bind_message(&mut inserts, row, next, thread);
-        next.uid += 1;
-        next.modseq += 1;
+        let left = places.entry(row.folder()).or_default();
+        bind_message(&mut inserts, row, *left, thread);
+        *left -= 1;
     }
-    let mut queries = inserts.queries();
+    let mut queries = updates.queries();
+    queries.extend(inserts.queries());
     queries.extend(add_to_use(transaction, rows).await?);
     Ok(queries)
 }
 
-fn bind_message(inserts: &mut Rows, row: &Row<'_>, next: &NextPlace, thread: MessageId) {
+/// `places`: how many places there are from that of the message to the last one that was taken.
+fn bind_message(inserts: &mut Rows, row: &Row<'_>, places: i64, thread: MessageId) {
     let Row { tenant, message, object, place } = row;
     let content = &message.content;
     inserts
         .bind(tenant.as_bytes())
         .bind(place.id.as_bytes())
         .bind(place.mailbox.as_bytes())
-        .bind(&next.folder)
-        .bind(next.uid)
-        .bind(next.modseq)
+        .bind(place.folder.as_str())
+        .bind(places)
         .bind(place.direction.as_str())
         .bind(place.status.as_str())
         .bind(codec::sender(&message.sender))
@@ -452,38 +472,6 @@ fn bind_message(inserts: &mut Rows, row: &Row<'_>, next: &NextPlace, thread: Mes
         .bind(message.spam.map(|spam| spam.score))
         .bind(message.spam.map(|spam| spam.verdict.as_str()))
         .bind(message.fingerprint.as_ref());
-}
-
-/// Takes as many places in each folder as there are rows for it; a folder that is not there is
-/// missing in the answer.
-async fn take_places<'a>(
-    transaction: &mut Transaction,
-    rows: &[Row<'a>],
-) -> Result<HashMap<(TenantId, MailboxId, &'a str), NextPlace>, StoreError> {
-    let mut counts: BTreeMap<(TenantId, MailboxId, &str), i64> = BTreeMap::new();
-    for row in rows {
-        *counts.entry((row.tenant, row.place.mailbox, row.place.folder.as_str())).or_default() += 1;
-    }
-    if transaction.dialect() == Dialect::Postgres && counts.len() > 1 {
-        lock_in_order(transaction, statement::message::LOCK_FOLDERS, &counts).await?;
-    }
-    let mut updates = Rows::new(statement::message::TAKE_PLACES, 4, statement::message::TAKE_PLACES_TAIL);
-    for ((tenant, mailbox, folder), count) in &counts {
-        updates.bind(tenant.as_bytes()).bind(mailbox.as_bytes()).bind(*folder).bind(*count);
-    }
-    let mut places = HashMap::with_capacity(counts.len());
-    for query in updates.queries() {
-        for row in transaction.fetch_all(query).await.map_err(failed("accept", "take places in folders"))? {
-            let columns = Columns::new("accept", &row);
-            let tenant = TenantId::from_bytes(columns.id("tenant_id")?);
-            let mailbox = MailboxId::from_bytes(columns.id("mailbox_id")?);
-            let folder = columns.parsed("name", Folder::parse)?.as_str();
-            let count = counts.get(&(tenant, mailbox, folder)).copied().unwrap_or_default();
-            let (uid, modseq) = (columns.value::<i64>("uidnext")? - count, columns.value::<i64>("modseq")? - count + 1);
-            places.insert((tenant, mailbox, folder), NextPlace { folder: columns.id("id")?, uid, modseq });
-        }
-    }
-    Ok(places)
 }
 
 /// Several servers may write to the same folders; whoever locks them in the same order does not wait
@@ -532,7 +520,8 @@ async fn add_to_use(transaction: &mut Transaction, rows: &[Row<'_>]) -> Result<V
         let folders = sizes.keys().map(|(tenant, mailbox)| ((*tenant, *mailbox, ""), 0)).collect();
         lock_in_order(transaction, statement::message::LOCK_MAILBOXES, &folders).await?;
     }
-    let mut updates = Rows::new(statement::message::ADD_TO_USE, 3, statement::message::ADD_TO_USE_TAIL);
+    let (head, tail) = statement::message::ADD_TO_USE;
+    let mut updates = Rows::new(head, 3, tail);
     for ((tenant, mailbox), size) in sizes {
         updates.bind(tenant.as_bytes()).bind(mailbox.as_bytes()).bind(size);
     }

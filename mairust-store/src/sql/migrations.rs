@@ -141,8 +141,7 @@ const LIST: &str = "\
         execution_time BIGINT NOT NULL \
     )";
 
-const HAS_LIST: &str =
-    "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations')";
+const HAS_LIST: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations')";
 
 const ADD_TO_LIST: &str = "\
     INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \

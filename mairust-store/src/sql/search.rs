@@ -141,7 +141,11 @@ impl SearchOutbox for Parts {
     async fn claim(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<UnindexedMessage>, StoreError> {
         let query = Query::new(statement::search::claim_notes(self.database.dialect()));
         let query = query.bind(now).bind(max).bind(now.plus(ttl));
-        let rows = self.database.fetch_changed(Scope::All, query).await.map_err(failed("claim notes", "take"))?;
+        // Whoever forgets it finds the notes again.
+        let failed = || failed("claim notes", "take");
+        let mut transaction = self.database.begin_lazy(Scope::All).await.map_err(failed())?;
+        let rows = self.database.within(transaction.fetch_all(query)).await.map_err(failed())?;
+        self.database.within(transaction.commit()).await.map_err(failed())?;
         let mut notes = Vec::with_capacity(rows.len());
         for row in &rows {
             let columns = Columns::new("claim notes", row);
@@ -159,9 +163,9 @@ impl SearchOutbox for Parts {
         for note in notes {
             deletes.bind(note.number).bind(note.tenant.as_bytes()).bind(note.message.as_bytes());
         }
-        let mut transaction = self.database.begin(Scope::All).await.map_err(failed())?;
-        transaction.execute_all(deletes.queries()).await.map_err(failed())?;
-        transaction.commit().await.map_err(failed())
+        // What is settled twice was indexed twice, which changes nothing.
+        let transaction = self.database.begin_lazy(Scope::All).await.map_err(failed())?;
+        self.database.within(transaction.execute_and_commit(deletes.queries())).await.map_err(failed())
     }
 
     async fn rebuild(&self) -> Result<(), StoreError> {

@@ -316,7 +316,10 @@ impl Parts {
             query.push(if index == 0 { "" } else { ", " }).push_bind(body.seq);
         }
         query.push(")");
-        self.database.execute(Scope::All, query).await.map_err(failed("move bodies", "remove"))?;
+        // A row that comes back is moved again, to where its body is already.
+        let failed = || failed("move bodies", "remove");
+        let transaction = self.database.begin_lazy(Scope::All).await.map_err(failed())?;
+        self.database.within(transaction.execute_and_commit([query])).await.map_err(failed())?;
         for body in moved {
             self.spool.removed(body.data.len() as u64);
             self.spool.moved.fetch_add(1, Ordering::Relaxed);

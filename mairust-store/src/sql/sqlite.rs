@@ -63,8 +63,9 @@ pub(super) async fn open(path: &Path, durability: Durability, deadline: Duration
     let opening = Opening::new(path, durability);
     let writer = opening.clone().connections(1).await?;
     migrations::run_sqlite(&writer).await?;
+    let lazy = opening.clone().lazy().connections(1).await?;
     let reader = opening.read_only().connections(READERS).await?;
-    Ok(Database::sqlite(writer, reader, deadline))
+    Ok(Database::sqlite(writer, lazy, reader, deadline))
 }
 
 /// Opens the file of a search index, which is made if it is not there. Statements that only read see the
@@ -79,9 +80,10 @@ pub(super) async fn open_index(
     // Nobody else writes the log of this file into it.
     opening.checkpoint_pages = 2_000;
     let writer = opening.clone().connections(1).await?;
+    let lazy = opening.clone().lazy().connections(1).await?;
     opening.attached = Some((rows.to_owned(), "rows"));
     let reader = opening.read_only().connections(READERS).await?;
-    Ok(Database::sqlite(writer, reader, deadline))
+    Ok(Database::sqlite(writer, lazy, reader, deadline))
 }
 
 /// Applies what migrations are missing.
@@ -114,6 +116,15 @@ impl Opening {
 
     fn read_only(self) -> Self {
         Self { read_only: true, ..self }
+    }
+
+    /// Without waiting for the disk.
+    fn lazy(self) -> Self {
+        let durability = match self.durability {
+            Durability::PowerSafe => Durability::CrashSafe,
+            other => other,
+        };
+        Self { durability, ..self }
     }
 
     /// Up to `count` connections. What only reads is ended when nobody waits for it any more.

@@ -91,10 +91,14 @@ async fn addresses_are_looked_up_by_indexes() {
     let directory = TempDir::new().unwrap();
     let (sqlite, bodies) = (directory.path().join("mail.db"), directory.path().join("mail"));
     let storage = SqlStorage::sqlite(sqlite).fs_bodies(bodies).open().await.unwrap();
-    let take_places =
-        format!("{}($1, $2, $3, $4){}", statement::message::TAKE_PLACES, statement::message::TAKE_PLACES_TAIL);
-    let add_to_use = format!("{}($1, $2, $3){}", statement::message::ADD_TO_USE, statement::message::ADD_TO_USE_TAIL);
-    for statement in [statement::directory::RESOLVE, &take_places, &add_to_use] {
+    let with_row = |(head, tail): (&str, &str), values| {
+        let row: Vec<_> = (1..=values).map(|number| format!("${number}")).collect();
+        format!("{head}({}){tail}", row.join(", "))
+    };
+    let take_places = with_row(statement::message::TAKE_PLACES, 4);
+    let insert = with_row(statement::message::INSERT_MESSAGES, 32);
+    let add_to_use = with_row(statement::message::ADD_TO_USE, 3);
+    for statement in [statement::directory::RESOLVE, &take_places, &insert, &add_to_use] {
         let plan = plan(&storage, statement).await;
         // These are what the statement itself made.
         let made = ["SCAN CONSTANT ROW", "SCAN domain\n", "SCAN found LEFT-JOIN\n", "SCAN v"];

@@ -44,17 +44,18 @@ impl Indexer {
 
     async fn work(&self) {
         let outbox = self.storage.search_outbox();
-        let mut failing = false;
+        let (mut seen, mut failing) = (outbox.version(), false);
         loop {
+            if outbox.version() != seen {
+                self.give_way().await;
+            }
             // Read before looking, so that a message that comes in between is not slept over.
-            let seen = outbox.version();
+            seen = outbox.version();
             match self.step().await {
                 Ok(done) => {
                     failing = false;
                     if done == 0 {
                         let _ = tokio::time::timeout(LOOK_AGAIN, outbox.changed(seen)).await;
-                    } else if outbox.version() != seen {
-                        self.give_way().await;
                     }
                 }
                 Err(error) => {
@@ -84,13 +85,14 @@ impl Indexer {
         }
     }
 
-    /// Waits until less mail comes in.
+    /// Waits until less mail comes in: whoever waits for an answer comes first.
     async fn give_way(&self) {
+        let outbox = self.storage.search_outbox();
         let calm = async {
             loop {
-                let seen = self.storage.search_outbox().version();
+                let seen = outbox.version();
                 tokio::time::sleep(WINDOW).await;
-                if self.storage.search_outbox().version() - seen < BUSY {
+                if outbox.version() - seen < BUSY {
                     return;
                 }
             }

@@ -46,6 +46,8 @@ enum Pools {
     Sqlite {
         /// One connection: SQLite has one writer at a time, and many that wait collapse.
         writer: Connections,
+        /// The writer for what need not survive a loss of power; used by who has the other one.
+        lazy: Connections,
         reader: Connections,
     },
 }
@@ -68,8 +70,8 @@ impl Database {
         Self { pools: Pools::Postgres { scoped, all }, deadline }
     }
 
-    pub(crate) fn sqlite(writer: Connections, reader: Connections, deadline: Duration) -> Self {
-        Self { pools: Pools::Sqlite { writer, reader }, deadline }
+    pub(crate) fn sqlite(writer: Connections, lazy: Connections, reader: Connections, deadline: Duration) -> Self {
+        Self { pools: Pools::Sqlite { writer, lazy, reader }, deadline }
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -187,6 +189,21 @@ impl Database {
         .await
     }
 
+    /// Begins a transaction that a loss of power may undo, as long as nothing was committed after it: for
+    /// what is done again then. It does not wait for the disk.
+    pub(crate) async fn begin_lazy(&self, scope: impl Into<Scope<'_>>) -> Result<Transaction, sqlx::Error> {
+        let Pools::Sqlite { writer, lazy, .. } = &self.pools else {
+            let mut transaction = self.begin(scope).await?;
+            transaction.execute(Query::new("SET LOCAL synchronous_commit = off")).await?;
+            return Ok(transaction);
+        };
+        self.within(async {
+            let turn = writer.acquire().await?;
+            Ok(Transaction::lazy(lazy.acquire().await?, turn))
+        })
+        .await
+    }
+
     /// Whether the database answers.
     pub(crate) async fn check(&self) -> Result<(), sqlx::Error> {
         self.fetch_one(Scope::All, Query::new("SELECT EXISTS (SELECT 1 FROM tenants)")).await.map(drop)
@@ -213,8 +230,9 @@ impl Database {
                 scoped.close().await;
                 all.close().await;
             }
-            Pools::Sqlite { writer, reader } => {
+            Pools::Sqlite { writer, lazy, reader } => {
                 reader.close().await;
+                lazy.close().await;
                 writer.close().await;
             }
         }

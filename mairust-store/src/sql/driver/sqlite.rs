@@ -180,10 +180,11 @@ impl Connection {
         .await
     }
 
-    /// Undoes the transaction that was begun, without waiting for it: nobody gets the connection before.
-    pub(crate) fn roll_back(mut self) {
+    /// Undoes the transaction that was begun, without waiting for it: nobody gets this connection before,
+    /// nor the other.
+    pub(super) fn roll_back(mut self, mut turn: Option<Self>) {
         let Some(worker) = &self.worker else { return };
-        let permit = self.permit.take();
+        let permit = (self.permit.take(), turn.as_mut().and_then(|turn| turn.permit.take()));
         let undo = move |connection: &rusqlite::Connection| {
             // When the disk is full, SQLite has undone everything by itself.
             if !connection.is_autocommit()

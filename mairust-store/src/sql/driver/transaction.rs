@@ -19,12 +19,18 @@ pub(crate) enum Transaction {
 pub(crate) struct SqliteTransaction {
     /// `None` when it is over.
     connection: Option<Connection>,
+    /// The connection of whoever else would write.
+    turn: Option<Connection>,
     begun: bool,
 }
 
 impl Transaction {
     pub(super) fn sqlite(connection: Connection) -> Self {
-        Self::Sqlite(SqliteTransaction { connection: Some(connection), begun: false })
+        Self::Sqlite(SqliteTransaction { connection: Some(connection), turn: None, begun: false })
+    }
+
+    pub(super) fn lazy(connection: Connection, turn: Connection) -> Self {
+        Self::Sqlite(SqliteTransaction { connection: Some(connection), turn: Some(turn), begun: false })
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -145,7 +151,7 @@ impl Drop for SqliteTransaction {
         if self.begun
             && let Some(connection) = self.connection.take()
         {
-            connection.roll_back();
+            connection.roll_back(self.turn.take());
         }
     }
 }

@@ -2,13 +2,11 @@
 
 use crate::sql::driver::Dialect;
 
-/// Takes places in folders: rows of tenant, mailbox, name and how many. No row comes back for a folder
-/// that the tenant does not have.
-pub(crate) const TAKE_PLACES: &str = "\
-    UPDATE folders SET uidnext = uidnext + v.column4, modseq = modseq + v.column4 FROM (VALUES ";
-pub(crate) const TAKE_PLACES_TAIL: &str = "\
-    ) AS v WHERE tenant_id = v.column1 AND mailbox_id = v.column2 AND name = v.column3 \
-    RETURNING tenant_id, mailbox_id, name, id, uidnext, modseq";
+/// Takes places in folders: rows of tenant, mailbox, name and how many.
+pub(crate) const TAKE_PLACES: (&str, &str) = (
+    "UPDATE folders SET uidnext = uidnext + v.column4, modseq = modseq + v.column4 FROM (VALUES ",
+    ") AS v WHERE tenant_id = v.column1 AND mailbox_id = v.column2 AND name = v.column3",
+);
 
 /// PostgreSQL only: rows of tenant, mailbox and name.
 pub(crate) const LOCK_FOLDERS: (&str, &str) = (
@@ -20,15 +18,29 @@ pub(crate) const LOCK_FOLDERS: (&str, &str) = (
 pub(crate) const LOCK_MAILBOXES: (&str, &str) =
     ("SELECT id FROM mailboxes WHERE (tenant_id, id, '') IN (", ") ORDER BY tenant_id, id FOR UPDATE");
 
-pub(crate) const INSERT_MESSAGES: &str = "\
-    INSERT INTO messages (tenant_id, id, mailbox_id, folder_id, uid, modseq, direction, status, sender, address, \
+/// Inserts messages at the places that were taken for them. After tenant, id, mailbox and the name of the
+/// folder comes the number of places from the own one to the last. A folder that the tenant does not have
+/// violates that `folder_id` is never NULL.
+pub(crate) const INSERT_MESSAGES: (&str, &str) = (
+    "INSERT INTO messages (tenant_id, id, mailbox_id, folder_id, uid, modseq, direction, status, sender, address, \
         object_key, size, sha256, subject, from_list, to_list, cc_list, date, received_at, internet_message_id, \
         refs, thread_id, attachments, from_text, to_text, subject_text, preview, dsn_ret, dsn_envid, auth_results, \
-        spam_score, spam_verdict, fingerprint)";
+        spam_score, spam_verdict, fingerprint) \
+    SELECT v.column1, v.column2, v.column3, f.id, f.uidnext - v.column5, f.modseq - v.column5 + 1, v.column6, \
+        v.column7, v.column8, v.column9, v.column10, v.column11, v.column12, v.column13, v.column14, v.column15, \
+        v.column16, v.column17, v.column18, v.column19, v.column20, v.column21, v.column22, v.column23, v.column24, \
+        v.column25, v.column26, v.column27, v.column28, v.column29, v.column30, v.column31, v.column32 \
+    FROM (VALUES ",
+    ") AS v \
+    LEFT JOIN folders f ON f.tenant_id = v.column1 AND f.mailbox_id = v.column3 AND f.name = v.column4 \
+    WHERE v.column1 IS NOT NULL",
+);
 
 /// Counts the sizes of messages that came into mailboxes: rows of tenant, mailbox and size.
-pub(crate) const ADD_TO_USE: &str = "UPDATE mailboxes SET used = used + v.column3 FROM (VALUES ";
-pub(crate) const ADD_TO_USE_TAIL: &str = ") AS v WHERE tenant_id = v.column1 AND id = v.column2";
+pub(crate) const ADD_TO_USE: (&str, &str) = (
+    "UPDATE mailboxes SET used = used + v.column3 FROM (VALUES ",
+    ") AS v WHERE tenant_id = v.column1 AND id = v.column2",
+);
 
 /// Conditions are to be appended.
 pub(crate) const SELECT_THREAD: &str =
