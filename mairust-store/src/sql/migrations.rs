@@ -40,7 +40,7 @@ impl MigrationStatus {
 /// Applies what is missing, in one transaction.
 pub(super) async fn run_sqlite(writer: &Connections) -> Result<MigrationStatus, StoreError> {
     let connection = writer.acquire().await.map_err(failed("migrate", "connect"))?;
-    connection.run(|connection| apply(connection)).await.map_err(failed("migrate", "apply"))?
+    connection.run(apply).await.map_err(failed("migrate", "apply"))?
 }
 
 fn apply(connection: &rusqlite::Connection) -> rusqlite::Result<Result<MigrationStatus, StoreError>> {

@@ -12,10 +12,11 @@ use rusqlite::OpenFlags;
 use tokio::task::JoinHandle;
 
 use super::changes::{Change, Changes};
-use super::driver::{Connections, Database, failed};
+use super::driver::{Connections, Database, Lookups, failed};
 use super::migrations::{self, MigrationStatus};
+use crate::body::interrupted;
 use crate::durability::Durability;
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,8 +65,10 @@ pub(super) async fn open(path: &Path, durability: Durability, deadline: Duration
     let writer = opening.clone().connections(1).await?;
     migrations::run_sqlite(&writer).await?;
     let lazy = opening.clone().lazy().connections(1).await?;
-    let reader = opening.read_only().connections(READERS).await?;
-    Ok(Database::sqlite(writer, lazy, reader, deadline))
+    let reader = opening.clone().read_only().connections(READERS).await?;
+    let lookups = tokio::task::spawn_blocking(move || opening.read_only().open()).await;
+    let lookups = lookups.map_err(|error| interrupted("open storage", error))?.map_err(not_opened(path))?;
+    Ok(Database::sqlite(writer, lazy, reader, deadline).with_lookups(Lookups::new(lookups)))
 }
 
 /// Opens the file of a search index, which is made if it is not there. Statements that only read see the
@@ -253,6 +256,10 @@ async fn pragma<const N: usize>(
         })
     };
     connections.acquire().await?.run(ask).await
+}
+
+fn not_opened(path: &Path) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |error| StoreError::new(StoreErrorKind::Unavailable, "open storage", path.display()).with_source(error)
 }
 
 /// Whether another process has the lock that is needed.

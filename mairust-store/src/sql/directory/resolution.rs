@@ -15,9 +15,9 @@ pub(super) async fn resolve(parts: &Parts, address: &EmailAddress) -> Result<Res
         .bind(address.domain().as_str())
         .bind(local_key(address))
         .bind(without_tag(address).as_ref().map(local_key));
-    let found = parts.database.fetch_optional(Scope::All, query).await.map_err(failed("resolve address", address))?;
-    let Some(row) = found else { return Ok(Resolution::ForeignDomain) };
-    let columns = Columns::new("resolve address", &row);
+    let found = parts.database.look_up(Scope::All, query).await.map_err(failed("resolve address", address))?;
+    let Some(row) = found.first() else { return Ok(Resolution::ForeignDomain) };
+    let columns = Columns::new("resolve address", row);
     let tenant = TenantId::from_bytes(columns.id("tenant_id")?);
     if !columns.value::<bool>("domain_enabled")? {
         return Ok(Resolution::Disabled { tenant });

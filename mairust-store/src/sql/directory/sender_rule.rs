@@ -9,6 +9,9 @@ use crate::sql::driver::{Columns, Query, Row, failed};
 use crate::sql::statement;
 use crate::sql::storage::Parts;
 
+/// So many rules are looked up with each message in no time.
+const FEW: i64 = 100;
+
 pub(super) async fn set(parts: &Parts, tenant: TenantId, rule: &SenderRule) -> Result<(), StoreError> {
     let query = Query::new(statement::directory::SET_SENDER_RULE)
         .bind(tenant.as_bytes())
@@ -19,8 +22,12 @@ pub(super) async fn set(parts: &Parts, tenant: TenantId, rule: &SenderRule) -> R
 }
 
 pub(super) async fn list(parts: &Parts, tenant: TenantId) -> Result<Vec<SenderRule>, StoreError> {
-    let query = Query::new(statement::directory::SENDER_RULES).bind(tenant.as_bytes());
-    let rows = parts.database.fetch_all(tenant, query).await.map_err(failed("list sender rules", tenant))?;
+    let query = |limit: i64| Query::new(statement::directory::SENDER_RULES).bind(tenant.as_bytes()).bind(limit);
+    let error = || failed("list sender rules", tenant);
+    let mut rows = parts.database.look_up(tenant, query(FEW)).await.map_err(error())?;
+    if rows.len() as i64 == FEW {
+        rows = parts.database.fetch_all(tenant, query(i64::MAX)).await.map_err(error())?;
+    }
     rows.iter().map(sender_rule).collect()
 }
 

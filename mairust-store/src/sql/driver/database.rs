@@ -9,7 +9,7 @@ use mairust_core::TenantId;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::row::{Row, failed};
-use super::sqlite::Connections;
+use super::sqlite::{Connections, Lookups};
 use super::{Dialect, Query, Transaction};
 use crate::error::StoreError;
 use crate::owner::Owner;
@@ -49,6 +49,7 @@ enum Pools {
         /// The writer for what need not survive a loss of power; used by who has the other one.
         lazy: Connections,
         reader: Connections,
+        lookups: Option<Box<Lookups>>,
     },
 }
 
@@ -71,7 +72,15 @@ impl Database {
     }
 
     pub(crate) fn sqlite(writer: Connections, lazy: Connections, reader: Connections, deadline: Duration) -> Self {
-        Self { pools: Pools::Sqlite { writer, lazy, reader }, deadline }
+        Self { pools: Pools::Sqlite { writer, lazy, reader, lookups: None }, deadline }
+    }
+
+    /// Has SQLite look up what is asked by [`look_up`](Self::look_up) on this connection.
+    pub(crate) fn with_lookups(mut self, connection: Lookups) -> Self {
+        if let Pools::Sqlite { lookups, .. } = &mut self.pools {
+            *lookups = Some(Box::new(connection));
+        }
+        self
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -99,6 +108,18 @@ impl Database {
             }
         })
         .await
+    }
+
+    /// All rows of a statement that finds a few of them by their keys, which are in memory anyway: SQLite does
+    /// it at once on the thread of the caller, for handing it to another one takes longer.
+    pub(crate) async fn look_up(&self, scope: impl Into<Scope<'_>>, query: Query) -> Result<Vec<Row>, sqlx::Error> {
+        let Pools::Sqlite { lookups: Some(lookups), .. } = &self.pools else {
+            return self.fetch_all(scope, query).await;
+        };
+        match lookups.fetch(query) {
+            Ok(found) => found.map(Row::all),
+            Err(query) => self.fetch_all(scope, query).await,
+        }
     }
 
     /// The first row that a statement finds. It must not change anything.
@@ -230,7 +251,8 @@ impl Database {
                 scoped.close().await;
                 all.close().await;
             }
-            Pools::Sqlite { writer, lazy, reader } => {
+            Pools::Sqlite { writer, lazy, reader, lookups } => {
+                lookups.iter().for_each(|lookups| lookups.close());
                 reader.close().await;
                 lazy.close().await;
                 writer.close().await;

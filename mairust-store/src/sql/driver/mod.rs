@@ -15,7 +15,7 @@ pub(crate) use database::{Database, Scope};
 pub(crate) use query::Query;
 pub(crate) use row::{Columns, Row, failed};
 pub(crate) use rows::Rows;
-pub(crate) use sqlite::Connections;
+pub(crate) use sqlite::{Connections, Lookups};
 pub(crate) use transaction::Transaction;
 pub(crate) use value::Json;
 

@@ -37,6 +37,10 @@ pub(crate) struct Connection {
     permit: Option<OwnedSemaphorePermit>,
 }
 
+/// A connection for what is looked up on the thread of whoever asks. `None` when it is closed.
+#[derive(Debug)]
+pub(crate) struct Lookups(Mutex<Option<rusqlite::Connection>>);
+
 struct Worker {
     jobs: mpsc::Sender<Job>,
     interrupt: InterruptHandle,
@@ -117,6 +121,26 @@ impl Connections {
             // Closing the last connection writes the log into the database.
             drop(tokio::task::spawn_blocking(|| thread.join()).await);
         }
+    }
+}
+
+impl Lookups {
+    pub(crate) fn new(connection: rusqlite::Connection) -> Self {
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Self(Mutex::new(Some(connection)))
+    }
+
+    /// All rows of a statement, unless somebody else is looking something up: then the statement is given back.
+    pub(super) fn fetch(&self, query: Query) -> Result<Result<Vec<SqliteRow>, sqlx::Error>, Query> {
+        let Ok(connection) = self.0.try_lock() else { return Err(query) };
+        match &*connection {
+            Some(connection) => Ok(query.fetch_in(connection, usize::MAX).map_err(failure)),
+            None => Err(query),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

@@ -123,7 +123,8 @@ pub(crate) const SET_SENDER_RULE: &str = "\
     INSERT INTO sender_rules (tenant_id, pattern, action, created_at) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (tenant_id, pattern) DO UPDATE SET action = excluded.action";
 
-pub(crate) const SENDER_RULES: &str = "SELECT pattern, action FROM sender_rules WHERE tenant_id = $1 ORDER BY pattern";
+pub(crate) const SENDER_RULES: &str =
+    "SELECT pattern, action FROM sender_rules WHERE tenant_id = $1 ORDER BY pattern LIMIT $2";
 
 pub(crate) const DELETE_SENDER_RULE: &str = "DELETE FROM sender_rules WHERE tenant_id = $1 AND pattern = $2";
 
