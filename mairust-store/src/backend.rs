@@ -9,6 +9,7 @@ use crate::audit::AuditLog;
 use crate::delivery::Deliveries;
 use crate::directory::Directory;
 use crate::error::StoreError;
+use crate::lifecycle::Lifecycle;
 use crate::message::MessageStore;
 use crate::queue::QueueBackend;
 use crate::registry::Registry;
@@ -19,6 +20,8 @@ use crate::search::{SearchIndex, SearchOutbox};
 pub trait StorageBackend: fmt::Debug + Send + Sync + 'static {
     /// Messages and the one atomic step that accepts them.
     fn messages(&self) -> &dyn MessageStore;
+    /// Messages after they were accepted: deleted, held, archived, purged.
+    fn lifecycle(&self) -> &dyn Lifecycle;
     /// Tenants, domains, users, addresses, API keys.
     fn directory(&self) -> &dyn Directory;
     /// Work to be done.
@@ -43,6 +46,9 @@ pub trait StorageBackend: fmt::Debug + Send + Sync + 'static {
 impl<T: StorageBackend + ?Sized> StorageBackend for Arc<T> {
     fn messages(&self) -> &dyn MessageStore {
         (**self).messages()
+    }
+    fn lifecycle(&self) -> &dyn Lifecycle {
+        (**self).lifecycle()
     }
     fn directory(&self) -> &dyn Directory {
         (**self).directory()

@@ -21,7 +21,7 @@ pub use record::{
 };
 pub use resolution::{AliasRoute, MailboxRoute, Quota, QuotaLimit, Resolution};
 
-pub(crate) use record::{check_targets, sender_pattern};
+pub(crate) use record::{check_retention, check_targets, sender_pattern};
 
 /// Who is here. Methods that change something are durable on return and safe to drop: they
 /// happen whole or not at all. Times of creation are taken from the backend's clock. Lists are
@@ -49,7 +49,7 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
     /// Changes a tenant. May run twice.
     ///
     /// # Errors
-    /// `NotFound` if there is no such tenant.
+    /// `NotFound` if there is no such tenant, `Invalid` if it is to keep deleted messages for too long.
     async fn change_tenant(&self, id: TenantId, change: &TenantChange) -> Result<(), StoreError>;
 
     /// Adds a domain.

@@ -19,6 +19,7 @@ pub mod durability;
 pub mod error;
 pub mod group_commit;
 pub mod invariant;
+pub mod lifecycle;
 mod matching;
 pub mod memory;
 pub mod message;
@@ -45,6 +46,7 @@ pub use durability::Durability;
 pub use error::{StoreError, StoreErrorKind};
 pub use group_commit::GroupCommit;
 pub use invariant::{Invariant, InvariantCheck, InvariantReport, InvariantViolation};
+pub use lifecycle::{Lifecycle, Purge, Retention};
 pub use memory::MemoryStorage;
 pub use message::{
     Acceptance, Direction, Folder, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus,

@@ -2,7 +2,7 @@
 //!
 //! Everything lies behind one lock that is held for the length of a step, so each step is whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use crate::change::{ChangeCounter, TenantCounters};
 use crate::delivery::{Attempt, Deliveries, DeliveryRow};
 use crate::directory::{Alias, ApiKey, Directory, DomainRow, Quota, SenderRule, Tenant};
 use crate::error::StoreError;
+use crate::lifecycle::Lifecycle;
 use crate::message::{Folder, MessageRow, MessageStore};
 use crate::owner::Owner;
 use crate::queue::QueueBackend;
@@ -25,6 +26,7 @@ mod audit;
 mod delivery;
 mod directory;
 mod invariant;
+mod lifecycle;
 mod message;
 mod queue;
 mod registry;
@@ -60,6 +62,8 @@ struct State {
     folders: HashMap<(TenantId, MailboxId, Folder), FolderRecord>,
     messages: HashMap<(TenantId, MessageId), MessageRow>,
     fingerprints: Vec<(Timestamp, [u8; 32], MessageId)>,
+    /// Objects that are to be removed.
+    removals: BTreeSet<(TenantId, String)>,
     recipients: BTreeMap<(TenantId, RecipientId), DeliveryRow>,
     attempts: Vec<(TenantId, MessageId, Attempt)>,
     jobs: queue::Jobs,
@@ -97,6 +101,10 @@ impl MemoryStorage {
 #[async_trait]
 impl StorageBackend for MemoryStorage {
     fn messages(&self) -> &dyn MessageStore {
+        self
+    }
+
+    fn lifecycle(&self) -> &dyn Lifecycle {
         self
     }
 

@@ -12,6 +12,7 @@ use mairust_core::{
 
 use crate::delivery::{Attempt, NewRecipient};
 use crate::error::StoreError;
+use crate::lifecycle::ARCHIVE;
 use crate::queue::NewJob;
 
 /// What one 250 promises: everything in it becomes durable and visible together, or not at all.
@@ -199,11 +200,17 @@ pub struct MessageRow {
     pub auth_results: Option<String>,
     /// Whether it is spam, if it was looked at.
     pub spam: Option<Spam>,
+    /// When it was deleted, if it is; see [`Lifecycle`](crate::Lifecycle).
+    pub deleted_at: Option<Timestamp>,
+    /// Whether it is on a legal hold of its own.
+    pub legal_hold: bool,
 }
 
 /// Which messages to list. All conditions must hold; texts match anywhere, whatever the case.
 #[derive(Debug, Clone, Default)]
 pub struct MessageQuery {
+    /// Only those that are deleted, instead of only those that are not.
+    pub deleted: bool,
     /// In this mailbox.
     pub mailbox: Option<MailboxId>,
     /// In this folder.
@@ -254,7 +261,8 @@ pub struct MessageChange {
     pub add_tags: Vec<String>,
 }
 
-/// Messages and the one atomic step that accepts them.
+/// Messages and the one atomic step that accepts them. A message that is deleted is not there, unless
+/// something else is said.
 #[async_trait]
 pub trait MessageStore: fmt::Debug + Send + Sync + 'static {
     /// Accepts a batch; one answer for each entry, in order.
@@ -298,7 +306,7 @@ pub trait MessageStore: fmt::Debug + Send + Sync + 'static {
     /// checksum is wrong.
     async fn body(&self, tenant: TenantId, id: MessageId) -> Result<Body, StoreError>;
 
-    /// Changes a message. May run twice. Durable on return.
+    /// Changes a message, also one that is deleted. May run twice. Durable on return.
     ///
     /// # Errors
     /// `NotFound` if the tenant has no such message.
@@ -309,6 +317,13 @@ pub trait MessageStore: fmt::Debug + Send + Sync + 'static {
 
     /// Waits until [`version`](Self::version) is above `seen`, and returns it. Safe to drop.
     async fn changed(&self, tenant: TenantId, seen: u64) -> u64;
+}
+
+impl MessageRow {
+    /// Whether its object lies under `archive/`.
+    pub fn is_archived(&self) -> bool {
+        self.object_key.starts_with(ARCHIVE)
+    }
 }
 
 impl Folder {

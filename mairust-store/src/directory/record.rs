@@ -4,6 +4,7 @@ use mairust_core::{AliasId, ApiKeyId, Domain, DomainId, EmailAddress, MailboxId,
 
 use super::resolution::{Quota, QuotaLimit};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::lifecycle::MAX_RETENTION_DAYS;
 use crate::password::PasswordRecord;
 
 /// The largest number of targets of an alias. More is a mailing list, and that needs software which
@@ -37,6 +38,11 @@ pub struct Tenant {
     pub enabled: bool,
     /// The mailbox of what is sent on for its aliases and catch-alls. It belongs to nobody.
     pub forwards: MailboxId,
+    /// Whether none of its messages may be purged.
+    pub legal_hold: bool,
+    /// For how many days its deleted messages are kept; without a number, as long as the server keeps
+    /// them.
+    pub deleted_messages_days: Option<u32>,
 }
 
 /// What to change about a tenant.
@@ -45,6 +51,12 @@ pub struct Tenant {
 pub struct TenantChange {
     /// Whether it is enabled.
     pub enabled: Option<bool>,
+    /// Whether it is on legal hold.
+    pub legal_hold: Option<bool>,
+    /// For how many days its deleted messages are kept, at most
+    /// [`MAX_RETENTION_DAYS`](crate::lifecycle::MAX_RETENTION_DAYS); `Some(None)` as long as the server keeps
+    /// them.
+    pub deleted_messages_days: Option<Option<u32>>,
 }
 
 /// A mail domain of a tenant.
@@ -104,6 +116,8 @@ pub struct User {
     pub enabled: bool,
     /// How much the mailbox may hold, and holds.
     pub quota: Quota,
+    /// Whether no message of the mailbox may be purged.
+    pub legal_hold: bool,
 }
 
 /// What to change about a user.
@@ -114,6 +128,8 @@ pub struct UserChange {
     pub enabled: Option<bool>,
     /// How much the mailbox may hold.
     pub quota: Option<QuotaLimit>,
+    /// Whether the mailbox is on legal hold.
+    pub legal_hold: Option<bool>,
 }
 
 /// What is needed to check a password.
@@ -253,6 +269,18 @@ pub(crate) fn sender_pattern(text: &str) -> Result<String, StoreError> {
         return Err(StoreError::new(StoreErrorKind::Invalid, "sender rule", format!("{text:?}: {advice}")));
     }
     Ok(pattern)
+}
+
+/// Refuses a time that no backend could reckon with.
+pub(crate) fn check_retention(id: TenantId, change: &TenantChange) -> Result<(), StoreError> {
+    match change.deleted_messages_days {
+        Some(Some(days)) if days > MAX_RETENTION_DAYS => Err(StoreError::new(
+            StoreErrorKind::Invalid,
+            "change tenant",
+            format_args!("{id}: deleted messages are kept for {MAX_RETENTION_DAYS} days at most"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses targets that make no sense in any backend: none, too many, the address itself.

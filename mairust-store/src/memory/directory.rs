@@ -9,7 +9,7 @@ use super::{FolderRecord, MemoryStorage, State};
 use crate::directory::{
     Alias, AliasChange, AliasRoute, ApiKey, Directory, DomainChange, DomainRow, Login, MailboxRoute, NewAlias,
     NewApiKey, NewTenant, NewUser, Quota, Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
-    check_targets, login_key, sender_pattern, without_tag,
+    check_retention, check_targets, login_key, sender_pattern, without_tag,
 };
 use crate::error::{StoreError, StoreErrorKind};
 use crate::message::Folder;
@@ -31,7 +31,15 @@ impl Directory for MemoryStorage {
             return Err(StoreError::new(StoreErrorKind::AlreadyExists, "create tenant", tenant.name));
         }
         let NewTenant { name, any_sender } = tenant;
-        let tenant = Tenant { id: TenantId::new(now), name, any_sender, enabled: true, forwards: MailboxId::new(now) };
+        let tenant = Tenant {
+            id: TenantId::new(now),
+            name,
+            any_sender,
+            enabled: true,
+            forwards: MailboxId::new(now),
+            legal_hold: false,
+            deleted_messages_days: None,
+        };
         state.create_mailbox(tenant.id, tenant.forwards, now);
         state.tenants.insert(tenant.id, tenant.clone());
         Ok(tenant)
@@ -52,9 +60,12 @@ impl Directory for MemoryStorage {
     }
 
     async fn change_tenant(&self, id: TenantId, change: &TenantChange) -> Result<(), StoreError> {
+        check_retention(id, change)?;
         let mut state = self.state();
         let tenant = state.tenants.get_mut(&id).ok_or_else(|| not_found("change tenant", id))?;
         tenant.enabled = change.enabled.unwrap_or(tenant.enabled);
+        tenant.legal_hold = change.legal_hold.unwrap_or(tenant.legal_hold);
+        tenant.deleted_messages_days = change.deleted_messages_days.unwrap_or(tenant.deleted_messages_days);
         Ok(())
     }
 
@@ -111,7 +122,7 @@ impl Directory for MemoryStorage {
         state.check_names("create user", std::iter::once(&key).chain(&login))?;
         let (id, mailbox, quota) = (UserId::new(now), MailboxId::new(now), Quota::default());
         state.create_mailbox(tenant, mailbox, now);
-        let user = User { id, tenant, address, mailbox, created_at: now, enabled: true, quota };
+        let user = User { id, tenant, address, mailbox, created_at: now, enabled: true, quota, legal_hold: false };
         state.addresses.insert(key, id);
         state.logins.extend(login.map(|login| (login, id)));
         state.users.insert(id, UserRecord { user: user.clone(), password });
@@ -149,6 +160,7 @@ impl Directory for MemoryStorage {
         let record = state.users.get_mut(&user).filter(|record| record.user.tenant == tenant);
         let record = record.ok_or_else(|| not_found("change user", user))?;
         record.user.enabled = change.enabled.unwrap_or(record.user.enabled);
+        record.user.legal_hold = change.legal_hold.unwrap_or(record.user.legal_hold);
         let mailbox = record.user.mailbox;
         if let Some(limit) = change.quota {
             state.quotas.entry((tenant, mailbox)).or_default().limit = limit;
@@ -348,6 +360,13 @@ impl State {
 
     fn quota(&self, user: &User) -> Quota {
         self.quotas.get(&(user.tenant, user.mailbox)).copied().unwrap_or_default()
+    }
+
+    /// Whether nothing of a mailbox may be purged.
+    pub(super) fn is_on_hold(&self, tenant: TenantId, mailbox: MailboxId) -> bool {
+        let mut users = self.users.values().map(|record| &record.user);
+        self.tenants.get(&tenant).is_some_and(|tenant| tenant.legal_hold)
+            || users.any(|user| (user.tenant, user.mailbox) == (tenant, mailbox) && user.legal_hold)
     }
 
     fn with_quota(&self, user: &User) -> User {

@@ -65,6 +65,15 @@ impl MemoryStorage {
         }
     }
 
+    pub(super) async fn body_of(&self, row: MessageRow) -> Result<Body, StoreError> {
+        let key = match self.state().messages.get(&(row.tenant, row.id)) {
+            // It may have been archived meanwhile.
+            Some(row) => row.object_key.clone(),
+            None => row.object_key,
+        };
+        verify(self.bodies.open(&key).await?, row.sha256, row.id.to_string()).await
+    }
+
     async fn discard(&self, kept: Vec<Kept>) {
         for (key, _) in kept {
             if let Err(error) = self.bodies.delete(&key).await {
@@ -100,13 +109,12 @@ impl MessageStore for MemoryStorage {
     }
 
     async fn get(&self, tenant: TenantId, id: MessageId) -> Result<Option<MessageRow>, StoreError> {
-        Ok(self.state().messages.get(&(tenant, id)).cloned())
+        Ok(self.state().messages.get(&(tenant, id)).filter(|row| row.deleted_at.is_none()).cloned())
     }
 
     async fn body(&self, tenant: TenantId, id: MessageId) -> Result<Body, StoreError> {
-        let found = self.state().messages.get(&(tenant, id)).map(|row| (row.object_key.clone(), row.sha256));
-        let (key, sha256) = found.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "read body", id))?;
-        verify(self.bodies.open(&key).await?, sha256, id.to_string()).await
+        let row = self.get(tenant, id).await?;
+        self.body_of(row.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "read body", id))?).await
     }
 
     async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
@@ -218,6 +226,8 @@ impl State {
             dsn: message.dsn.clone(),
             auth_results: message.auth_results.clone(),
             spam: message.spam,
+            deleted_at: None,
+            legal_hold: false,
         };
         self.messages.insert((tenant, place.id), row);
         let fingerprint = message.fingerprint.map(|fingerprint| (message.received_at, fingerprint, place.id));
@@ -261,7 +271,8 @@ fn matches(row: &MessageRow, query: &MessageQuery) -> bool {
         None => true,
     };
     let behind = |position: MessagePosition| (row.received_at, row.id) < (position.received_at, position.id);
-    holds(query.mailbox.as_ref(), &row.mailbox)
+    query.deleted == row.deleted_at.is_some()
+        && holds(query.mailbox.as_ref(), &row.mailbox)
         && holds(query.folder.as_ref(), &row.folder)
         && holds(query.direction.as_ref(), &row.direction)
         && holds(query.status.as_ref(), &row.status)

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mairust_core::{JobId, TenantId, Timestamp};
+use mairust_core::{JobId, MessageId, TenantId, Timestamp};
 
 use super::{MemoryStorage, State};
 use crate::error::{StoreError, StoreErrorKind};
@@ -171,6 +171,12 @@ impl Jobs {
         });
         let record = self.records.get(&id)?;
         Some(Lease::new(record.job.clone(), record.created_at, record.token?, until))
+    }
+
+    /// Removes the jobs about a message that were given up.
+    pub(super) fn forget_buried(&mut self, tenant: TenantId, message: MessageId) {
+        let about = |record: &JobRecord| (record.job.tenant, record.job.message) == (tenant, Some(message));
+        self.records.retain(|_, record| !(record.state == JobState::Buried && about(record)));
     }
 
     fn complete(&mut self, lease: &Lease) -> bool {

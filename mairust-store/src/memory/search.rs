@@ -46,7 +46,7 @@ impl State {
         text: &SearchText,
         request: &SearchRequest,
     ) -> Option<MessagePosition> {
-        let row = self.messages.get(&(tenant, id))?;
+        let row = self.messages.get(&(tenant, id)).filter(|row| row.deleted_at.is_none())?;
         let document = SearchDocument::new(row.clone(), text.clone());
         let wanted = request.mailbox.is_none_or(|mailbox| row.mailbox == mailbox)
             && request.after.is_none_or(|after| (row.received_at, id) < (after.received_at, after.id))
@@ -121,7 +121,8 @@ impl SearchOutbox for MemoryStorage {
     async fn refill(&self, max: u32) -> Result<u32, StoreError> {
         let mut state = self.state();
         let Some(last) = state.search.rebuilt else { return Ok(0) };
-        let mut behind: Vec<_> = state.messages.keys().filter(|key| **key > last).copied().collect();
+        let there = state.messages.iter().filter(|(key, row)| **key > last && row.deleted_at.is_none());
+        let mut behind: Vec<_> = there.map(|(key, _)| *key).collect();
         behind.sort_unstable();
         behind.truncate(usize::try_from(max).unwrap_or(usize::MAX));
         state.search.rebuilt = behind.last().copied();

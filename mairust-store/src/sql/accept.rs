@@ -189,7 +189,7 @@ impl Parts {
         }
         let changes = changes(entries.iter().map(|entry| &entry.acceptance));
         let written = async {
-            let mut queries = match insert_rows(&mut transaction, &all, self.clock.now(), self.is_noted()).await {
+            let mut queries = match insert_plain(&mut transaction, &all, self.clock.now(), self.is_noted()).await {
                 Ok(queries) => queries,
                 Err(error) => return Ok(Err(Failure::Before(error))),
             };
@@ -363,10 +363,24 @@ async fn write_rows(
             settle(transaction, entry.acceptance.tenant, message).await?;
         }
     }
-    Ok(())
+    // Mailboxes come last: whoever deletes a message locks its folder before its mailbox.
+    let queries = add_to_use(transaction, entries).await?;
+    transaction.execute_all(queries).await.map_err(failed("accept", "count the use of mailboxes"))
 }
 
-/// The statements that insert all of entries but the attempts.
+/// The statements that write entries without attempts.
+async fn insert_plain(
+    transaction: &mut Transaction,
+    entries: &[&Entry],
+    now: Timestamp,
+    noted: bool,
+) -> Result<Vec<Query>, StoreError> {
+    let mut queries = insert_rows(transaction, entries, now, noted).await?;
+    queries.extend(add_to_use(transaction, entries).await?);
+    Ok(queries)
+}
+
+/// The statements that insert all of entries but the attempts, and leave the use of mailboxes as it is.
 async fn insert_rows(
     transaction: &mut Transaction,
     entries: &[&Entry],
@@ -398,7 +412,7 @@ fn rows(entry: &Entry) -> impl Iterator<Item = Row<'_>> {
     })
 }
 
-/// The statements that take places for messages, insert them there, and count what their mailboxes use.
+/// The statements that take places for messages, and insert them there.
 async fn insert_messages(transaction: &mut Transaction, rows: &[Row<'_>]) -> Result<Vec<Query>, StoreError> {
     let mut places: BTreeMap<(TenantId, MailboxId, &str), i64> = BTreeMap::new();
     for row in rows {
@@ -431,7 +445,6 @@ async fn insert_messages(transaction: &mut Transaction, rows: &[Row<'_>]) -> Res
     }
     let mut queries = updates.queries();
     queries.extend(inserts.queries());
-    queries.extend(add_to_use(transaction, rows).await?);
     Ok(queries)
 }
 
@@ -511,9 +524,9 @@ async fn find_thread(
 }
 
 /// The statements that count the sizes of messages that came into mailboxes.
-async fn add_to_use(transaction: &mut Transaction, rows: &[Row<'_>]) -> Result<Vec<Query>, StoreError> {
+async fn add_to_use(transaction: &mut Transaction, entries: &[&Entry]) -> Result<Vec<Query>, StoreError> {
     let mut sizes: BTreeMap<(TenantId, MailboxId), u64> = BTreeMap::new();
-    for row in rows {
+    for row in entries.iter().flat_map(|entry| rows(entry)) {
         *sizes.entry((row.tenant, row.place.mailbox)).or_default() += row.object.stored.size;
     }
     if transaction.dialect() == Dialect::Postgres && sizes.len() > 1 {

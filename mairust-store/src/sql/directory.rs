@@ -21,6 +21,8 @@ mod sender_rule;
 mod tenant;
 mod user;
 
+pub(super) use tenant::retention;
+
 #[async_trait]
 impl Directory for Parts {
     async fn create_tenant(&self, tenant: NewTenant) -> Result<Tenant, StoreError> {

@@ -10,6 +10,7 @@ use mairust_core::{
 
 use super::changes::Change;
 use super::driver::{Columns, Dialect, Query, Scope, Transaction, failed};
+use super::lifecycle::Reach;
 use super::storage::Parts;
 use crate::body::verify;
 use crate::error::{StoreError, StoreErrorKind};
@@ -56,10 +57,7 @@ impl MessageStore for SqlMessages {
     }
 
     async fn get(&self, tenant: TenantId, id: MessageId) -> Result<Option<MessageRow>, StoreError> {
-        let mut query = Query::new(statement::message::select_messages(self.0.database.dialect()));
-        query.push_bind(tenant.as_bytes()).push(" AND m.id = ").push_bind(id.as_bytes());
-        let found = self.0.database.fetch_optional(tenant, query).await.map_err(failed("read message", id))?;
-        found.map(|row| message(&Columns::new("read message", &row))).transpose()
+        read_row(&self.0, tenant, id, Reach::There).await
     }
 
     async fn get_all(&self, tenant: TenantId, ids: &[MessageId]) -> Result<Vec<MessageRow>, StoreError> {
@@ -75,15 +73,7 @@ impl MessageStore for SqlMessages {
     }
 
     async fn body(&self, tenant: TenantId, id: MessageId) -> Result<Body, StoreError> {
-        let query = Query::new(statement::message::OBJECT_OF_MESSAGE).bind(tenant.as_bytes()).bind(id.as_bytes());
-        let found = self.0.database.fetch_optional(tenant, query).await.map_err(failed("read body", id))?;
-        let row = found.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "read body", id))?;
-        let columns = Columns::new("read body", &row);
-        let body = match columns.value::<Option<&[u8]>>("data")? {
-            Some(data) => Body::from(data.to_vec()),
-            None => self.0.bodies.open(columns.value("object_key")?).await?,
-        };
-        verify(body, columns.bytes("sha256")?, id.to_string()).await
+        read_body(&self.0, tenant, id, Reach::There).await
     }
 
     async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
@@ -102,6 +92,67 @@ impl MessageStore for SqlMessages {
 
     async fn changed(&self, tenant: TenantId, seen: u64) -> u64 {
         self.0.changes.messages.changed(tenant, seen).await
+    }
+}
+
+/// Reads one message.
+pub(super) async fn read_row(
+    parts: &Parts,
+    tenant: TenantId,
+    id: MessageId,
+    reach: Reach,
+) -> Result<Option<MessageRow>, StoreError> {
+    let mut query = Query::new(statement::message::select_messages(parts.database.dialect()));
+    query.push_bind(tenant.as_bytes()).push(" AND m.id = ").push_bind(id.as_bytes()).push(reach.condition());
+    let found = parts.database.fetch_optional(tenant, query).await.map_err(failed("read message", id))?;
+    found.map(|row| message(&Columns::new("read message", &row))).transpose()
+}
+
+/// Reads the stored object of a message.
+pub(super) async fn read_body(
+    parts: &Parts,
+    tenant: TenantId,
+    id: MessageId,
+    reach: Reach,
+) -> Result<Body, StoreError> {
+    let found = find_object(parts, tenant, id, reach).await?;
+    let (key, sha256) = (found.key.clone(), found.sha256);
+    let body = match open_object(parts, found).await {
+        // It may have been archived since its key was read.
+        Err(error) if error.kind() == StoreErrorKind::NotFound => {
+            let found = find_object(parts, tenant, id, reach).await?;
+            if found.key == key {
+                return Err(error);
+            }
+            open_object(parts, found).await?
+        }
+        opened => opened?,
+    };
+    verify(body, sha256, id.to_string()).await
+}
+
+/// Where the object of a message is.
+struct Found {
+    key: String,
+    /// The object itself, if it waits in the database.
+    spooled: Option<Body>,
+    sha256: [u8; 32],
+}
+
+async fn find_object(parts: &Parts, tenant: TenantId, id: MessageId, reach: Reach) -> Result<Found, StoreError> {
+    let mut query = Query::new(statement::message::OBJECT_OF_MESSAGE).bind(tenant.as_bytes()).bind(id.as_bytes());
+    query.push(reach.condition());
+    let found = parts.database.fetch_optional(tenant, query).await.map_err(failed("read body", id))?;
+    let row = found.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "read body", id))?;
+    let columns = Columns::new("read body", &row);
+    let spooled = columns.value::<Option<&[u8]>>("data")?.map(|data| Body::from(data.to_vec()));
+    Ok(Found { key: columns.value("object_key")?, spooled, sha256: columns.bytes("sha256")? })
+}
+
+async fn open_object(parts: &Parts, found: Found) -> Result<Body, StoreError> {
+    match found.spooled {
+        Some(body) => Ok(body),
+        None => parts.bodies.open(&found.key).await,
     }
 }
 
@@ -147,7 +198,7 @@ pub(super) fn select_named(dialect: Dialect, tenant: TenantId, ids: &[MessageId]
     for (index, id) in ids.iter().enumerate() {
         select.push(if index == 0 { " AND m.id IN (" } else { ", " }).push_bind(id.as_bytes());
     }
-    select.push(")");
+    select.push(")").push(Reach::There.condition());
     select
 }
 
@@ -156,6 +207,7 @@ pub(super) fn select_named(dialect: Dialect, tenant: TenantId, ids: &[MessageId]
 pub(super) fn select(dialect: Dialect, tenant: TenantId, query: &MessageQuery) -> Query {
     let mut select = Query::new(statement::message::select_messages(dialect));
     select.push_bind(tenant.as_bytes());
+    select.push(if query.deleted { " AND m.deleted_at IS NOT NULL" } else { Reach::There.condition() });
     match (query.mailbox, query.folder) {
         (Some(mailbox), Some(folder)) => {
             select.push(" AND m.folder_id = (SELECT f.id FROM folders f WHERE f.tenant_id = m.tenant_id");
@@ -236,6 +288,8 @@ fn message(columns: &Columns<'_>) -> Result<MessageRow, StoreError> {
         },
         auth_results: columns.value("auth_results")?,
         spam: spam(columns)?,
+        deleted_at: columns.optional_time("deleted_at")?,
+        legal_hold: columns.value("legal_hold")?,
     })
 }
 

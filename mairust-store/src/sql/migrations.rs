@@ -160,6 +160,7 @@ const SQLITE: &[Source] = &[
     (5, "registry_and_audit", include_str!("../../migrations/sqlite/0005_registry_and_audit.sql")),
     (6, "search", include_str!("../../migrations/sqlite/0006_search.sql")),
     (7, "queue", include_str!("../../migrations/sqlite/0007_queue.sql")),
+    (8, "lifecycle", include_str!("../../migrations/sqlite/0008_lifecycle.sql")),
 ];
 
 /// Begins where SQLite stood when PostgreSQL came.
@@ -169,6 +170,7 @@ const POSTGRES: &[Source] = &[
     (5, "registry_and_audit", include_str!("../../migrations/postgres/0005_registry_and_audit.sql")),
     (6, "search", include_str!("../../migrations/postgres/0006_search.sql")),
     (7, "queue", include_str!("../../migrations/postgres/0007_queue.sql")),
+    (8, "lifecycle", include_str!("../../migrations/postgres/0008_lifecycle.sql")),
 ];
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod directory;
 pub(crate) mod driver;
 mod finish;
 mod invariant;
+mod lifecycle;
 mod message;
 mod migrations;
 mod postgres;

@@ -60,6 +60,8 @@ impl Parts {
                     index.clear().await?;
                 }
                 Err(error) => tracing::error!(component = "store", %error, "the search index can't be opened"),
+                // What was purged while nobody kept the index is to leave it, too.
+                Ok(()) if !whole => index.clear().await?,
                 Ok(()) => {}
             },
             Search::Off | Search::Postgres => {}

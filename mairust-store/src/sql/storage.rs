@@ -10,6 +10,7 @@ use mairust_core::{Clock, Secret, SystemClock};
 use super::changes::{Changes, Listener};
 use super::driver::{Database, failed};
 use super::finish::Finishing;
+use super::lifecycle::SqlLifecycle;
 use super::migrations::MigrationStatus;
 use super::search::{FtsIndex, Search};
 use super::spool::{Mover, Spool, SpoolSettings, SpoolStatistics};
@@ -22,6 +23,7 @@ use crate::directory::Directory;
 use crate::durability::Durability;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::group_commit::GroupCommit;
+use crate::lifecycle::Lifecycle;
 use crate::message::MessageStore;
 use crate::owner::Owner;
 use crate::queue::QueueBackend;
@@ -35,6 +37,7 @@ use crate::search::{SearchIndex, SearchOutbox};
 #[derive(Debug)]
 pub struct SqlStorage {
     messages: GroupCommit<SqlMessages>,
+    lifecycle: SqlLifecycle,
     pub(super) parts: Arc<Parts>,
     /// Where bodies are files.
     files: Option<Arc<FsBodies>>,
@@ -297,8 +300,10 @@ impl SqlStorageBuilder {
             _ => None,
         };
         let messages = GroupCommit::new(SqlMessages::new(Arc::clone(&parts)));
+        let lifecycle = SqlLifecycle::new(Arc::clone(&parts));
         Ok(SqlStorage {
             messages,
+            lifecycle,
             parts,
             files,
             listener,
@@ -374,6 +379,10 @@ impl Parts {
 impl StorageBackend for SqlStorage {
     fn messages(&self) -> &dyn MessageStore {
         &self.messages
+    }
+
+    fn lifecycle(&self) -> &dyn Lifecycle {
+        &self.lifecycle
     }
 
     fn directory(&self) -> &dyn Directory {

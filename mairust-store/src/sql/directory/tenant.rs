@@ -3,7 +3,7 @@
 use mairust_core::{FolderId, MailboxId, TenantId, Timestamp};
 
 use super::{begin_naming, changed};
-use crate::directory::{NewTenant, Tenant, TenantChange};
+use crate::directory::{NewTenant, Tenant, TenantChange, check_retention};
 use crate::error::StoreError;
 use crate::message::Folder;
 use crate::sql::driver::{Columns, Query, Row, Scope, Transaction, failed};
@@ -13,7 +13,15 @@ use crate::sql::storage::Parts;
 pub(super) async fn create(parts: &Parts, new: NewTenant) -> Result<Tenant, StoreError> {
     let now = parts.clock.now();
     let NewTenant { name, any_sender } = new;
-    let tenant = Tenant { id: TenantId::new(now), name, any_sender, enabled: true, forwards: MailboxId::new(now) };
+    let tenant = Tenant {
+        id: TenantId::new(now),
+        name,
+        any_sender,
+        enabled: true,
+        forwards: MailboxId::new(now),
+        legal_hold: false,
+        deleted_messages_days: None,
+    };
     let error = || failed("create tenant", &tenant.name);
     let mut transaction = begin_naming(parts).await.map_err(error())?;
     transaction
@@ -61,7 +69,10 @@ pub(super) async fn by_id(parts: &Parts, id: TenantId) -> Result<Option<Tenant>,
 }
 
 pub(super) async fn change(parts: &Parts, id: TenantId, change: &TenantChange) -> Result<(), StoreError> {
+    check_retention(id, change)?;
     let query = Query::new(statement::directory::CHANGE_TENANT).bind(id.as_bytes()).bind(change.enabled);
+    let query = query.bind(change.legal_hold).bind(change.deleted_messages_days.is_some());
+    let query = query.bind(change.deleted_messages_days.flatten());
     let done = parts.database.execute(Scope::All, query).await.map_err(failed("change tenant", id))?;
     changed("change tenant", id, done)
 }
@@ -110,5 +121,13 @@ fn tenant(row: &Row) -> Result<Tenant, StoreError> {
         any_sender: columns.value("any_sender")?,
         enabled: columns.value("enabled")?,
         forwards: MailboxId::from_bytes(columns.id("forwards_id")?),
+        legal_hold: columns.value("legal_hold")?,
+        deleted_messages_days: retention(&columns)?,
     })
+}
+
+/// The column `deleted_messages_days` of a tenant.
+pub(in crate::sql) fn retention(columns: &Columns<'_>) -> Result<Option<u32>, StoreError> {
+    let days: Option<i64> = columns.value("deleted_messages_days")?;
+    days.map(|days| u32::try_from(days).map_err(|_| columns.corrupt("deleted_messages_days"))).transpose()
 }

@@ -60,6 +60,13 @@ pub(super) async fn change(parts: &Parts, tenant: TenantId, id: UserId, change: 
         let query = Query::new(statement::directory::SET_QUOTA).bind(tenant.as_bytes()).bind(id.as_bytes());
         transaction.execute(query.bind(limit_to_number(limit))).await.map_err(error())?;
     }
+    if let Some(on_hold) = change.legal_hold {
+        // Whoever purges has ended before, or sees it.
+        let lock = Query::new(statement::lifecycle::lock_tenant(transaction.dialect())).bind(tenant.as_bytes());
+        transaction.fetch_optional(lock).await.map_err(error())?;
+        let query = Query::new(statement::directory::SET_LEGAL_HOLD).bind(tenant.as_bytes()).bind(id.as_bytes());
+        transaction.execute(query.bind(on_hold)).await.map_err(error())?;
+    }
     transaction.commit().await.map_err(error())
 }
 
@@ -132,7 +139,7 @@ async fn insert(
         check_name("create user", transaction, name).await?;
     }
     let (id, mailbox, quota) = (UserId::new(now), MailboxId::new(now), Quota::default());
-    let user = User { id, tenant, address, mailbox, created_at: now, enabled: true, quota };
+    let user = User { id, tenant, address, mailbox, created_at: now, enabled: true, quota, legal_hold: false };
     insert_mailbox(transaction, tenant, mailbox, &user.address.to_string(), now).await?;
     let address_id = Uuid::new_v4();
     transaction
@@ -174,6 +181,7 @@ fn user(row: &Row) -> Result<User, StoreError> {
         created_at: columns.time("created_at")?,
         enabled: columns.value("enabled")?,
         quota: quota(&columns)?,
+        legal_hold: columns.value("legal_hold")?,
     })
 }
 

@@ -6,11 +6,14 @@ pub(crate) const INSERT_FORWARDS: &str = "INSERT INTO forwards (tenant_id, mailb
 
 /// Conditions are to be appended.
 pub(crate) const SELECT_TENANTS: &str = "\
-    SELECT t.id, t.name, t.any_sender, t.enabled, f.mailbox_id AS forwards_id \
+    SELECT t.id, t.name, t.any_sender, t.enabled, t.legal_hold, t.deleted_messages_days, f.mailbox_id AS forwards_id \
     FROM tenants t JOIN forwards f ON f.tenant_id = t.id ";
 
-/// NULL changes nothing.
-pub(crate) const CHANGE_TENANT: &str = "UPDATE tenants SET enabled = coalesce($2, enabled) WHERE id = $1";
+/// $4 tells whether the days become $5; otherwise NULL changes nothing.
+pub(crate) const CHANGE_TENANT: &str = "\
+    UPDATE tenants SET enabled = coalesce($2, enabled), legal_hold = coalesce($3, legal_hold), \
+        deleted_messages_days = CASE WHEN $4 THEN $5 ELSE deleted_messages_days END \
+    WHERE id = $1";
 
 pub(crate) const INSERT_DOMAIN: &str = "INSERT INTO domains (tenant_id, id, name, created_at) VALUES ($1, $2, $3, $4)";
 
@@ -55,7 +58,7 @@ pub(crate) const INSERT_ADDRESS: &str = "\
 /// Users with their primary addresses. Conditions are to be appended.
 pub(crate) const SELECT_USERS: &str = "\
     SELECT u.tenant_id, u.id, u.password_hash, u.scram, u.created_at, u.enabled, t.enabled AS tenant_enabled, \
-        p.address, p.mailbox_id, m.quota, m.used \
+        p.address, p.mailbox_id, m.quota, m.used, m.legal_hold \
     FROM users u \
     JOIN tenants t ON t.id = u.tenant_id \
     JOIN addresses p ON p.tenant_id = u.tenant_id AND p.id = u.address_id \
@@ -67,6 +70,10 @@ pub(crate) const CHANGE_USER: &str =
 
 pub(crate) const SET_QUOTA: &str = "\
     UPDATE mailboxes SET quota = $3 \
+    WHERE tenant_id = $1 AND id IN (SELECT mailbox_id FROM addresses WHERE tenant_id = $1 AND user_id = $2)";
+
+pub(crate) const SET_LEGAL_HOLD: &str = "\
+    UPDATE mailboxes SET legal_hold = $3 \
     WHERE tenant_id = $1 AND id IN (SELECT mailbox_id FROM addresses WHERE tenant_id = $1 AND user_id = $2)";
 
 pub(crate) const SET_PASSWORD: &str =

@@ -91,7 +91,7 @@ macro_rules! select_messages {
             "SELECT m.tenant_id, m.id, m.mailbox_id, m.folder_id, m.uid, m.modseq, m.direction, m.status, m.sender, \
                 m.address, m.object_key, m.size, m.sha256, m.subject, m.from_list, m.to_list, m.cc_list, m.date, \
                 m.received_at, m.internet_message_id, m.thread_id, m.preview, m.attachments, m.flags, m.dsn_ret, \
-                m.dsn_envid, m.auth_results, m.spam_score, m.spam_verdict, \
+                m.dsn_envid, m.auth_results, m.spam_score, m.spam_verdict, m.deleted_at, m.legal_hold, \
                 (SELECT f.name FROM folders f WHERE f.tenant_id = m.tenant_id AND f.id = m.folder_id) AS folder, \
                 (SELECT ",
             $tags,
@@ -110,7 +110,7 @@ pub(crate) const FINGERPRINTS: &str = "\
     SELECT m.fingerprint, m.id FROM tenants t JOIN messages m ON m.tenant_id = t.id AND m.received_at >= $1 \
     WHERE m.fingerprint IS NOT NULL ORDER BY m.received_at, m.id";
 
-/// `data` is NULL for an object that is in the body store.
+/// `data` is NULL for an object that is in the body store. Conditions are to be appended.
 pub(crate) const OBJECT_OF_MESSAGE: &str = "\
     SELECT m.object_key, m.sha256, s.data FROM messages m \
     LEFT JOIN spooled_bodies s ON s.tenant_id = m.tenant_id AND s.object_key = m.object_key \

@@ -5,6 +5,7 @@
 pub(crate) mod audit;
 pub(crate) mod directory;
 pub(crate) mod invariant;
+pub(crate) mod lifecycle;
 pub(crate) mod message;
 pub(crate) mod queue;
 pub(crate) mod registry;

@@ -42,7 +42,7 @@ pub(crate) const HAS_MESSAGES: &str = "SELECT EXISTS (SELECT 1 FROM messages) AS
 
 pub(crate) const NOTE_FURTHER_MESSAGES: &str = "\
     INSERT INTO search_pending (tenant_id, message_id) \
-    SELECT tenant_id, id FROM messages WHERE (tenant_id, id) > ($1, $2) ORDER BY tenant_id, id LIMIT $3 \
+    SELECT tenant_id, id FROM messages WHERE (tenant_id, id) > ($1, $2) AND deleted_at IS NULL ORDER BY tenant_id, id LIMIT $3 \
     RETURNING tenant_id, message_id";
 
 /// The index of SQLite, in its own file. Numbers of documents grow with their times of receipt, so that
@@ -91,7 +91,7 @@ pub(crate) const FTS_SEARCH: &str = "\
     SELECT m.id, m.received_at FROM words \
     CROSS JOIN documents d ON d.id = words.rowid \
     CROSS JOIN messages m ON m.tenant_id = d.tenant_id AND m.id = d.message_id \
-    WHERE words MATCH ";
+    WHERE m.deleted_at IS NULL AND words MATCH ";
 
 /// A condition of words beside others, as far as it can't be made part of [`FTS_SEARCH`]. The plus sign
 /// keeps SQLite from looking for these numbers first, for then FTS5 would not be asked what matches.
@@ -114,4 +114,4 @@ pub(crate) const CLEAR_DOCUMENTS: &str = "DELETE FROM search_documents";
 pub(crate) const SEARCH_DOCUMENTS: &str = "\
     SELECT m.id, m.received_at FROM search_documents d \
     JOIN messages m ON m.tenant_id = d.tenant_id AND m.id = d.message_id \
-    WHERE d.tenant_id = ";
+    WHERE m.deleted_at IS NULL AND d.tenant_id = ";
