@@ -126,6 +126,10 @@ error_sets! {
     MissingErrors {
         "404" "`not_found`",
     }
+    /// Of operations that not every state allows.
+    StateErrors {
+        "409" "`invalid_state`",
+    }
     /// Of operations that read the body of a message.
     MissingContentErrors {
         "404" "`not_found`",

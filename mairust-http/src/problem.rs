@@ -49,6 +49,7 @@ error_codes! {
     InvalidCredentials "invalid_credentials" UNAUTHORIZED "Invalid credentials";
     InvalidCursor "invalid_cursor" BAD_REQUEST "Invalid cursor";
     InvalidQuery "invalid_query" BAD_REQUEST "Invalid query";
+    InvalidState "invalid_state" CONFLICT "Invalid state";
     MalformedJson "malformed_json" BAD_REQUEST "Malformed JSON";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "Method not allowed";
     NotFound "not_found" NOT_FOUND "Not found";

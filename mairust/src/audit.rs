@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mairust_core::{Clock, MessageId, RecentMap, TenantId, Timestamp};
-use mairust_http::{AuditSink, ContentView, RefusedKey};
+use mairust_http::{AuditSink, ContentView, PurgedMessage, RefusedKey};
 use mairust_store::audit::{Actor, AuditDrop, Target};
-use mairust_store::{AuditEntry, AuditKey, NewAuditEvent, Owner, StorageBackend, User};
+use mairust_store::{AuditEntry, AuditKey, MessageRow, NewAuditEvent, Owner, StorageBackend, User};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -240,6 +240,18 @@ impl AuditSink for Recorder {
         };
         self.record(Record { owner: view.principal.tenant.into(), event });
     }
+
+    fn message_purged(&self, purged: &PurgedMessage<'_>) {
+        let actor = Actor { kind: "api_key".to_owned(), id: Some(purged.principal.key_id.clone()), ip: purged.client };
+        let event = NewAuditEvent {
+            target: Some(Target { kind: "message".to_owned(), id: purged.row.id.to_string() }),
+            before: Some(of_message(purged.row)),
+            after: None,
+            request_id: purged.request_id.map(str::to_owned),
+            ..self.event("message.purged", actor, json!(null))
+        };
+        self.record(Record { owner: purged.principal.tenant.into(), event });
+    }
 }
 
 impl Writer {
@@ -337,6 +349,18 @@ fn tell(entry: &AuditEntry) {
         entry = %json,
         "recorded"
     );
+}
+
+/// What the audit log says about a message: enough to tell it from others, nothing of what it says.
+pub(crate) fn of_message(row: &MessageRow) -> serde_json::Value {
+    json!({
+        "mailbox_id": row.mailbox.to_string(),
+        "received_at": row.received_at.to_rfc3339(),
+        "size": row.size,
+        "deleted_at": row.deleted_at.map(Timestamp::to_rfc3339),
+        "legal_hold": row.legal_hold,
+        "archived": row.is_archived(),
+    })
 }
 
 fn shortened(name: &str) -> String {

@@ -50,6 +50,7 @@ pub struct ServerBuilder {
     mailbox_quota: Option<u64>,
     server_key: Option<ServerKey>,
     audit: AuditSettings,
+    deleted_messages_days: u32,
     search_fallback: SearchFallback,
     limits: Limits,
     login_limits: LoginLimits,
@@ -136,6 +137,7 @@ impl ServerBuilder {
             mailbox_quota: None,
             server_key: None,
             audit: AuditSettings::default(),
+            deleted_messages_days: 30,
             search_fallback: SearchFallback::default(),
             limits: Limits::default(),
             login_limits: LoginLimits::default(),
@@ -216,6 +218,13 @@ impl ServerBuilder {
     /// How long the audit log is kept, and what it says about the configuration.
     pub fn audit(mut self, settings: AuditSettings) -> Self {
         self.audit = settings;
+        self
+    }
+
+    /// For how many days deleted messages of tenants can be restored that have no number of their own;
+    /// afterwards they are purged. 0: they are purged within a minute. Default 30.
+    pub fn deleted_messages_days(mut self, days: u32) -> Self {
+        self.deleted_messages_days = days;
         self
     }
 
@@ -428,6 +437,7 @@ impl ServerBuilder {
             outbound: self.outbound,
             server_key: self.server_key,
             audit: self.audit,
+            deleted_messages_days: self.deleted_messages_days,
             search_fallback: self.search_fallback,
             drain: self.drain,
             clock: self.clock,

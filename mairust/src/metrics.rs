@@ -56,6 +56,8 @@ pub struct Metrics {
     search_pending: Gauge,
     search_indexed: Counter,
     violations: Gauges,
+    purged: Counter,
+    objects_removed: Counter,
 }
 
 /// What became of a login.
@@ -203,6 +205,18 @@ impl Metrics {
                 "Rows that broke a rule about accepted mail at the last audit, by rule",
                 Gauges::default(),
             ),
+            purged: table.add(
+                "messages_purged",
+                "counter",
+                "Messages that were removed for good, some time after they were deleted",
+                Counter::default(),
+            ),
+            objects_removed: table.add(
+                "objects_removed",
+                "counter",
+                "Objects that were removed from the body store, because no message has them any more",
+                Counter::default(),
+            ),
             registry: table.registry,
             rows: table.rows,
         }
@@ -309,6 +323,14 @@ impl Metrics {
 
     pub(crate) fn indexed(&self, messages: u32) {
         self.search_indexed.inc_by(messages.into());
+    }
+
+    pub(crate) fn purged(&self, messages: u32) {
+        self.purged.inc_by(messages.into());
+    }
+
+    pub(crate) fn objects_removed(&self, objects: u32) {
+        self.objects_removed.inc_by(objects.into());
     }
 
     fn count_scan(&self, engine: &str, outcome: &str) {

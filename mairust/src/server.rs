@@ -28,6 +28,7 @@ use crate::receive::{Memory, Receiver};
 use crate::session::Sessions;
 use crate::submit::{ApiSubmitter, Submissions};
 use crate::throttle::{LoginLimits, Throttle};
+use crate::work::cleanup::Cleaner;
 use crate::work::index::Indexer;
 use crate::work::{DeliverySettings, Workers};
 
@@ -77,6 +78,7 @@ pub(crate) struct Parts {
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) server_key: Option<ServerKey>,
     pub(crate) audit: AuditSettings,
+    pub(crate) deleted_messages_days: u32,
     pub(crate) search_fallback: SearchFallback,
     pub(crate) drain: Duration,
     pub(crate) clock: Arc<dyn Clock>,
@@ -214,6 +216,17 @@ impl Server {
         let stopped = running.stopped();
         running.tasks.spawn(async move {
             indexer.run(stopped).await;
+            Ok(())
+        });
+        let cleaner = Cleaner {
+            storage: parts.storage.clone(),
+            days: parts.deleted_messages_days,
+            metrics: metrics.clone(),
+            clock: parts.clock.clone(),
+        };
+        let stopped = running.stopped();
+        running.tasks.spawn(async move {
+            cleaner.run(stopped).await;
             Ok(())
         });
         running.measure_queue(parts.storage.clone(), metrics.clone(), parts.clock.clone());

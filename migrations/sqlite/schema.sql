@@ -171,7 +171,7 @@ CREATE TABLE mailboxes (
     tenant_id BLOB NOT NULL REFERENCES tenants (id),
     id BLOB NOT NULL CHECK (length(id) = 16),
     name TEXT NOT NULL,
-    created_at INTEGER NOT NULL, quota INTEGER CHECK (quota >= -1), used INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL, quota INTEGER CHECK (quota >= -1), used INTEGER NOT NULL DEFAULT 0, legal_hold INTEGER NOT NULL DEFAULT 0 CHECK (legal_hold IN (0, 1)),
     PRIMARY KEY (tenant_id, id)
 ) STRICT;
 
@@ -213,7 +213,7 @@ CREATE TABLE messages (
     from_text TEXT NOT NULL,
     to_text TEXT NOT NULL,
     subject_text TEXT NOT NULL,
-    preview TEXT NOT NULL, dsn_ret TEXT, dsn_envid TEXT, auth_results TEXT, spam_score REAL, spam_verdict TEXT, fingerprint BLOB,
+    preview TEXT NOT NULL, dsn_ret TEXT, dsn_envid TEXT, auth_results TEXT, spam_score REAL, spam_verdict TEXT, fingerprint BLOB, deleted_at INTEGER, legal_hold INTEGER NOT NULL DEFAULT 0 CHECK (legal_hold IN (0, 1)),
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, folder_id, uid),
     FOREIGN KEY (tenant_id, mailbox_id) REFERENCES mailboxes (tenant_id, id),
@@ -229,7 +229,25 @@ CREATE INDEX messages_by_mailbox ON messages (tenant_id, mailbox_id, received_at
 
 CREATE INDEX messages_by_time ON messages (tenant_id, received_at, id);
 
+CREATE INDEX messages_deleted ON messages (tenant_id, received_at, id) WHERE deleted_at IS NOT NULL;
+
 CREATE INDEX messages_queued ON messages (tenant_id, id) WHERE status = 'queued';
+
+CREATE INDEX messages_to_purge ON messages (tenant_id, deleted_at, id)
+WHERE deleted_at IS NOT NULL AND NOT legal_hold;
+
+CREATE TABLE object_removals (
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    object_key TEXT NOT NULL,
+    due_at INTEGER NOT NULL,
+    -- Once it was, no message may be given this object any more.
+    begun INTEGER NOT NULL DEFAULT 0 CHECK (begun IN (0, 1)),
+    -- Whether to do it once more later, for somebody may be about to write the object.
+    again INTEGER NOT NULL DEFAULT 0 CHECK (again IN (0, 1)),
+    PRIMARY KEY (tenant_id, object_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX object_removals_due ON object_removals (tenant_id, due_at);
 
 CREATE TABLE search_pending (
     number INTEGER PRIMARY KEY,
@@ -290,7 +308,7 @@ CREATE TABLE tenants (
     name TEXT NOT NULL UNIQUE,
     any_sender INTEGER NOT NULL CHECK (any_sender IN (0, 1)),
     created_at INTEGER NOT NULL
-, enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1))) STRICT;
+, enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)), legal_hold INTEGER NOT NULL DEFAULT 0 CHECK (legal_hold IN (0, 1)), deleted_messages_days INTEGER CHECK (deleted_messages_days >= 0)) STRICT;
 
 CREATE TABLE users (
     tenant_id BLOB NOT NULL REFERENCES tenants (id),

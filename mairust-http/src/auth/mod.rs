@@ -13,6 +13,7 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use mairust_core::{MessageId, TenantId};
+use mairust_store::MessageRow;
 
 use crate::middleware::RequestId;
 use crate::problem::{ErrorCode, Problem};
@@ -21,7 +22,7 @@ use crate::state::ApiState;
 pub use api_key::{ApiKeyToken, ServerKey, random_key_id, token_hash};
 pub use guard::KeyGuard;
 pub use scope::Scope;
-pub use sink::{AuditSink, ContentView, RefusedKey};
+pub use sink::{AuditSink, ContentView, PurgedMessage, RefusedKey};
 
 /// Who asks, and what the key allows. The tenant of everything the request sees comes from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +120,14 @@ impl Caller {
         if let Some(sink) = state.audit_sink() {
             let (client, request_id) = (self.client, self.request_id.as_deref());
             sink.content_viewed(&ContentView { principal, message, client, request_id });
+        }
+    }
+
+    /// Tells the audit log that a message was removed for good.
+    pub(crate) fn purged(&self, state: &ApiState, principal: &Principal, row: &MessageRow) {
+        if let Some(sink) = state.audit_sink() {
+            let (client, request_id) = (self.client, self.request_id.as_deref());
+            sink.message_purged(&PurgedMessage { principal, row, client, request_id });
         }
     }
 }

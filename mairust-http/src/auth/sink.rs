@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use mairust_core::{MessageId, TenantId};
+use mairust_store::MessageRow;
 
 use super::Principal;
 
@@ -15,6 +16,9 @@ pub trait AuditSink: fmt::Debug + Send + Sync + 'static {
 
     /// The content of a message was handed out.
     fn content_viewed(&self, view: &ContentView<'_>);
+
+    /// A message was removed for good.
+    fn message_purged(&self, purged: &PurgedMessage<'_>);
 }
 
 /// A key that was not valid.
@@ -37,6 +41,20 @@ pub struct ContentView<'a> {
     pub principal: &'a Principal,
     /// The message.
     pub message: MessageId,
+    /// From where.
+    pub client: Option<IpAddr>,
+    /// The value of `X-Request-Id`.
+    pub request_id: Option<&'a str>,
+}
+
+/// A message that was removed for good.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct PurgedMessage<'a> {
+    /// Who asked.
+    pub principal: &'a Principal,
+    /// What it was.
+    pub row: &'a MessageRow,
     /// From where.
     pub client: Option<IpAddr>,
     /// The value of `X-Request-Id`.

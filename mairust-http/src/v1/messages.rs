@@ -31,6 +31,9 @@ pub(crate) struct ListQuery {
     limit: Option<u32>,
     /// `next_cursor` of the page before, with the same filters.
     cursor: Option<String>,
+    /// Only messages that are deleted and can be restored, instead of only those that are not deleted.
+    #[param(default = false)]
+    deleted: Option<bool>,
     /// In this mailbox.
     mailbox_id: Option<String>,
     /// In this folder: `INBOX`, `Junk`, `Quarantine`, `Sent` or `Trash`.
@@ -94,6 +97,12 @@ pub(crate) struct MessageSummary {
     tags: Vec<String>,
     /// Null if it was not looked at.
     spam: Option<SpamInfo>,
+    /// When it was deleted (RFC 3339); null if it is not.
+    deleted_at: Option<String>,
+    /// Whether it is on a legal hold of its own, and so can't be removed for good.
+    legal_hold: bool,
+    /// Whether its content lies in the archive.
+    archived: bool,
 }
 
 /// Whether a message is spam.
@@ -173,7 +182,8 @@ pub(crate) struct AttachmentList {
 
 /// List messages
 ///
-/// Newest first, then by id. All filters must hold; texts match anywhere, whatever the case.
+/// Newest first, then by id. All filters must hold; texts match anywhere, whatever the case. Deleted
+/// messages are listed with `deleted=true` only.
 #[utoipa::path(
     get, path = "/messages", tag = "messages", operation_id = "list_messages",
     params(ListQuery), security(("api_key" = ["messages:read"])),
@@ -273,6 +283,7 @@ pub(crate) async fn attachments(
 impl ListQuery {
     fn filter(&self) -> Result<MessageQuery, Problem> {
         Ok(MessageQuery {
+            deleted: self.deleted.unwrap_or_default(),
             mailbox: parse("mailbox_id", self.mailbox_id.as_deref(), |text| text.parse::<MailboxId>().ok())?,
             folder: parse("folder", self.folder.as_deref(), Folder::parse)?,
             direction: parse("direction", self.direction.as_deref(), Direction::parse)?,
@@ -289,6 +300,7 @@ impl ListQuery {
 
 impl From<MessageRow> for MessageSummary {
     fn from(row: MessageRow) -> Self {
+        let archived = row.is_archived();
         Self {
             id: row.id.to_string(),
             mailbox_id: row.mailbox.to_string(),
@@ -310,6 +322,9 @@ impl From<MessageRow> for MessageSummary {
             flags: row.flags,
             tags: row.tags,
             spam: row.spam.map(SpamInfo::from),
+            deleted_at: row.deleted_at.map(Timestamp::to_rfc3339),
+            legal_hold: row.legal_hold,
+            archived,
         }
     }
 }
@@ -353,6 +368,7 @@ fn filter_hash(filter: &MessageQuery) -> [u8; 32] {
         filter.subject.clone(),
         time(filter.since),
         time(filter.until),
+        filter.deleted.then(|| "deleted".to_owned()),
     ])
 }
 

@@ -4,6 +4,7 @@
 mod audit;
 mod content;
 mod draft;
+mod lifecycle;
 mod messages;
 mod meta;
 mod search;
@@ -28,7 +29,9 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(messages::list))
         .routes(routes!(wait::wait))
-        .routes(routes!(messages::message))
+        .routes(routes!(messages::message, lifecycle::delete))
+        .routes(routes!(lifecycle::restore))
+        .routes(routes!(lifecycle::archive))
         .routes(routes!(content::raw))
         .routes(routes!(content::text))
         .routes(routes!(messages::attachments))

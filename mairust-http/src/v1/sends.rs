@@ -13,7 +13,7 @@ use crate::openapi::{AccessErrors, MissingErrors};
 use crate::problem::Problem;
 use crate::state::ApiState;
 use crate::v1::MessagePath;
-use crate::v1::content::row;
+use crate::v1::lifecycle::kept;
 
 /// A message that was sent, and what became of it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -65,7 +65,8 @@ pub(crate) async fn submission(
     path: MessagePath,
 ) -> Result<Json<Submission>, Problem> {
     principal.require(Scope::SendsRead)?;
-    let row = row(&state, &principal, &path).await?;
+    // Deleting a message does not take it from its recipients.
+    let row = kept(&state, &principal, path.id()?).await?;
     if row.direction != Direction::Outbound {
         return Err(Problem::not_found());
     }

@@ -24,6 +24,7 @@ async fn a_message_is_shown_as_documented() {
         "size": raw.len() + "Return-Path: <s@sender.example>\r\n".len(),
         "message_id": "<x@sender.example>", "thread_id": id, "preview": "The text",
         "has_attachments": false, "flags": [], "tags": [], "spam": {"score": 0.5, "verdict": "ham"},
+        "deleted_at": null, "legal_hold": false, "archived": false,
     });
     assert_eq!(list, json!({"items": [expected], "next_cursor": null, "prev_cursor": null, "has_more": false}));
 

@@ -14,13 +14,13 @@ use mairust_core::{
     TenantId, Timestamp,
 };
 use mairust_http::{
-    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, KeyGuard, MetricsSource, Principal, RefusedKey, Scope,
-    SearchFallback, ServerKey, SubmitError, Submitted, SubmittedRecipient, Submitter, router,
+    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, KeyGuard, MetricsSource, Principal, PurgedMessage, RefusedKey,
+    Scope, SearchFallback, ServerKey, SubmitError, Submitted, SubmittedRecipient, Submitter, router,
 };
 use mairust_store::search::feed::feed;
 use mairust_store::{
     Acceptance, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, Folder,
-    MemoryStorage, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage,
+    Lifecycle, MemoryStorage, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage,
     NewRecipient, NewTenant, NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry, SearchDocument,
     SearchIndex, SearchOutbox, SearchRequest, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, User,
 };
@@ -329,6 +329,11 @@ impl AuditSink for Notes {
         let (message, key, request) = (view.message, &view.principal.key_id, view.request_id.unwrap_or_default());
         self.add(view.client, &format!("viewed {message} by {key} from CLIENT in {request}"));
     }
+
+    fn message_purged(&self, purged: &PurgedMessage<'_>) {
+        let (row, key, request) = (purged.row, &purged.principal.key_id, purged.request_id.unwrap_or_default());
+        self.add(purged.client, &format!("purged {} by {key} from CLIENT in {request}", row.id));
+    }
 }
 
 /// Locks a client for 90 seconds after two failures.
@@ -370,6 +375,9 @@ struct FailingStorage {
 impl StorageBackend for FailingStorage {
     fn messages(&self) -> &dyn MessageStore {
         self
+    }
+    fn lifecycle(&self) -> &dyn Lifecycle {
+        self.inner.lifecycle()
     }
     fn directory(&self) -> &dyn Directory {
         self.inner.directory()

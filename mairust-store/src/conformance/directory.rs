@@ -109,7 +109,7 @@ pub async fn tenants_may_let_users_send_as_anybody(storage: Storage) {
     assert!(directory.may_send_as(free, carol.user, &address("any@remote.example")).await.unwrap());
     assert!(!directory.may_send_as(free, alice.user, &alice.address).await.unwrap());
     assert!(!directory.may_send_as(alice.tenant, UserId::new(NOW), &alice.address).await.unwrap());
-    directory.change_tenant(free, &TenantChange { enabled: Some(false) }).await.unwrap();
+    directory.change_tenant(free, &TenantChange { enabled: Some(false), ..TenantChange::default() }).await.unwrap();
     assert!(!directory.may_send_as(free, carol.user, &carol.address).await.unwrap());
 }
 
@@ -193,7 +193,7 @@ pub async fn who_is_disabled_can_not_log_in(storage: Storage) {
         assert_eq!(directory.user(alice.tenant, alice.user).await.unwrap().unwrap().enabled, state);
     }
     for state in [false, true] {
-        directory.change_tenant(alice.tenant, &TenantChange { enabled: Some(state) }).await.unwrap();
+        directory.change_tenant(alice.tenant, &TenantChange { enabled: Some(state), ..TenantChange::default() }).await.unwrap();
         assert_eq!(enabled().await, state);
         assert_eq!(directory.api_key("k1").await.unwrap().is_some(), state);
         assert_eq!(directory.tenant(alice.tenant).await.unwrap().unwrap().enabled, state);
@@ -283,7 +283,7 @@ pub async fn keeps_tenants_apart(storage: Storage) {
     let taken = directory.create_domain(other.tenant, alice.address.domain()).await;
     assert_eq!(kind(taken), StoreErrorKind::AlreadyExists);
     let before = directory.user(alice.tenant, alice.user).await.unwrap();
-    let lock = UserChange { enabled: Some(false), quota: Some(QuotaLimit::Bytes(1)) };
+    let lock = UserChange { enabled: Some(false), quota: Some(QuotaLimit::Bytes(1)), ..UserChange::default() };
     assert_eq!(kind(directory.change_user(other.tenant, alice.user, &lock).await), StoreErrorKind::NotFound);
     assert_eq!(directory.user(alice.tenant, alice.user).await.unwrap(), before);
     assert_eq!(directory.user(other.tenant, alice.user).await.unwrap(), None);

@@ -11,6 +11,7 @@ pub mod body;
 pub mod delivery;
 pub mod directory;
 pub mod invariant;
+pub mod lifecycle;
 pub mod message;
 pub mod queue;
 pub mod registry;
@@ -62,6 +63,13 @@ macro_rules! conformance_tests {
             mail_on_its_way_keeps_all_rules finds_recipients_without_a_job finds_jobs_without_a_purpose
             finds_leases_without_an_owner finds_jobs_that_are_too_old
             finds_messages_that_contradict_their_recipients pages_find_each_row_once
+        );
+        $crate::conformance_tests!(@suite $make, lifecycle:
+            hides_what_is_deleted restores_with_a_new_uid frees_room_when_deleting lists_what_is_deleted
+            delivers_what_was_deleted purges_what_was_deleted_long_ago purges_at_once a_job_keeps_its_message
+            keeps_what_is_on_hold tenants_keep_for_as_long_as_they_want keeps_an_object_for_the_last_message
+            archives_for_all_who_share searches_find_what_is_there_only changes_whole_or_not_at_all_when_dropped
+            many_at_once_are_not_in_each_others_way wakes_who_waits_for_changes hides_the_lifecycle_from_other_tenants
         );
         $crate::conformance_tests!(@suite $make, registry:
             keeps_settings changes_what_was_expected_only keeps_secrets pages_through_all_secrets

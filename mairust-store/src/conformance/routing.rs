@@ -164,9 +164,9 @@ pub async fn what_is_disabled_takes_no_mail(storage: Storage) {
     directory.change_domain(tenant, alice.address.domain(), &change(true)).await.unwrap();
     // The catch-all was not touched.
     assert!(matches!(resolve(&storage, "nobody@a.example").await, Resolution::CatchAll(_)));
-    directory.change_tenant(tenant, &TenantChange { enabled: Some(false) }).await.unwrap();
+    directory.change_tenant(tenant, &TenantChange { enabled: Some(false), ..TenantChange::default() }).await.unwrap();
     assert_eq!(resolve(&storage, "alice@a.example").await, disabled);
-    directory.change_tenant(tenant, &TenantChange { enabled: Some(true) }).await.unwrap();
+    directory.change_tenant(tenant, &TenantChange { enabled: Some(true), ..TenantChange::default() }).await.unwrap();
     assert_eq!(mailbox(&storage, "alice@a.example").await, alice.mailbox);
 }
 

@@ -53,8 +53,12 @@ impl Lifecycle for MemoryStorage {
         }
         {
             let mut state = self.state();
-            let moved = state.messages.values_mut().filter(|row| row.tenant == tenant && row.object_key == from);
-            moved.for_each(|row| row.object_key.clone_from(&to));
+            let sharing = state.messages.values_mut().filter(|row| row.tenant == tenant && row.object_key == from);
+            let moved = sharing.map(|row| row.object_key.clone_from(&to)).count();
+            if moved == 0 {
+                // Somebody else was faster: with archiving, or with purging.
+                return state.kept("archive message", tenant, id).map(|_| false);
+            }
             state.removals.insert((tenant, from));
         }
         self.remove_objects(tenant, 1).await?;

@@ -1,12 +1,13 @@
 //! What becomes of messages after they were accepted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mairust_core::{Body, MessageId, TenantId, Timestamp};
 
 use super::changes::Change;
-use super::driver::{Columns, Query, Row, Scope, Transaction, failed};
+use super::driver::{Columns, Dialect, Query, Row, Scope, Transaction, failed};
 use super::message::{next_modseq, read_body, read_row};
 use super::search::{Search, insert_notes};
 use super::storage::Parts;
@@ -38,6 +39,12 @@ impl Reach {
     }
 }
 
+/// How often something is tried, and the pause between two tries, while a message is locked: whoever
+/// accepts the result of a delivery locks the message before its folder, and we can't wait for it with
+/// the folder in our hands.
+const TRIES: u32 = 500;
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// The lifecycle of the messages of a [`SqlStorage`](super::SqlStorage).
 #[derive(Debug)]
 pub(super) struct SqlLifecycle(Arc<Parts>);
@@ -65,9 +72,15 @@ impl Lifecycle for SqlLifecycle {
     }
 
     async fn restore(&self, tenant: TenantId, id: MessageId) -> Result<bool, StoreError> {
-        let mut transaction = begin(&self.0, "restore message", tenant, id).await?;
-        let restored = restore(&mut transaction, tenant, id).await?;
-        self.0.commit_change("restore message", transaction, tenant, id, restored).await
+        for _ in 0..TRIES {
+            let mut transaction = begin(&self.0, "restore message", tenant, id).await?;
+            if let Some(restored) = restore(&mut transaction, tenant, id).await? {
+                return self.0.commit_change("restore message", transaction, tenant, id, restored).await;
+            }
+            drop(transaction);
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(busy("restore message", id))
     }
 
     async fn set_legal_hold(&self, tenant: TenantId, id: MessageId, on_hold: bool) -> Result<bool, StoreError> {
@@ -168,6 +181,10 @@ impl Parts {
     }
 }
 
+fn busy(operation: &'static str, id: MessageId) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, operation, format_args!("{id} is being changed, try again"))
+}
+
 async fn begin(
     parts: &Parts,
     operation: &'static str,
@@ -195,24 +212,35 @@ async fn delete(
     }
 }
 
-async fn restore(transaction: &mut Transaction, tenant: TenantId, id: MessageId) -> Result<bool, StoreError> {
+/// Restores a message; `None` if it is locked.
+async fn restore(
+    transaction: &mut Transaction,
+    tenant: TenantId,
+    id: MessageId,
+) -> Result<Option<bool>, StoreError> {
     let error = || failed("restore message", id);
     let place = Query::new(statement::lifecycle::TAKE_PLACE).bind(tenant.as_bytes()).bind(id.as_bytes());
     let Some(place) = transaction.fetch_optional(place).await.map_err(error())? else {
         let exists = Query::new(statement::message::MESSAGE_EXISTS).bind(tenant.as_bytes()).bind(id.as_bytes());
         let row = transaction.fetch_one(exists).await.map_err(error())?;
         return match Columns::new("restore message", &row).value::<bool>("found")? {
-            true => Ok(false),
+            true => Ok(Some(false)),
             false => Err(StoreError::new(StoreErrorKind::NotFound, "restore message", id)),
         };
     };
+    if transaction.dialect() == Dialect::Postgres {
+        let lock = Query::new(statement::lifecycle::LOCK_MESSAGE).bind(tenant.as_bytes()).bind(id.as_bytes());
+        if transaction.fetch_optional(lock).await.map_err(error())?.is_none() {
+            return Ok(None);
+        }
+    }
     let place = Columns::new("restore message", &place);
     let (uid, modseq): (i64, i64) = (place.value("uid")?, place.value("modseq")?);
     let query = Query::new(statement::lifecycle::RESTORE).bind(tenant.as_bytes()).bind(id.as_bytes());
     match transaction.fetch_optional(query.bind(uid).bind(modseq)).await.map_err(error())? {
-        Some(row) => change_use(transaction, "restore message", tenant, &row, 1).await.map(|()| true),
+        Some(row) => change_use(transaction, "restore message", tenant, &row, 1).await.map(|()| Some(true)),
         // Somebody else did, in the same moment.
-        None => Ok(false),
+        None => Ok(Some(false)),
     }
 }
 

@@ -61,7 +61,11 @@ impl Parts {
                 }
                 Err(error) => tracing::error!(component = "store", %error, "the search index can't be opened"),
                 // What was purged while nobody kept the index is to leave it, too.
-                Ok(()) if !whole => index.clear().await?,
+                Ok(()) if !whole => {
+                    if let Err(error) = index.clear().await {
+                        tracing::error!(component = "store", %error, "the search index can't be cleared");
+                    }
+                }
                 Ok(()) => {}
             },
             Search::Off | Search::Postgres => {}

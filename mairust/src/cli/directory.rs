@@ -101,3 +101,8 @@ pub(super) fn print_list(
 pub(super) fn state_note(enabled: bool) -> &'static str {
     if enabled { "" } else { "  (disabled)" }
 }
+
+/// What stands behind an entry of a list that is on legal hold.
+pub(super) fn hold_note(on_hold: bool) -> &'static str {
+    if on_hold { "  (legal hold)" } else { "" }
+}

@@ -10,6 +10,7 @@ mod dev;
 mod directory;
 mod domain;
 mod keys;
+mod message;
 mod open;
 mod output;
 mod password;
@@ -66,6 +67,9 @@ enum Command {
     /// Addresses that lead to others
     #[command(subcommand)]
     Alias(alias::AliasCommand),
+    /// What becomes of messages: delete, restore, archive, hold
+    #[command(subcommand)]
+    Message(message::MessageCommand),
     /// Senders that are welcome, or not
     #[command(subcommand)]
     Sender(sender::SenderCommand),
@@ -167,6 +171,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Domain(command) => domain::run(command).await,
             Command::User(command) => user::run(command).await,
             Command::Alias(command) => alias::run(command).await,
+            Command::Message(command) => message::run(command).await,
             Command::Sender(command) => sender::run(command).await,
             Command::Search(command) => search::run(command).await,
             Command::Apikey(command) => apikey::run(command).await,

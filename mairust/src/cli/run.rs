@@ -111,6 +111,7 @@ pub(super) fn builder(
     let mut builder = Server::builder(config.server.hostname.as_str(), storage)
         .server_key(server_key)
         .audit(audit(config))
+        .deleted_messages_days(config.deleted_messages_days)
         .http(config.http.bind.to_string())
         .limits(limits(config))
         .login_limits(login_limits(config))

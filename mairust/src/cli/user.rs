@@ -6,7 +6,7 @@ use mairust_store::password::PasswordHasher;
 use mairust_store::{NewUser, QuotaLimit, SqlStorage, StorageBackend, StoreErrorKind, Tenant, User, UserChange};
 use serde_json::{Value, json};
 
-use super::directory::{InTenant, print_list, state_note};
+use super::directory::{InTenant, hold_note, print_list, state_note};
 use super::output::{Failure, print_as};
 use super::password::PasswordSource;
 use super::trail::Changed;
@@ -50,6 +50,20 @@ pub(super) enum UserCommand {
         #[command(flatten)]
         tenant: InTenant,
     },
+    /// Put a user's mailbox on legal hold: until it is released, nothing in it is removed for good
+    Hold {
+        /// The address
+        address: EmailAddress,
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+    /// End the legal hold of a user's mailbox
+    Release {
+        /// The address
+        address: EmailAddress,
+        #[command(flatten)]
+        tenant: InTenant,
+    },
     /// Set how much a user's mailbox may hold
     SetQuota {
         /// The address
@@ -69,6 +83,8 @@ pub(super) async fn run(command: UserCommand) -> Result<(), Failure> {
         UserCommand::SetPassword { address, password, tenant } => set_password(&address, &password, &tenant).await,
         UserCommand::Lock { address, tenant } => change(&address, enabled(false), &tenant).await,
         UserCommand::Unlock { address, tenant } => change(&address, enabled(true), &tenant).await,
+        UserCommand::Hold { address, tenant } => change(&address, legal_hold(true), &tenant).await,
+        UserCommand::Release { address, tenant } => change(&address, legal_hold(false), &tenant).await,
         UserCommand::SetQuota { address, quota, tenant } => {
             let mut limit = UserChange::default();
             limit.quota = Some(quota);
@@ -135,6 +151,12 @@ fn enabled(enabled: bool) -> UserChange {
     change
 }
 
+fn legal_hold(on_hold: bool) -> UserChange {
+    let mut change = UserChange::default();
+    change.legal_hold = Some(on_hold);
+    change
+}
+
 fn quota(text: &str) -> Result<QuotaLimit, String> {
     match text {
         "default" => Ok(QuotaLimit::Default),
@@ -152,7 +174,8 @@ fn as_text(user: &User) -> String {
         QuotaLimit::Default => String::new(),
         QuotaLimit::Unlimited => ", no limit".to_owned(),
     };
-    format!("{}  {} bytes{limit}{}", user.address, user.quota.used, state_note(user.enabled))
+    let (state, hold) = (state_note(user.enabled), hold_note(user.legal_hold));
+    format!("{}  {} bytes{limit}{state}{hold}", user.address, user.quota.used)
 }
 
 fn as_json(user: &User) -> Value {
@@ -167,5 +190,6 @@ fn as_json(user: &User) -> Value {
         "enabled": user.enabled,
         "quota": quota,
         "used": user.quota.used,
+        "legal_hold": user.legal_hold,
     })
 }

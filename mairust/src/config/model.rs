@@ -61,6 +61,8 @@ pub struct Config {
     pub former_master_keys: Vec<Secret<[u8; 32]>>,
     /// How long entries of the audit log are kept.
     pub audit_retention: Duration,
+    /// For how many days deleted messages are kept.
+    pub deleted_messages_days: u32,
     /// Sending mail to other servers.
     pub delivery: DeliverySettings,
     /// The log.

@@ -450,6 +450,10 @@ pub(super) struct RawRetention {
     /// Days for which entries of the audit log are kept.
     #[schemars(range(min = 1))]
     pub(super) audit_days: u32,
+    /// Days for which deleted messages can be restored, before they are removed for good; 0 removes them
+    /// within a minute. Tenants may have a number of their own: `mairust tenant set`.
+    #[schemars(range(max = 36500))]
+    pub(super) deleted_messages_days: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -701,7 +705,7 @@ impl Default for RawLog {
 
 impl Default for RawRetention {
     fn default() -> Self {
-        Self { audit_days: 180 }
+        Self { audit_days: 180, deleted_messages_days: 30 }
     }
 }
 

@@ -98,6 +98,7 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         client_side_encryption: raw.storage.client_side_encryption,
         former_master_keys: Vec::new(),
         audit_retention: Duration::from_secs(u64::from(raw.retention.audit_days) * 24 * 60 * 60),
+        deleted_messages_days: raw.retention.deleted_messages_days,
         search: SearchSettings { enabled: raw.search.enabled, fallback: raw.search.fallback },
         master_key: key.map_or_else(|| MasterKey::KeptIn(data_dir.join("master.key")), MasterKey::Given),
         delivery: settle_delivery(raw.delivery),

@@ -90,13 +90,13 @@ impl Workers {
 
     /// The message and its waiting recipients; `None` if there is nothing to do any more.
     async fn load(&self, lease: &Lease, message: MessageId, domain: &Domain) -> Result<Option<Delivery>, StoreError> {
-        let Some(row) = self.storage.messages().get(lease.tenant, message).await? else { return Ok(None) };
+        let Some(row) = self.storage.lifecycle().kept(lease.tenant, message).await? else { return Ok(None) };
         let mut waiting = self.storage.deliveries().recipients(lease.tenant, message).await?;
         waiting.retain(|recipient| !recipient.state.is_settled() && recipient.address.domain() == domain);
         if waiting.is_empty() {
             return Ok(None);
         }
-        let body = self.storage.messages().body(lease.tenant, message).await;
+        let body = self.storage.lifecycle().kept_body(lease.tenant, message).await;
         Ok(Some(Delivery { row, body, waiting }))
     }
 

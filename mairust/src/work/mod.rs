@@ -1,5 +1,6 @@
 //! Work: lease jobs, do them, give them back or end them.
 
+pub(crate) mod cleanup;
 mod deliver;
 pub(crate) mod dsn;
 pub(crate) mod index;

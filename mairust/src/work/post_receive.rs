@@ -57,10 +57,10 @@ impl Workers {
 
     /// The message as hooks see it; `None` if it is gone.
     async fn stored_mail(&self, lease: &Lease, id: MessageId) -> Result<Option<Mail>, String> {
-        let store = self.storage.messages();
+        let store = self.storage.lifecycle();
         let text = |error: mairust_store::StoreError| crate::error::chain(&error);
-        let Some(row) = store.get(lease.tenant, id).await.map_err(text)? else { return Ok(None) };
-        let body = store.body(lease.tenant, id).await.map_err(text)?;
+        let Some(row) = store.kept(lease.tenant, id).await.map_err(text)? else { return Ok(None) };
+        let body = store.kept_body(lease.tenant, id).await.map_err(text)?;
         let content = crate::receive::parse(body.clone()).await.map_err(|rejection| rejection.reason().to_owned())?;
         let envelope = Envelope { sender: row.sender, recipients: vec![row.address] };
         Ok(Some(Mail::stored(id, lease.tenant, envelope, body, content)))

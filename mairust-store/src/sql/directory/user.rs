@@ -53,6 +53,11 @@ pub(super) async fn oldest(parts: &Parts, tenant: TenantId) -> Result<Option<Use
 pub(super) async fn change(parts: &Parts, tenant: TenantId, id: UserId, change: &UserChange) -> Result<(), StoreError> {
     let error = || failed("change user", id);
     let mut transaction = parts.database.begin(tenant).await.map_err(error())?;
+    if change.legal_hold.is_some() {
+        // Whoever purges has ended before, or sees it.
+        let lock = Query::new(statement::lifecycle::lock_tenant(transaction.dialect())).bind(tenant.as_bytes());
+        transaction.fetch_optional(lock).await.map_err(error())?;
+    }
     let query = Query::new(statement::directory::CHANGE_USER).bind(tenant.as_bytes()).bind(id.as_bytes());
     let done = transaction.execute(query.bind(change.enabled)).await.map_err(error())?;
     changed("change user", id, done)?;
@@ -61,9 +66,6 @@ pub(super) async fn change(parts: &Parts, tenant: TenantId, id: UserId, change: 
         transaction.execute(query.bind(limit_to_number(limit))).await.map_err(error())?;
     }
     if let Some(on_hold) = change.legal_hold {
-        // Whoever purges has ended before, or sees it.
-        let lock = Query::new(statement::lifecycle::lock_tenant(transaction.dialect())).bind(tenant.as_bytes());
-        transaction.fetch_optional(lock).await.map_err(error())?;
         let query = Query::new(statement::directory::SET_LEGAL_HOLD).bind(tenant.as_bytes()).bind(id.as_bytes());
         transaction.execute(query.bind(on_hold)).await.map_err(error())?;
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use mairust_core::{MessageId, TenantId, Timestamp};
 
-use super::{Owner, begin, delete};
+use super::{Owner, PAUSE, TRIES, begin, busy, delete};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::lifecycle::{Purge, Retention};
 use crate::sql::changes::Change;
@@ -23,28 +23,39 @@ struct Doomed {
 
 impl Parts {
     pub(super) async fn purge(&self, tenant: TenantId, id: MessageId) -> Result<Purge, StoreError> {
+        for _ in 0..TRIES {
+            if let Some(purge) = self.try_purge(tenant, id).await? {
+                return Ok(purge);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(busy("purge message", id))
+    }
+
+    /// Purges a message; `None` if it is locked.
+    async fn try_purge(&self, tenant: TenantId, id: MessageId) -> Result<Option<Purge>, StoreError> {
         let error = || failed("purge message", id);
         let mut transaction = begin(self, "purge message", tenant, id).await?;
         let missing = || StoreError::new(StoreErrorKind::NotFound, "purge message", id);
         let owner = Owner::lock("purge message", &mut transaction, tenant).await?.ok_or_else(missing)?;
-        // First, as the locks that it takes come before that of the message.
+        // First, as the lock of the folder comes before that of the message.
         delete(&mut transaction, tenant, id, self.clock.now()).await?;
         let query = Query::new(statement::lifecycle::to_purge(transaction.dialect())).bind(tenant.as_bytes());
         let row = transaction.fetch_optional(query.bind(id.as_bytes())).await.map_err(error())?;
-        let row = row.ok_or_else(missing)?;
+        let Some(row) = row else { return Ok(None) };
         let columns = Columns::new("purge message", &row);
         if owner.is_on_hold || columns.value("on_hold")? {
-            return Ok(Purge::OnHold);
+            return Ok(Some(Purge::OnHold));
         }
         if columns.value("in_use")? {
-            return Ok(Purge::InUse);
+            return Ok(Some(Purge::InUse));
         }
         self.purge_all(transaction, tenant, &[Doomed::read(&row)?]).await?;
         // What can't be removed now is noted, and removed later.
         if let Err(error) = self.remove_objects(tenant, 1).await {
             tracing::warn!(component = "store", %error, "the object of a purged message is still there");
         }
-        Ok(Purge::Done)
+        Ok(Some(Purge::Done))
     }
 
     pub(super) async fn purge_deleted(

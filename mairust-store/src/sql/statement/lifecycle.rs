@@ -25,6 +25,10 @@ pub(crate) const TAKE_PLACE: &str = "\
         WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NOT NULL) \
     RETURNING uidnext - 1 AS uid, modseq";
 
+/// PostgreSQL only. No row if somebody else has locked the message.
+pub(crate) const LOCK_MESSAGE: &str =
+    "SELECT id FROM messages WHERE tenant_id = $1 AND id = $2 FOR UPDATE SKIP LOCKED";
+
 pub(crate) const RESTORE: &str = "\
     UPDATE messages SET deleted_at = NULL, uid = $3, modseq = $4 \
     WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NOT NULL \
@@ -63,9 +67,9 @@ macro_rules! to_purge {
     };
 }
 
-/// One message, and what stands in the way.
+/// One message, and what stands in the way; in PostgreSQL no row if somebody else has locked it.
 pub(crate) fn to_purge(dialect: Dialect) -> &'static str {
-    dialect.pick(to_purge!(""), to_purge!(" FOR UPDATE OF m"))
+    dialect.pick(to_purge!(""), to_purge!(" FOR UPDATE OF m SKIP LOCKED"))
 }
 
 macro_rules! due {
@@ -85,7 +89,7 @@ macro_rules! due {
 
 /// What was deleted at $2 or before and nothing holds: $3 at most.
 pub(crate) fn due(dialect: Dialect) -> &'static str {
-    dialect.pick(due!(""), due!(" FOR UPDATE OF m"))
+    dialect.pick(due!(""), due!(" FOR UPDATE OF m SKIP LOCKED"))
 }
 
 /// In this order; ids are to be appended.
