@@ -5,6 +5,7 @@
 mod audit;
 mod bodies;
 mod group_commit;
+mod lifecycle;
 mod postgres;
 #[cfg(feature = "s3")]
 mod s3;

@@ -1,6 +1,7 @@
 mod access;
 mod audit;
 mod content;
+mod lifecycle;
 mod lists;
 mod openapi;
 mod ops;

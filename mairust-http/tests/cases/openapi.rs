@@ -33,6 +33,7 @@ fn every_operation_is_described_in_full() {
         }
     }
     let expected = [
+        "delete /api/v1/messages/{id}",
         "get /api/v1/audit",
         "get /api/v1/audit/export",
         "get /api/v1/audit/verify",
@@ -51,6 +52,8 @@ fn every_operation_is_described_in_full() {
         "get /health/live",
         "get /health/ready",
         "get /metrics",
+        "post /api/v1/messages/{id}/archive",
+        "post /api/v1/messages/{id}/restore",
         "post /api/v1/send",
     ];
     operations.sort();

@@ -14,13 +14,13 @@ use mairust_core::{
     TenantId, Timestamp,
 };
 use mairust_http::{
-    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, KeyGuard, MetricsSource, Principal, PurgedMessage, RefusedKey,
-    Scope, SearchFallback, ServerKey, SubmitError, Submitted, SubmittedRecipient, Submitter, router,
+    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, KeyGuard, MetricsSource, Principal, PurgedMessage,
+    RefusedKey, Scope, SearchFallback, ServerKey, SubmitError, Submitted, SubmittedRecipient, Submitter, router,
 };
 use mairust_store::search::feed::feed;
 use mairust_store::{
-    Acceptance, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, Folder,
-    Lifecycle, MemoryStorage, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage,
+    Acceptance, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, Folder, Lifecycle,
+    MemoryStorage, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage,
     NewRecipient, NewTenant, NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry, SearchDocument,
     SearchIndex, SearchOutbox, SearchRequest, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, User,
 };

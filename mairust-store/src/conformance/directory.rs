@@ -193,7 +193,10 @@ pub async fn who_is_disabled_can_not_log_in(storage: Storage) {
         assert_eq!(directory.user(alice.tenant, alice.user).await.unwrap().unwrap().enabled, state);
     }
     for state in [false, true] {
-        directory.change_tenant(alice.tenant, &TenantChange { enabled: Some(state), ..TenantChange::default() }).await.unwrap();
+        directory
+            .change_tenant(alice.tenant, &TenantChange { enabled: Some(state), ..TenantChange::default() })
+            .await
+            .unwrap();
         assert_eq!(enabled().await, state);
         assert_eq!(directory.api_key("k1").await.unwrap().is_some(), state);
         assert_eq!(directory.tenant(alice.tenant).await.unwrap().unwrap().enabled, state);

@@ -304,7 +304,8 @@ pub async fn archives_for_all_who_share(storage: Storage) {
     let other = keep(&storage, &alice).await;
     storage.lifecycle().delete(alice.tenant, second, NOW).await.unwrap();
     let before = stored(&storage, alice.tenant, first).await.unwrap();
-    let both = join(storage.lifecycle().archive(alice.tenant, first), storage.lifecycle().archive(alice.tenant, second));
+    let both =
+        join(storage.lifecycle().archive(alice.tenant, first), storage.lifecycle().archive(alice.tenant, second));
     let (one, two) = both.await;
     assert_eq!(usize::from(one.unwrap()) + usize::from(two.unwrap()), 1);
     assert!(!storage.lifecycle().archive(alice.tenant, first).await.unwrap());

@@ -182,9 +182,7 @@ impl State {
         let Some(owner) = self.tenants.get(&tenant) else { return Vec::new() };
         let until = retention.until(owner.deleted_messages_days);
         let due = self.messages.values().filter(|row| {
-            row.tenant == tenant
-                && row.deleted_at.is_some_and(|at| at <= until)
-                && self.may_purge(row) == Purge::Done
+            row.tenant == tenant && row.deleted_at.is_some_and(|at| at <= until) && self.may_purge(row) == Purge::Done
         });
         let mut due: Vec<_> = due.cloned().collect();
         due.sort_by_key(|row| (row.deleted_at, row.id));

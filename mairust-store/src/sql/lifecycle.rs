@@ -213,11 +213,7 @@ async fn delete(
 }
 
 /// Restores a message; `None` if it is locked.
-async fn restore(
-    transaction: &mut Transaction,
-    tenant: TenantId,
-    id: MessageId,
-) -> Result<Option<bool>, StoreError> {
+async fn restore(transaction: &mut Transaction, tenant: TenantId, id: MessageId) -> Result<Option<bool>, StoreError> {
     let error = || failed("restore message", id);
     let place = Query::new(statement::lifecycle::TAKE_PLACE).bind(tenant.as_bytes()).bind(id.as_bytes());
     let Some(place) = transaction.fetch_optional(place).await.map_err(error())? else {

@@ -106,9 +106,9 @@ async fn one(
             Failure::not_found(format_args!("the content of {id} is gone: {}", crate::error::chain(&error)))
         }
         Refused::Failed(error) => error.into(),
-        Refused::InUse => Failure::conflict(format_args!(
-            "{id} is still on its way; it can be removed for good when it has arrived"
-        )),
+        Refused::InUse => {
+            Failure::conflict(format_args!("{id} is still on its way; it can be removed for good when it has arrived"))
+        }
         Refused::OnHold => Failure::conflict(format_args!(
             "{id} is on legal hold; see mairust message release, user release and tenant release"
         )),

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use mairust_core::TenantId;
+use tokio::time::{Instant, timeout_at};
 
 use crate::body::BodyStore;
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::sql::driver::{Columns, Query, Row, Transaction, failed};
 use crate::sql::statement;
 use crate::sql::storage::Parts;
@@ -21,9 +22,10 @@ struct Removal {
 
 /// How many objects are removed at the same time.
 const AT_ONCE: usize = 8;
-/// After this time a removal that did not come to its end is done again. Longer than any call to a body
-/// store takes.
-const TRY_AGAIN: Duration = Duration::from_secs(5 * 60);
+/// How long a call to the body store may take, with all that it waits for.
+const LONGEST: Duration = Duration::from_secs(30);
+/// After this time a removal that did not come to its end is done again. Nobody is at it any more then.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// After this time nobody writes an object any more that was given up: neither who moves it from the
 /// database nor who archives it.
 pub(super) const LATE: Duration = Duration::from_secs(60 * 60);
@@ -36,8 +38,15 @@ impl Parts {
         let rows = self.database.fetch_changed(tenant, query).await.map_err(failed("remove objects", tenant))?;
         let removals: Vec<_> = rows.iter().map(Removal::read).collect::<Result<_, _>>()?;
         let count = u32::try_from(removals.len()).unwrap_or(u32::MAX);
-        let tried = stream::iter(removals).map(|removal| async {
-            let removed = self.bodies.delete(&removal.key).await;
+        let end = Instant::now() + LONGEST;
+        let tried = stream::iter(removals).map(|removal| async move {
+            let removed = match timeout_at(end, self.bodies.delete(&removal.key)).await {
+                Ok(removed) => removed,
+                Err(_) => {
+                    let why = format!("{}: the body store did not answer within {LONGEST:?}", removal.key);
+                    Err(StoreError::new(StoreErrorKind::Unavailable, "remove objects", why))
+                }
+            };
             (removal, removed)
         });
         let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).collect().await;

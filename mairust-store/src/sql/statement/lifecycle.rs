@@ -26,8 +26,7 @@ pub(crate) const TAKE_PLACE: &str = "\
     RETURNING uidnext - 1 AS uid, modseq";
 
 /// PostgreSQL only. No row if somebody else has locked the message.
-pub(crate) const LOCK_MESSAGE: &str =
-    "SELECT id FROM messages WHERE tenant_id = $1 AND id = $2 FOR UPDATE SKIP LOCKED";
+pub(crate) const LOCK_MESSAGE: &str = "SELECT id FROM messages WHERE tenant_id = $1 AND id = $2 FOR UPDATE SKIP LOCKED";
 
 pub(crate) const RESTORE: &str = "\
     UPDATE messages SET deleted_at = NULL, uid = $3, modseq = $4 \
