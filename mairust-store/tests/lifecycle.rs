@@ -132,7 +132,7 @@ async fn archiving_may_stop_anywhere() {
     assert!(storage.lifecycle().archive(alice.tenant, id).await.unwrap());
     clock.advance(24 * HOUR);
     storage.lifecycle().remove_objects(alice.tenant, 9).await.unwrap();
-    assert_eq!(files(directory.path()), [copy.clone()]);
+    assert_eq!(files(directory.path()), [copy]);
     assert!(storage.messages().body(alice.tenant, id).await.is_ok());
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use mairust_store::search::feed::feed;
-use mairust_store::{SearchRequest, SqlStorage, StorageBackend, StoreError, StoreErrorKind, User};
+use mairust_store::{MessageQuery, Purge, SearchRequest, SqlStorage, StorageBackend, StoreError, StoreErrorKind, User};
 use tempfile::TempDir;
 
 use crate::sample::{NOW, alice, entry, open, open_with_search};
@@ -98,6 +98,43 @@ async fn postgresql_finds_what_came_in_without_an_index() {
     drop(storage);
     let storage = builder().with_search().open().await.unwrap();
     assert!(!storage.search_outbox().is_rebuilding().await.unwrap());
+}
+
+#[tokio::test]
+async fn what_was_purged_without_an_index_is_in_none() {
+    let (database, directory) = (Database::new().await, TempDir::new().unwrap());
+    for postgres in [false, true] {
+        let builder = || match postgres {
+            true => SqlStorage::postgres(&database.url).fs_bodies(directory.path()).max_connections(4),
+            false => SqlStorage::sqlite(directory.path().join("mail.db")).fs_bodies(directory.path().join("mail")),
+        };
+        let storage = builder().with_search().open().await.unwrap();
+        let alice = alice(&storage).await;
+        keep(&storage, &alice, 2).await;
+        refeed(&storage).await;
+        storage.close().await;
+        drop(storage);
+        let storage = builder().open().await.unwrap();
+        let query = MessageQuery { limit: 1, ..MessageQuery::default() };
+        let id = storage.messages().list(alice.tenant, &query).await.unwrap().items[0].id;
+        assert_eq!(storage.lifecycle().purge(alice.tenant, id).await.unwrap(), Purge::Done);
+        storage.close().await;
+        drop(storage);
+        let storage = builder().with_search().open().await.unwrap();
+        refeed(&storage).await;
+        assert_eq!(found(&storage, &alice).await.unwrap(), 1);
+        let documents: i64 = match postgres {
+            true => {
+                let documents = sqlx::query_scalar("SELECT count(*) FROM search_documents");
+                documents.fetch_one(&mut database.superuser().await).await.unwrap()
+            }
+            false => {
+                let index = rusqlite::Connection::open(index(directory.path())).unwrap();
+                index.query_row("SELECT count(*) FROM documents", [], |row| row.get(0)).unwrap()
+            }
+        };
+        assert_eq!(documents, 1, "in PostgreSQL: {postgres}");
+    }
 }
 
 async fn keep(storage: &SqlStorage, alice: &User, count: usize) {

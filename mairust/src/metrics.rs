@@ -214,7 +214,7 @@ impl Metrics {
             objects_removed: table.add(
                 "objects_removed",
                 "counter",
-                "Objects that were removed from the body store, because no message has them any more",
+                "Removals of objects from the body store that no message has any more; twice if one may have been on its way there",
                 Counter::default(),
             ),
             registry: table.registry,

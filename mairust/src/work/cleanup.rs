@@ -13,7 +13,7 @@ use mairust_store::{Retention, StorageBackend, StoreError};
 use crate::metrics::Metrics;
 
 /// How often it is looked for something to do.
-const EVERY: Duration = Duration::from_secs(30);
+const EVERY: Duration = Duration::from_secs(10);
 /// Messages that are purged by one transaction, and objects that are removed at a time.
 const BATCH: u32 = 100;
 /// Between two batches: a batch holds up whoever accepts mail for some milliseconds.
