@@ -461,6 +461,13 @@ pub async fn wakes_who_waits_for_changes(storage: Storage) {
     assert!(!grows());
     assert_eq!(purge(&storage, &alice, id).await, Purge::Done);
     assert!(grows());
+    let id = keep(&storage, &alice).await;
+    storage.lifecycle().delete(alice.tenant, id, NOW).await.unwrap();
+    assert!(grows());
+    assert_eq!(purge_deleted(&storage, &alice, NOW, 0).await, 1);
+    assert!(grows());
+    assert_eq!(purge_deleted(&storage, &alice, NOW, 0).await, 0);
+    assert!(!grows());
 }
 
 /// Every method with a tenant argument, tried by another tenant.

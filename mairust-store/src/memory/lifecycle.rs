@@ -83,12 +83,14 @@ impl Lifecycle for MemoryStorage {
     }
 
     async fn purge_deleted(&self, tenant: TenantId, retention: Retention, max: u32) -> Result<u32, StoreError> {
-        let mut state = self.state();
-        let due = state.due(tenant, retention).into_iter().take(usize::try_from(max).unwrap_or(usize::MAX));
-        let due: Vec<_> = due.collect();
-        for row in &due {
-            state.purge(row);
-        }
+        let due: Vec<_> = {
+            let mut state = self.state();
+            let mut due = state.due(tenant, retention);
+            due.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+            due.iter().for_each(|row| state.purge(row));
+            due
+        };
+        self.tell(tenant, !due.is_empty());
         Ok(u32::try_from(due.len()).unwrap_or(u32::MAX))
     }
 

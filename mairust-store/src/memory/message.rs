@@ -66,12 +66,18 @@ impl MemoryStorage {
     }
 
     pub(super) async fn body_of(&self, row: MessageRow) -> Result<Body, StoreError> {
-        let key = match self.state().messages.get(&(row.tenant, row.id)) {
-            // It may have been archived meanwhile.
-            Some(row) => row.object_key.clone(),
-            None => row.object_key,
+        let body = match self.bodies.open(&row.object_key).await {
+            // It may have been archived since its key was read.
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {
+                let now = self.state().messages.get(&(row.tenant, row.id)).map(|row| row.object_key.clone());
+                match now.filter(|key| *key != row.object_key) {
+                    Some(key) => self.bodies.open(&key).await?,
+                    None => return Err(error),
+                }
+            }
+            opened => opened?,
         };
-        verify(self.bodies.open(&key).await?, row.sha256, row.id.to_string()).await
+        verify(body, row.sha256, row.id.to_string()).await
     }
 
     async fn discard(&self, kept: Vec<Kept>) {

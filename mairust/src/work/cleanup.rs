@@ -29,6 +29,13 @@ pub(crate) struct Cleaner {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// What is done for one tenant after the other.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Purge(Retention),
+    RemoveObjects,
+}
+
 impl Cleaner {
     /// Works until `stop`.
     pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send) {
@@ -39,7 +46,11 @@ impl Cleaner {
                     Ok(()) => failing = false,
                     Err(error) if !std::mem::replace(&mut failing, true) => {
                         let error = crate::error::chain(&error);
-                        tracing::error!(component = "cleanup", error, "deleted messages can't be purged, trying again");
+                        tracing::error!(
+                            component = "cleanup",
+                            error,
+                            "not all that was deleted can be removed, trying again"
+                        );
                     }
                     Err(_) => {}
                 }
@@ -52,39 +63,55 @@ impl Cleaner {
         }
     }
 
-    /// Does what there is to do, in turns between tenants.
+    /// Does what there is to do: all that needs the database only before what needs the body store.
     async fn clean(&self) -> Result<(), StoreError> {
         let retention = Retention { now: self.clock.now(), days: self.days };
-        let mut tenants: BTreeSet<_> =
-            self.storage.lifecycle().tenants_to_clean(retention).await?.into_iter().collect();
-        let mut failure = None;
+        let tenants: BTreeSet<_> = self.storage.lifecycle().tenants_to_clean(retention).await?.into_iter().collect();
+        let mut outcome = Ok(());
+        for step in [Step::Purge(retention), Step::RemoveObjects] {
+            outcome = outcome.and(self.in_turns(tenants.clone(), step).await);
+        }
+        outcome
+    }
+
+    /// One batch for each tenant, until none has more. While the database or the body store is down, it
+    /// would be for the others, too.
+    async fn in_turns(&self, mut tenants: BTreeSet<TenantId>, step: Step) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
         while !tenants.is_empty() {
             for tenant in tenants.clone() {
-                match self.clean_some(tenant, retention).await {
-                    Ok(true) => {}
-                    Ok(false) => drop(tenants.remove(&tenant)),
-                    // One tenant's must not be in the way of others.
+                match self.batch(tenant, step).await {
+                    Ok(BATCH) => {}
+                    Ok(_) => drop(tenants.remove(&tenant)),
+                    Err(error) if error.is_temporary() => return Err(error),
                     Err(error) => {
                         tenants.remove(&tenant);
-                        failure = failure.or(Some(error));
+                        outcome = outcome.and(Err(error));
                     }
                 }
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        failure.map_or(Ok(()), Err)
+        outcome
     }
 
-    /// One batch for a tenant; whether there may be more to do.
-    async fn clean_some(&self, tenant: TenantId, retention: Retention) -> Result<bool, StoreError> {
+    /// One batch for a tenant; how much there was to do.
+    async fn batch(&self, tenant: TenantId, step: Step) -> Result<u32, StoreError> {
         let lifecycle = self.storage.lifecycle();
-        let purged = lifecycle.purge_deleted(tenant, retention, BATCH).await?;
-        if purged > 0 {
-            self.metrics.purged(purged);
-            tracing::info!(component = "cleanup", tenant_id = %tenant, messages = purged, "purged");
+        match step {
+            Step::Purge(retention) => {
+                let purged = lifecycle.purge_deleted(tenant, retention, BATCH).await?;
+                if purged > 0 {
+                    self.metrics.purged(purged);
+                    tracing::info!(component = "cleanup", tenant_id = %tenant, messages = purged, "purged");
+                }
+                Ok(purged)
+            }
+            Step::RemoveObjects => {
+                let removed = lifecycle.remove_objects(tenant, BATCH).await?;
+                self.metrics.objects_removed(removed);
+                Ok(removed)
+            }
         }
-        let removed = lifecycle.remove_objects(tenant, BATCH).await?;
-        self.metrics.objects_removed(removed);
-        Ok(purged == BATCH || removed == BATCH)
     }
 }
