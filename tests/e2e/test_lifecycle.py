@@ -194,6 +194,19 @@ def test_archived_messages_lie_elsewhere_and_read_as_before(mail):
     assert len(mail.audited("message.archived")) == 2
 
 
+def test_encrypted_messages_are_archived_and_removed(servers, tmp_path):
+    mail = Mail(servers, tmp_path, storage={"client_side_encryption": True})
+    mail.send("secret")
+    secret = mail.only()
+    raw = mail.api.raw(secret)
+    mail.call("POST", secret, "/archive")
+    assert mail.api.raw(secret) == raw
+    (file,) = mail.files()
+    assert file.startswith("archive/") and b"secret" not in (mail.folder / file).read_bytes()
+    mail.call("DELETE", secret, "?permanent=true")
+    assert mail.files() == set()
+
+
 def test_commands_say_what_they_did(mail):
     mail.send("one")
     mail.send("two")
@@ -259,6 +272,7 @@ def test_a_crash_in_the_middle_of_purging_leaves_nothing_behind(mail):
     assert mail.api.messages(deleted="true") == []
 
 
+@pytest.mark.timeout(300)
 def test_objects_are_moved_and_removed_in_s3(servers, tmp_path, monkeypatch):
     seaweed = Seaweed(tmp_path / "seaweed")
     try:
@@ -286,5 +300,7 @@ def test_objects_are_moved_and_removed_in_s3(servers, tmp_path, monkeypatch):
         mail.call("DELETE", other, "?permanent=true")
         mail.call("GET", other, "/raw", status=(404,))
         assert mail.api.messages() == []
+        seaweed.start()
+        wait_until(lambda: not seaweed.objects(), "removal of the last object", timeout=120)
     finally:
         seaweed.kill()
