@@ -79,6 +79,9 @@ enum Last {
 /// Cuts a text into its words, in order.
 fn cut(text: &str, each: &mut dyn FnMut(&str)) -> Last {
     let text = normalized(text);
+    if text.is_ascii() {
+        return cut_ascii(&text, each);
+    }
     let mut last = Last::Nothing;
     let mut characters = text.chars().peekable();
     while let Some(first) = characters.next() {
@@ -101,6 +104,16 @@ fn cut(text: &str, each: &mut dyn FnMut(&str)) -> Last {
             each(&word);
             last = Last::Word;
         }
+    }
+    last
+}
+
+/// As [`cut`], for most of what is to be cut.
+fn cut_ascii(text: &str, each: &mut dyn FnMut(&str)) -> Last {
+    let mut last = Last::Nothing;
+    for word in text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
+        each(&word[..word.len().min(MAX_WORD)]);
+        last = Last::Word;
     }
     last
 }
@@ -133,6 +146,9 @@ fn is_spaced(c: char) -> bool {
 
 /// Whether a character is of a script that puts no spaces between words, or is used like one.
 fn is_unspaced(c: char) -> bool {
+    if c < '\u{0E00}' {
+        return false;
+    }
     let script = matches!(c,
         '\u{0E00}'..='\u{0EFF}' // Thai, Lao
         | '\u{1000}'..='\u{109F}' // Myanmar
