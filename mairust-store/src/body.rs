@@ -10,6 +10,7 @@ use bytes::Bytes;
 use mairust_core::{Body, MailboxId, MessageId, TenantId};
 
 use crate::error::{StoreError, StoreErrorKind};
+use crate::lifecycle::ARCHIVE;
 
 mod encrypted;
 mod fs;
@@ -137,6 +138,35 @@ pub fn object_key(tenant: TenantId, mailbox: MailboxId, message: MessageId) -> S
     format!("{tenant}/{mailbox}/{message}.eml")
 }
 
+/// What the key of a message's object says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ObjectName {
+    pub(crate) tenant: TenantId,
+    pub(crate) message: MessageId,
+}
+
+impl ObjectName {
+    /// Of a key that [`object_key`] made, wherever the object lies now.
+    pub(crate) fn of(key: &str) -> Option<Self> {
+        let key = key.strip_prefix(ARCHIVE).unwrap_or(key);
+        let mut segments = key.strip_suffix(".eml")?.split('/');
+        let tenant = segments.next()?.parse().ok()?;
+        let _: MailboxId = segments.next()?.parse().ok()?;
+        let message = segments.next()?.parse().ok()?;
+        segments.next().is_none().then_some(Self { tenant, message })
+    }
+}
+
+/// Where the object of this key lies if it was put aside, or where it lay before.
+pub(crate) fn elsewhere(key: &str) -> String {
+    key.strip_prefix(ARCHIVE).map_or_else(|| format!("{ARCHIVE}{key}"), str::to_owned)
+}
+
+/// Whether an object that begins with these octets is encrypted.
+pub(crate) fn is_encrypted(beginning: &[u8]) -> bool {
+    beginning.starts_with(encrypted::MAGIC)
+}
+
 /// Bodies up to this size are read into memory when they are verified, so that they are read once.
 const VERIFY_IN_MEMORY: u64 = 1024 * 1024;
 
@@ -148,7 +178,7 @@ fn check_key(operation: &'static str, key: &str) -> Result<(), StoreError> {
     Err(StoreError::new(StoreErrorKind::Invalid, operation, format!("key {key:?}")))
 }
 
-fn is_key(key: &str) -> bool {
+pub(crate) fn is_key(key: &str) -> bool {
     let stem = key.strip_suffix(".eml").filter(|_| !key.starts_with("tmp/"));
     stem.is_some_and(|stem| stem.split('/').all(is_segment))
 }
@@ -204,7 +234,7 @@ pub(crate) fn digest_of_all(bytes: &[u8]) -> [u8; 32] {
     to_array(&digest::digest(&digest::SHA256, bytes))
 }
 
-fn digest_of(reader: &mut impl Read) -> io::Result<digest::Digest> {
+pub(crate) fn digest_of(reader: &mut impl Read) -> io::Result<digest::Digest> {
     let mut context = digest::Context::new(&digest::SHA256);
     let mut buffer = vec![0; 64 * 1024];
     loop {

@@ -10,9 +10,11 @@
 mod acceptance;
 pub mod audit;
 pub mod backend;
+pub mod backup;
 pub mod body;
 pub mod change;
 pub mod conformance;
+pub mod consistency;
 pub mod delivery;
 pub mod directory;
 pub mod durability;
@@ -23,6 +25,7 @@ pub mod lifecycle;
 mod matching;
 pub mod memory;
 pub mod message;
+pub mod observer;
 mod owner;
 pub mod password;
 pub mod queue;
@@ -33,9 +36,11 @@ mod sql;
 
 pub use audit::{AuditEntry, AuditKey, AuditLog, AuditLogExt, AuditQuery, NewAuditEvent};
 pub use backend::StorageBackend;
+pub use backup::{BackupSummary, FurtherFile};
 pub use body::{BodyStore, EncryptedBodies, FsBodies, MemoryBodies};
 #[cfg(feature = "s3")]
 pub use body::{S3Addressing, S3Bodies, S3Encryption, S3Settings, S3SettingsError};
+pub use consistency::{ConsistencyCheck, ConsistencyReport, Fault, Finding};
 pub use delivery::{Attempt, AttemptOutcome, Deliveries, DeliveryRow, DeliveryState, NewRecipient};
 pub use directory::{
     Alias, AliasChange, AliasRoute, ApiKey, Directory, DirectoryExt, DomainChange, DomainRow, Login, MailboxRoute,
@@ -52,6 +57,7 @@ pub use message::{
     Acceptance, Direction, Folder, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus,
     MessageStore, NewMessage, Page, Placement, Spam, SpamVerdict,
 };
+pub use observer::Observer;
 pub use owner::Owner;
 pub use password::PasswordRecord;
 pub use queue::{FencingToken, Lease, NewJob, Priority, QueueBackend, QueueStats};

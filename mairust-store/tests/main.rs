@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 mod audit;
+mod backup;
 mod bodies;
+mod consistency;
 mod group_commit;
 mod lifecycle;
 mod postgres;
+mod rich;
 #[cfg(feature = "s3")]
 mod s3;
 mod sample;

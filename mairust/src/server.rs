@@ -53,7 +53,7 @@ const AUDIT_EVERY: Duration = Duration::from_secs(3_600);
 const AUDIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A delivery may be this much older than it is tried for, before it is an anomaly.
-const LATE: Duration = Duration::from_secs(86_400);
+pub(crate) const LATE: Duration = Duration::from_secs(86_400);
 
 /// A mail server, put together and not started yet.
 #[derive(Debug)]

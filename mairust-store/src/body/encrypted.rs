@@ -25,6 +25,7 @@ use tokio::task::spawn_blocking;
 
 use super::{BodyStore, NewObject, StoredObject, io_error, to_array};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::lifecycle::ARCHIVE;
 use crate::seal::cipher::{Algorithm, Cipher, NONCE, TAG, random};
 use crate::seal::{MasterKeyService, WrappedKey, read_wrapped, write_wrapped};
 
@@ -40,7 +41,7 @@ pub struct EncryptedBodies<B> {
 }
 
 /// No message begins with these octets: NUL is not allowed in one.
-const MAGIC: &[u8; 8] = b"\0mairust";
+pub(super) const MAGIC: &[u8; 8] = b"\0mairust";
 const VERSION: u8 = 1;
 /// Octets of a chunk before it is encrypted.
 const CHUNK: u64 = 64 * 1024;
@@ -50,8 +51,6 @@ const SEALED_CHUNK: u64 = CHUNK + TAG as u64;
 const MAX_HEAD: usize = 4 * 1024;
 /// Objects up to this size are encrypted in memory, so that they are written in one piece.
 const IN_MEMORY: u64 = 1024 * 1024;
-/// Where objects lie that were put aside. One that is moved there is still the same.
-const ARCHIVE: &str = "archive/";
 
 impl<B: BodyStore> EncryptedBodies<B> {
     /// Encrypts with AES-256-GCM what is given to `inner`.
@@ -338,6 +337,7 @@ fn bound_to(algorithm: Algorithm) -> [u8; MAGIC.len() + 2] {
 
 /// What the data key of an object is bound to.
 fn place(key: &str) -> Vec<u8> {
+    // One that is put aside is still the same.
     let key = key.strip_prefix(ARCHIVE).unwrap_or(key);
     [b"mairust encrypted body: ", key.as_bytes()].concat()
 }

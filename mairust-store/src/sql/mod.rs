@@ -3,8 +3,10 @@
 
 mod accept;
 mod audit;
+mod backup;
 mod changes;
 mod codec;
+mod consistency;
 mod delivery;
 mod directory;
 pub(crate) mod driver;
@@ -23,6 +25,7 @@ mod statement;
 mod storage;
 #[cfg(test)]
 mod tests;
+pub(crate) mod transfer;
 
 pub use migrations::MigrationStatus;
 pub use spool::{SpoolSettings, SpoolStatistics, WhenBodiesDown};

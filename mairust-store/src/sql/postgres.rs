@@ -22,15 +22,24 @@ pub(super) struct Opened {
     pub(super) listening: PgListener,
 }
 
+/// How long is waited.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// For a connection.
+    pub(super) connect: Duration,
+    /// For the end of a statement.
+    pub(super) statement: Duration,
+}
+
 /// A connection that was idle for longer is asked whether it still works before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 pub(super) async fn open(
     url: &Secret<String>,
     connections: u32,
     durability: Durability,
-    deadline: Duration,
+    times: Times,
 ) -> Result<Opened, StoreError> {
-    let options = options(url, durability, deadline)?;
+    let (options, deadline) = (options(url, durability, times.statement)?, times.connect);
     let share = (connections / 4).max(2);
     let all = connect(options.clone().options([("mairust.tenants", "*")]), share, deadline).await?;
     migrations::run_postgres(&all).await?;
@@ -39,7 +48,7 @@ pub(super) async fn open(
     let scoped = connect(scoped, connections.saturating_sub(share).max(2), deadline).await?;
     let mut listening = PgListener::connect_with(&all).await.map_err(failed("open storage", "listen"))?;
     listening.listen(CHANNEL).await.map_err(failed("open storage", "listen"))?;
-    Ok(Opened { database: Database::postgres(scoped, all, deadline), listening })
+    Ok(Opened { database: Database::postgres(scoped, all, times.statement), listening })
 }
 
 /// Applies what migrations are missing.

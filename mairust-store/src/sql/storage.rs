@@ -57,6 +57,8 @@ pub struct SqlStorageBuilder {
     clock: Arc<dyn Clock>,
     durability: Durability,
     deadline: Duration,
+    /// How long a statement may take, if not the deadline.
+    patience: Option<Duration>,
     spool: SpoolSettings,
     background: bool,
     search: bool,
@@ -107,6 +109,8 @@ pub struct SqlStatistics {
 pub(super) struct Parts {
     pub(super) database: Database,
     pub(super) bodies: Arc<dyn BodyStore>,
+    /// The same objects as they are kept, encrypted or not.
+    pub(super) stored: Arc<dyn BodyStore>,
     pub(super) spool: Spool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) changes: Arc<Changes>,
@@ -177,8 +181,9 @@ impl SqlStorageBuilder {
     fn new(place: Place) -> Self {
         let (bodies, clock) = (Bodies::Nowhere, Arc::new(SystemClock));
         let (durability, spool) = (Durability::default(), SpoolSettings::default());
-        let (search, encryption) = (false, None);
-        Self { place, bodies, clock, durability, deadline: DEADLINE, spool, background: true, search, encryption }
+        let (patience, search, encryption) = (None, false, None);
+        let (deadline, background) = (DEADLINE, true);
+        Self { place, bodies, clock, durability, deadline, patience, spool, background, search, encryption }
     }
 
     /// Keeps bodies as files in this directory, made if it is not there.
@@ -216,6 +221,12 @@ impl SqlStorageBuilder {
     /// How long a call waits for the database before it fails with `Unavailable`. Default 10 s.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Lets statements take so long instead of the deadline: for tools that look at all there is.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
         self
     }
 
@@ -257,10 +268,15 @@ impl SqlStorageBuilder {
     /// otherwise when the database does not answer or a directory can't be opened.
     pub async fn open(self) -> Result<SqlStorage, StoreError> {
         let (bodies, files) = self.open_bodies().await?;
+        let patience = self.patience.unwrap_or(self.deadline);
         let (database, listening) = match &self.place {
-            Place::Sqlite(path) => (sqlite::open(path, self.durability, self.deadline).await?, None),
+            Place::Sqlite(path) => {
+                let opened = sqlite::open(path, self.durability, self.deadline).await?;
+                (opened.with_deadline(patience), None)
+            }
             Place::Postgres { url, connections } => {
-                let opened = postgres::open(url, *connections, self.durability, self.deadline).await?;
+                let times = postgres::Times { connect: self.deadline, statement: patience };
+                let opened = postgres::open(url, *connections, self.durability, times).await?;
                 (opened.database, Some(opened.listening))
             }
         };
@@ -274,6 +290,7 @@ impl SqlStorageBuilder {
         };
         let mut parts = Parts {
             database,
+            stored: Arc::clone(&bodies),
             bodies,
             spool,
             clock: self.clock,

@@ -130,6 +130,25 @@ async fn addresses_are_looked_up_by_indexes() {
     }
 }
 
+#[tokio::test]
+async fn a_check_and_a_backup_read_indexes_in_order() {
+    let directory = TempDir::new().unwrap();
+    let (sqlite, bodies) = (directory.path().join("mail.db"), directory.path().join("mail"));
+    let storage = SqlStorage::sqlite(sqlite).fs_bodies(bodies).open().await.unwrap();
+    for statement in [statement::consistency::BODIES, statement::consistency::OBJECTS] {
+        let plan = plan(&storage, statement).await;
+        assert!(plan.contains("SEARCH m USING INDEX sqlite_autoindex_messages_1"), "{statement}: {plan}");
+        assert!(plan.contains("messages_by_time (tenant_id=? AND received_at=? AND id<?)"), "{statement}: {plan}");
+        assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{statement}: {plan}");
+    }
+    let of_object = plan(&storage, statement::consistency::MESSAGES_OF_OBJECT).await;
+    assert!(of_object.contains("messages_by_time (tenant_id=? AND received_at=?)"), "{of_object}");
+    for statement in [statement::consistency::MAILBOX_USE, statement::consistency::FOLDER_COUNTERS] {
+        let plan = plan(&storage, statement).await;
+        assert!(plan.contains("SEARCH m USING") && !plan.contains("SCAN m"), "{statement}: {plan}");
+    }
+}
+
 async fn pages(storage: &SqlStorage, pragma: &'static str) {
     storage.parts.database.fetch_changed(Scope::All, Query::new(pragma)).await.unwrap();
 }

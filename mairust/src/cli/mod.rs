@@ -4,7 +4,9 @@
 mod alias;
 mod apikey;
 mod audit;
+mod backup;
 mod certificates;
+mod check;
 mod configuration;
 mod dev;
 mod directory;
@@ -14,6 +16,7 @@ mod message;
 mod open;
 mod output;
 mod password;
+mod progress;
 mod run;
 mod search;
 mod send_test;
@@ -85,6 +88,14 @@ enum Command {
     /// Master keys, and what is sealed under them
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Write all mail, accounts and the configuration into one file, while the server works
+    Backup(backup::BackupArgs),
+    /// Put a backup into an empty database
+    Restore(backup::RestoreArgs),
+    /// Find out whether all messages are whole and everything fits together, while the server works
+    ConsistencyCheck(check::CheckArgs),
+    /// Look whether the database is whole, make its indexes anew, correct counters
+    DbRepair(check::RepairArgs),
     /// Send a test message to a server by SMTP
     SendTest(send_test::SendTestArgs),
     /// Print the OpenAPI description of the REST API
@@ -177,6 +188,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Apikey(command) => apikey::run(command).await,
             Command::Audit(command) => audit::run(command).await,
             Command::Keys(command) => keys::run(command).await,
+            Command::Backup(arguments) => backup::make(&arguments).await,
+            Command::Restore(arguments) => backup::restore(&arguments).await,
+            Command::ConsistencyCheck(arguments) => check::check(&arguments).await,
+            Command::DbRepair(arguments) => check::repair(&arguments).await,
             Command::SendTest(arguments) => send_test::run(arguments).await,
             Command::Config(_) | Command::Openapi | Command::Version => Ok(()),
         }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,8 +11,8 @@ use mairust_core::Secret;
 use mairust_http::ServerKey;
 use mairust_store::seal::Algorithm;
 use mairust_store::{
-    BodyEncryption, LocalKeys, RegistryExt, S3Bodies, Sealer, SqlStorage, SqlStorageBuilder, StorageBackend,
-    StoreError, StoreErrorKind,
+    BodyEncryption, LocalKeys, MigrationStatus, RegistryExt, S3Bodies, Sealer, SqlStorage, SqlStorageBuilder,
+    StorageBackend, StoreError, StoreErrorKind,
 };
 
 use super::ConfigFile;
@@ -20,6 +21,8 @@ use crate::config::{self, Config, DatabaseSettings, StorageSettings};
 
 /// The name of the key under which API keys are made, among those of the installation.
 const SERVER_KEY: &str = "server";
+/// How long a statement may take that looks at everything.
+const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// Reads the configuration; warnings go to standard error.
 pub(super) fn load(file: &ConfigFile) -> Result<Config, Failure> {
@@ -43,6 +46,18 @@ pub(super) async fn storage_of_server(config: &Config) -> Result<SqlStorage, Fai
     encrypting(config)?.open().await.map_err(sealed)
 }
 
+/// Opens the storage for work that takes its time, perhaps beside the server.
+pub(super) async fn storage_for_long(config: &Config) -> Result<SqlStorage, Failure> {
+    make_folders(config)?;
+    encrypting(config)?.without_background_work().patience(PATIENCE).open().await.map_err(sealed)
+}
+
+/// Opens an empty storage for a backup, whose bodies come back as they were kept.
+pub(super) async fn storage_to_restore(config: &Config) -> Result<SqlStorage, Failure> {
+    make_folders(config)?;
+    Ok(plain(config)?.without_background_work().patience(PATIENCE).open().await?)
+}
+
 /// The storage, with what it takes to read messages that are encrypted.
 fn encrypting(config: &Config) -> Result<SqlStorageBuilder, Failure> {
     let algorithm = config.client_side_encryption.then(Algorithm::default);
@@ -63,6 +78,12 @@ fn make_folders(config: &Config) -> Result<(), Failure> {
 
 /// The storage that the configuration describes, before it is opened.
 fn builder(config: &Config) -> Result<SqlStorageBuilder, Failure> {
+    let builder = plain(config)?;
+    Ok(if config.search.enabled { builder.with_search() } else { builder })
+}
+
+/// The same without search.
+fn plain(config: &Config) -> Result<SqlStorageBuilder, Failure> {
     let builder = match &config.database {
         DatabaseSettings::Postgres { url, max_connections } => {
             SqlStorage::postgres(url.expose().as_str()).max_connections(*max_connections)
@@ -73,8 +94,7 @@ fn builder(config: &Config) -> Result<SqlStorageBuilder, Failure> {
         StorageSettings::Fs { base_path } => builder.fs_bodies(base_path),
         StorageSettings::S3(settings) => builder.bodies(Arc::new(S3Bodies::new((**settings).clone())?)),
     };
-    let builder = builder.durability(config.durability).deadline(config.database_timeout).spool(config.spool.clone());
-    Ok(if config.search.enabled { builder.with_search() } else { builder })
+    Ok(builder.durability(config.durability).deadline(config.database_timeout).spool(config.spool.clone()))
 }
 
 /// Seals and opens secrets under the master keys that the configuration names. A master key that it
@@ -101,8 +121,17 @@ fn sealed(error: StoreError) -> Failure {
             "{}\nwrite the former master key to secrets.former_master_keys, then run mairust keys rotate",
             crate::error::chain(&error)
         )),
+        StoreErrorKind::Corrupt => damaged(&error),
         _ => error.into(),
     }
+}
+
+/// A database that can't be read.
+pub(super) fn damaged(error: &StoreError) -> Failure {
+    Failure::failed(format_args!(
+        "{}\nthe database is damaged: if mairust db-repair does not help, restore the newest backup into an empty one",
+        crate::error::chain(error)
+    ))
 }
 
 /// `mairust migrate`.
@@ -115,10 +144,15 @@ pub(super) async fn migrate(file: &ConfigFile) -> Result<(), Failure> {
 /// `mairust migrate status`.
 pub(super) async fn migration_status(file: &ConfigFile) -> Result<(), Failure> {
     let config = load(file)?;
-    let status = builder(&config)?.migration_status().await?;
+    let status = status_of_migrations(&config).await?;
     let state = |version| if status.applied.contains(version) { "applied" } else { "pending" };
     let lines: Vec<String> = status.known.iter().map(|version| format!("{version:04} {}", state(version))).collect();
     print(&lines.join("\n"))
+}
+
+/// Which migrations there are, without making a database.
+pub(super) async fn status_of_migrations(config: &Config) -> Result<MigrationStatus, Failure> {
+    Ok(builder(config)?.migration_status().await?)
 }
 
 /// Makes a folder that only its owner may enter.

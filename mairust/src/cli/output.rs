@@ -59,6 +59,11 @@ impl Failure {
         Self { code: 8, text: text.to_string() }
     }
 
+    /// 130: it was interrupted.
+    pub fn interrupted(text: impl fmt::Display) -> Self {
+        Self { code: 130, text: text.to_string() }
+    }
+
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         self.code

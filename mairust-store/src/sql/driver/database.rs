@@ -83,6 +83,11 @@ impl Database {
         self
     }
 
+    /// Lets statements take so long.
+    pub(crate) fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
     pub(crate) fn dialect(&self) -> Dialect {
         match &self.pools {
             Pools::Postgres { .. } => Dialect::Postgres,
@@ -205,6 +210,21 @@ impl Database {
                 (Pools::Sqlite { writer, .. }, _) => Ok(Transaction::sqlite(writer.acquire().await?)),
                 (Pools::Postgres { all, .. }, Scope::All) => Ok(Transaction::Postgres(all.begin().await?)),
                 (Pools::Postgres { scoped, .. }, scope) => begin_scoped(scoped, scope).await,
+            }
+        })
+        .await
+    }
+
+    /// Begins a transaction that sees everybody's rows as they are now, whatever is changed meanwhile,
+    /// and changes none of them.
+    pub(crate) async fn begin_snapshot(&self) -> Result<Transaction, sqlx::Error> {
+        self.within(async {
+            match &self.pools {
+                Pools::Sqlite { reader, .. } => Ok(Transaction::snapshot(reader.acquire().await?)),
+                Pools::Postgres { all, .. } => {
+                    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                    Ok(Transaction::Postgres(all.begin_with(begin).await?))
+                }
             }
         })
         .await

@@ -21,16 +21,26 @@ pub(crate) struct SqliteTransaction {
     connection: Option<Connection>,
     /// The connection of whoever else would write.
     turn: Option<Connection>,
+    /// The statement that begins it.
+    begin: &'static str,
     begun: bool,
 }
 
+/// A transaction that begins by reading can't be made to wait for another writer.
+const IMMEDIATE: &str = "BEGIN IMMEDIATE";
+
 impl Transaction {
     pub(super) fn sqlite(connection: Connection) -> Self {
-        Self::Sqlite(SqliteTransaction { connection: Some(connection), turn: None, begun: false })
+        Self::Sqlite(SqliteTransaction::new(connection, None, IMMEDIATE))
     }
 
     pub(super) fn lazy(connection: Connection, turn: Connection) -> Self {
-        Self::Sqlite(SqliteTransaction { connection: Some(connection), turn: Some(turn), begun: false })
+        Self::Sqlite(SqliteTransaction::new(connection, Some(turn), IMMEDIATE))
+    }
+
+    /// One that only reads, and sees nothing of what others change meanwhile.
+    pub(super) fn snapshot(connection: Connection) -> Self {
+        Self::Sqlite(SqliteTransaction::new(connection, None, "BEGIN"))
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -107,6 +117,10 @@ impl Transaction {
 }
 
 impl SqliteTransaction {
+    fn new(connection: Connection, turn: Option<Connection>, begin: &'static str) -> Self {
+        Self { connection: Some(connection), turn, begin, begun: false }
+    }
+
     fn connection(&self) -> Result<&Connection, sqlx::Error> {
         self.connection.as_ref().ok_or(sqlx::Error::WorkerCrashed)
     }
@@ -115,8 +129,7 @@ impl SqliteTransaction {
     fn begun(&mut self, queries: impl IntoIterator<Item = Query>) -> Vec<Query> {
         let mut queries: Vec<_> = queries.into_iter().collect();
         if !queries.is_empty() && !std::mem::replace(&mut self.begun, true) {
-            // Immediate: a transaction that begins by reading can't be made to wait for another writer.
-            queries.insert(0, Query::new("BEGIN IMMEDIATE"));
+            queries.insert(0, Query::new(self.begin));
         }
         queries
     }

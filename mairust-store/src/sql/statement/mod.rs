@@ -3,6 +3,7 @@
 //! Placeholders are `$1`, which SQLite and PostgreSQL both take; `RETURNING` works in both.
 
 pub(crate) mod audit;
+pub(crate) mod consistency;
 pub(crate) mod directory;
 pub(crate) mod invariant;
 pub(crate) mod lifecycle;

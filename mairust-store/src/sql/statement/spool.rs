@@ -9,6 +9,9 @@ pub(crate) const NEXT: &str = "\
         FROM (SELECT seq, length(data) AS size FROM spooled_bodies WHERE seq > $1 ORDER BY seq LIMIT $3) AS waiting \
     ) AS sized JOIN spooled_bodies s ON s.seq = sized.seq WHERE sized.before < $2 ORDER BY s.seq";
 
+/// A list of keys is to be appended.
+pub(crate) const BODIES: &str = "SELECT object_key, data FROM spooled_bodies WHERE object_key IN (";
+
 /// A list of numbers is to be appended.
 pub(crate) const DELETE: &str = "DELETE FROM spooled_bodies WHERE seq IN (";
 

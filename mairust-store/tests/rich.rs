@@ -1,0 +1,116 @@
+//! Storage with a row in every table.
+
+use std::sync::Arc;
+
+use mairust_core::{
+    Domain, EmailAddress, JobId, MessageId, RecipientDsn, RecipientId, ReversePath, Secret, TenantId, Timestamp,
+};
+use mairust_store::audit::Actor;
+use mairust_store::registry::Expected;
+use mairust_store::{
+    Attempt, AttemptOutcome, AuditKey, DeliveryState, Direction, Folder, LocalKeys, MessageChange, MessageQuery,
+    MessageRow, MessageStatus, NewAlias, NewApiKey, NewAuditEvent, NewJob, NewRecipient, NewUser, Owner,
+    PasswordRecord, Priority, RegistryExt, Sealer, SenderAction, SenderRule, Spam, SpamVerdict, SqlStorage,
+    StorageBackend, User,
+};
+
+use crate::sample::{NOW, alice, entry, id, job};
+
+/// A message for two mailboxes, a large one, one on its way outside, and a row in every table besides.
+pub(crate) async fn fill(storage: &SqlStorage) -> User {
+    let alice = alice(storage).await;
+    let tenant = alice.tenant;
+    let directory = storage.directory();
+    let address = |text: &str| EmailAddress::parse(text).unwrap();
+    let (name, other) = (Domain::parse("example.com").unwrap(), Domain::parse("example.net").unwrap());
+    directory.create_domain_alias(tenant, &other, &name).await.unwrap();
+    let password = PasswordRecord::of_hash("hash");
+    let bob = NewUser { address: address("bob@example.com"), login: Some("bob".to_owned()), password };
+    let bob = directory.create_user(tenant, bob).await.unwrap();
+    let alias = NewAlias { address: address("info@example.com"), targets: vec![alice.address.clone()] };
+    directory.create_alias(tenant, alias).await.unwrap();
+    directory.set_sender_rule(tenant, SenderRule::new("x.example", SenderAction::Block).unwrap()).await.unwrap();
+    let key = NewApiKey {
+        key_id: "key".to_owned(),
+        name: "a \"key\"".to_owned(),
+        secret_hash: [7; 32],
+        scopes: vec!["messages:read".to_owned()],
+    };
+    directory.create_api_key(tenant, key).await.unwrap();
+    let value = serde_json::json!({"b": [1, "ü"], "a": null});
+    storage.registry().put_setting(tenant.into(), "a.setting", &value, Expected::Any).await.unwrap();
+    let sealer = Sealer::new(Arc::new(LocalKeys::new(&Secret::new([1; 32]))));
+    storage.registry().installation_key(&sealer, "server").await.unwrap();
+    let event = NewAuditEvent {
+        at: NOW,
+        event_type: "user.created".to_owned(),
+        actor: Actor { kind: "operator".to_owned(), id: Some("uid 0".to_owned()), ip: None },
+        target: None,
+        before: None,
+        after: Some(serde_json::json!({"b": 1.5, "a": "\u{1f4ec}"})),
+        request_id: None,
+    };
+    storage.audit().append(Owner::from(tenant), &audit_key(), vec![event]).await.unwrap();
+
+    let mut shared = entry(&alice, "Subject: both\r\n\r\nto both\r\n");
+    let mut place = shared.messages[0].placements[0].clone();
+    (place.id, place.mailbox, place.address) = (MessageId::new(NOW), bob.mailbox, bob.address);
+    let message = &mut shared.messages[0];
+    message.placements.push(place);
+    message.spam = Some(Spam::new(0.1 + 0.2, SpamVerdict::Ham));
+    message.fingerprint = Some([9; 32]);
+    message.auth_results = Some("{\"spf\": \"pass\"}".to_owned());
+    let mut large = entry(&alice, &format!("Subject: large\r\n\r\n{}\r\n", "0123456789".repeat(200_000)));
+    large.messages[0].sender = ReversePath::Address(address("a@b.example"));
+    let mut sent = entry(&alice, "Subject: out\r\n\r\nout\r\n");
+    let place = &mut sent.messages[0].placements[0];
+    (place.folder, place.direction, place.status) = (Folder::Sent, Direction::Outbound, MessageStatus::Queued);
+    let message = id(&sent);
+    let recipient = |number| NewRecipient {
+        id: RecipientId::new(NOW),
+        message,
+        address: address(&format!("r{number}@remote.example")),
+        state: DeliveryState::Pending,
+        dsn: RecipientDsn::default(),
+    };
+    sent.recipients = vec![recipient(1), recipient(2)];
+    sent.jobs = vec![
+        NewJob {
+            message: Some(message),
+            destination: Some("remote.example".to_owned()),
+            priority: Priority::Urgent,
+            ..job(tenant)
+        },
+        NewJob { id: JobId::new(NOW), ..job(tenant) },
+    ];
+    sent.attempts = Vec::new();
+    let first = sent.recipients[0].id;
+    let tagged = id(&shared);
+    for entry in [shared, large, sent] {
+        storage.messages().accept(vec![entry]).await.remove(0).unwrap();
+    }
+    let mut change = MessageChange::default();
+    change.add_tags.push("a tag".to_owned());
+    storage.messages().change(tenant, tagged, &change).await.unwrap();
+    let mut attempts = entry(&alice, "");
+    attempts.messages.clear();
+    let (outcome, host) = (AttemptOutcome::Deferred, Some("mx.remote.example".to_owned()));
+    attempts.attempts = vec![Attempt { recipient: first, at: NOW, outcome, host, result: "451 4.3.0".to_owned() }];
+    storage.messages().accept(vec![attempts]).await.remove(0).unwrap();
+    let leases = storage.queue().lease(later(1), 1, std::time::Duration::from_secs(60)).await.unwrap();
+    assert_eq!(leases.len(), 1);
+    alice
+}
+
+pub(crate) fn audit_key() -> AuditKey {
+    AuditKey::new(Secret::new([3; 32]))
+}
+
+pub(crate) fn later(seconds: u64) -> Timestamp {
+    NOW.plus(std::time::Duration::from_secs(seconds))
+}
+
+pub(crate) async fn messages(storage: &SqlStorage, tenant: TenantId) -> Vec<MessageRow> {
+    let query = MessageQuery { limit: 100, ..MessageQuery::default() };
+    storage.messages().list(tenant, &query).await.unwrap().items
+}
