@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use mairust_store::{StoreError, StoreErrorKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -39,6 +40,21 @@ pub(crate) struct Readiness {
 pub(crate) struct ComponentHealth {
     /// `up` or `down`.
     status: &'static str,
+    /// Why it is down: `full`, when there is too little room, or `unavailable`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<&'static str>,
+}
+
+impl ComponentHealth {
+    /// Nothing that only operators should know.
+    fn of(health: &Result<(), StoreError>) -> Self {
+        let reason = health.as_ref().err().map(|error| match error.kind() {
+            StoreErrorKind::Full => "full",
+            _ => "unavailable",
+        });
+        Self { status: if reason.is_none() { "up" } else { "down" }, reason }
+    }
 }
 
 /// All of them.
@@ -73,7 +89,7 @@ async fn ready(State(state): State<ApiState>) -> Response {
             tracing::warn!(part = name, %error, "not ready");
         }
         all_up &= health.is_ok();
-        components.insert(name, ComponentHealth { status: if health.is_ok() { "up" } else { "down" } });
+        components.insert(name, ComponentHealth::of(&health));
     }
     let (code, status) =
         if all_up { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };

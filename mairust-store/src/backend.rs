@@ -36,8 +36,8 @@ pub trait StorageBackend: fmt::Debug + Send + Sync + 'static {
     fn search_index(&self) -> &dyn SearchIndex;
     /// Messages that the index does not know yet.
     fn search_outbox(&self) -> &dyn SearchOutbox;
-    /// Whether the parts that can be down answer, by name: `database`, `bodies`. For readiness
-    /// probes; cheap enough to be called every second.
+    /// Whether the parts that can be down answer, by name: `database`, `bodies`, and `disk` where room on
+    /// it is watched. For readiness probes; cheap enough to be called every second.
     async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)>;
 }
 

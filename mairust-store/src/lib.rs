@@ -17,6 +17,7 @@ pub mod conformance;
 pub mod consistency;
 pub mod delivery;
 pub mod directory;
+pub mod disk;
 pub mod durability;
 pub mod error;
 pub mod group_commit;
@@ -33,6 +34,7 @@ pub mod registry;
 pub mod seal;
 pub mod search;
 mod sql;
+pub mod unreliable;
 
 pub use audit::{AuditEntry, AuditKey, AuditLog, AuditLogExt, AuditQuery, NewAuditEvent};
 pub use backend::StorageBackend;
@@ -47,6 +49,7 @@ pub use directory::{
     NewAlias, NewApiKey, NewTenant, NewUser, Quota, QuotaLimit, Resolution, SenderAction, SenderRule, Tenant,
     TenantChange, User, UserChange,
 };
+pub use disk::DiskFloor;
 pub use durability::Durability;
 pub use error::{StoreError, StoreErrorKind};
 pub use group_commit::GroupCommit;
@@ -71,3 +74,4 @@ pub use sql::{
     BodyEncryption, MigrationStatus, SpoolSettings, SpoolStatistics, SqlStatistics, SqlStorage, SqlStorageBuilder,
     WhenBodiesDown,
 };
+pub use unreliable::{Mishap, Mishaps, UnreliableBodies, UnreliableStorage};

@@ -127,6 +127,9 @@ pub trait QueueBackend: fmt::Debug + Send + Sync + 'static {
     /// nothing starves. What it costs depends on `max`, neither on the number of jobs nor on that
     /// of tenants and destinations. Turns are remembered by each process for itself, and not
     /// longer than it runs.
+    ///
+    /// # Errors
+    /// `Full` while there is too little room on the disk for what comes of work: no job is taken then.
     async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<Lease>, StoreError>;
 
     /// Moves the end of a lease; `false` if it was lost: the job was taken again, given back or

@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod bodies;
 mod consistency;
+mod disk;
 mod group_commit;
 mod lifecycle;
 mod postgres;

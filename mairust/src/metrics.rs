@@ -52,6 +52,7 @@ pub struct Metrics {
     /// What was told last, so that a kind of which no job is left is told to be at 0.
     queue: Mutex<BTreeMap<String, QueueStats>>,
     leases_lost: Counter,
+    storage_up: Gauges,
     deduplicated: Counter,
     search_pending: Gauge,
     search_indexed: Counter,
@@ -175,6 +176,13 @@ impl Metrics {
                 Gauges::default(),
             ),
             queue: Mutex::default(),
+            storage_up: table.add(
+                "storage_up",
+                "gauge",
+                "Whether a part of the storage can be used (1) or not (0): the database, the store of bodies, \
+                 room on the disk",
+                Gauges::default(),
+            ),
             leases_lost: table.add(
                 "queue_leases_lost",
                 "counter",
@@ -297,6 +305,10 @@ impl Metrics {
             self.queue_of(kind, stats, now);
         }
         *told = stats;
+    }
+
+    pub(crate) fn storage_is(&self, part: &'static str, up: bool) {
+        self.storage_up.get_or_create(&vec![("part", part.to_owned())]).set(up.into());
     }
 
     fn queue_of(&self, kind: &str, stats: &QueueStats, now: Timestamp) {

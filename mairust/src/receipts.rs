@@ -8,14 +8,17 @@
 //!
 //! What was accepted shortly before the server was started counts as not heard: it may have been
 //! killed between the commit and the reply.
+//!
+//! The storage, too, may fail to say that it did what it was asked. So it is asked whether it has a
+//! message, when one comes again of which nobody knows what became the first time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
-use mairust_core::{Body, IpNetwork, MessageId, RecentMap, Rejection, SessionId, Timestamp};
+use mairust_core::{Body, IpNetwork, MessageId, RecentMap, Rejection, SessionId, TenantId, Timestamp};
 use mairust_smtp::server::{Received, SessionInfo};
-use mairust_store::{MessageStore, StoreError};
+use mairust_store::{MessageStore, StorageBackend, StoreError};
 
 /// How long a client may take to come again.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -36,6 +39,8 @@ struct State {
     unheard: RecentMap<Fingerprint, Receipt>,
     /// The last message of each session.
     sessions: RecentMap<SessionId, Fingerprint>,
+    /// Those whose acceptance began, and has not ended well.
+    doubts: RecentMap<Fingerprint, Doubt>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -44,9 +49,18 @@ struct Receipt {
     at: Timestamp,
 }
 
+/// A message that the storage may have, or not.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    tenant: TenantId,
+    message: MessageId,
+    since: Timestamp,
+}
+
 impl Receipts {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(State { unheard: RecentMap::new(BOUND), sessions: RecentMap::new(BOUND) }))
+        let (unheard, sessions, doubts) = (RecentMap::new(BOUND), RecentMap::new(BOUND), RecentMap::new(BOUND));
+        Self(Mutex::new(State { unheard, sessions, doubts }))
     }
 
     /// Remembers what was accepted before the server was started.
@@ -71,9 +85,29 @@ impl Receipts {
         Some(receipt.message)
     }
 
+    /// The storage is about to be asked to accept a message.
+    pub(crate) fn begin(&self, fingerprint: Fingerprint, tenant: TenantId, message: MessageId, since: Timestamp) {
+        let doubt = Doubt { tenant, message, since };
+        *self.state().doubts.entry(fingerprint, || doubt) = doubt;
+    }
+
+    /// The message of the same transaction, if the storage has it, though it did not say so when it was
+    /// asked to accept it.
+    pub(crate) async fn settle_doubt(
+        &self,
+        fingerprint: &Fingerprint,
+        storage: &dyn StorageBackend,
+        now: Timestamp,
+    ) -> Result<Option<MessageId>, StoreError> {
+        let doubt = self.state().doubts.get_mut(fingerprint).copied();
+        let Some(doubt) = doubt.filter(|doubt| doubt.since.plus(REMEMBERED) >= now) else { return Ok(None) };
+        Ok(storage.lifecycle().kept(doubt.tenant, doubt.message).await?.map(|_| doubt.message))
+    }
+
     /// A message was accepted, and its client is about to be told.
     pub(crate) fn accepted(&self, fingerprint: Fingerprint, session: SessionId, message: MessageId, at: Timestamp) {
         let mut state = self.state();
+        state.doubts.remove(&fingerprint);
         let receipt = Receipt { message, at };
         *state.unheard.entry(fingerprint, || receipt) = receipt;
         *state.sessions.entry(session, || fingerprint) = fingerprint;

@@ -39,7 +39,8 @@ const PARSING_MEMORY_KIB: u32 = 32 << 10;
 /// that waits for mail, and that one asks again.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
 
-/// How often the depth of the queue is measured, and how far the search index is behind.
+/// How often the depth of the queue is measured, how far the search index is behind, and whether the
+/// storage can be used.
 const QUEUE_MEASURED_EVERY: Duration = Duration::from_secs(10);
 
 /// How long after a start the rules about accepted mail are audited for the first time.
@@ -138,6 +139,7 @@ impl Server {
         });
         let recorder = audit.as_ref().map(AuditTask::recorder);
         let memory = Memory::new(PARSING_MEMORY_KIB);
+        let receipts = Arc::new(Receipts::new());
         let submissions = Arc::new(Submissions {
             hostname: parts.hostname.clone(),
             storage: parts.storage.clone(),
@@ -145,9 +147,9 @@ impl Server {
             recipients: parts.recipients.clone(),
             outbound: parts.outbound,
             memory: memory.clone(),
+            receipts: receipts.clone(),
             clock: parts.clock.clone(),
         });
-        let receipts = Receipts::new();
         if let Err(error) = receipts.recall(parts.storage.messages(), parts.clock.now()).await {
             let error = crate::error::chain(&error);
             tracing::warn!(component = "server", error, "what was accepted before the start is not known");
@@ -165,6 +167,7 @@ impl Server {
                 memory: memory.clone(),
                 scanner: parts.scanner,
                 metrics: metrics.clone(),
+                receipts: receipts.clone(),
                 clock: parts.clock.clone(),
             },
             submissions: submissions.clone(),
@@ -229,7 +232,7 @@ impl Server {
             cleaner.run(stopped).await;
             Ok(())
         });
-        running.measure_queue(parts.storage.clone(), metrics.clone(), parts.clock.clone());
+        running.measure(parts.storage.clone(), metrics.clone(), parts.clock.clone());
         running.audit(parts.storage, metrics, parts.clock, max_age);
         Ok(running)
     }
@@ -301,12 +304,15 @@ impl RunningServer {
         Ok(())
     }
 
-    fn measure_queue(&mut self, storage: Arc<dyn StorageBackend>, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) {
+    fn measure(&mut self, storage: Arc<dyn StorageBackend>, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) {
         let stopped = self.stopped();
         self.tasks.spawn(async move {
             tokio::pin!(stopped);
             loop {
                 let now = clock.now();
+                for (part, health) in storage.health().await {
+                    metrics.storage_is(part, health.is_ok());
+                }
                 if let Ok(stats) = storage.queue().stats(now).await {
                     metrics.queue_is(stats, now);
                 }

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mairust_core::{EnhancedCode, Envelope, ForwardPath, MessageId, Rejection, Reply, ReversePath, ScramVerifier};
+use mairust_core::{
+    EnhancedCode, Envelope, ForwardPath, MessageId, Rejection, Reply, ReversePath, ScramVerifier, Timestamp,
+};
 use mairust_smtp::server::{
     Credentials, Grant, Identity, MailOptions, Peer, RcptOptions, Received, SessionHandler, SessionInfo,
 };
@@ -26,7 +28,7 @@ pub(crate) struct Sessions {
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) receiver: Receiver,
     pub(crate) submissions: Arc<Submissions>,
-    pub(crate) receipts: Receipts,
+    pub(crate) receipts: Arc<Receipts>,
 }
 
 #[async_trait]
@@ -82,7 +84,7 @@ impl SessionHandler for Sessions {
     async fn message(&self, session: &SessionInfo, message: Received) -> Result<Reply, Rejection> {
         let fingerprint = receipts::fingerprint(session, &message).await?;
         let (peer, now) = (&session.peer, self.receiver.clock.now());
-        if let Some(id) = self.receipts.answer(&fingerprint, peer.session, now) {
+        if let Some(id) = self.accepted_before(&fingerprint, session, now).await? {
             self.receiver.metrics.deduplicated();
             tracing::info!(component = "receive", message_id = %id, "the message was accepted before; its client had not heard");
             return Ok(accepted(id));
@@ -101,6 +103,25 @@ impl SessionHandler for Sessions {
 }
 
 impl Sessions {
+    /// The message, if the same transaction was accepted before.
+    async fn accepted_before(
+        &self,
+        fingerprint: &Fingerprint,
+        session: &SessionInfo,
+        now: Timestamp,
+    ) -> Result<Option<MessageId>, Rejection> {
+        let (session, storage) = (session.peer.session, self.receiver.storage.as_ref());
+        if let Some(id) = self.receipts.answer(fingerprint, session, now) {
+            return Ok(Some(id));
+        }
+        let found = self.receipts.settle_doubt(fingerprint, storage, now).await;
+        let found = found.map_err(|error| refuse_for_store(&error))?;
+        if let Some(id) = found {
+            self.receipts.accepted(*fingerprint, session, id, now);
+        }
+        Ok(found)
+    }
+
     async fn submit(
         &self,
         session: &SessionInfo,

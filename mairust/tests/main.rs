@@ -6,6 +6,7 @@ mod builder;
 mod receive;
 mod recipients;
 mod scan;
+mod unreliable;
 mod work;
 
 use std::future::Future;

@@ -98,6 +98,19 @@ def test_connections_that_are_cut_lose_nothing(servers, tmp_path, database):
     assert not lost and len(accepted) >= 50
 
 
+def test_nobody_hears_of_connections_that_were_cut_while_idle(servers, tmp_path, database):
+    server, key = on_postgres(servers, tmp_path, database)
+    others = "SELECT pid FROM pg_stat_activity WHERE datname = 'mail'"
+    for number in range(3):
+        assert code_of(server, f"before {number}")[0] == 250
+        cut = database.sql(f"WITH others AS MATERIALIZED ({others}) SELECT pid FROM others WHERE pg_terminate_backend(pid)")
+        assert cut
+        gone = f"SELECT 1 FROM pg_stat_activity WHERE pid IN ({', '.join(cut.split())})"
+        wait_until(lambda: not database.sql(gone).strip(), "the end of the connections")
+        assert api_code(server, key)[0] == 200
+        assert code_of(server, f"after {number}")[0] == 250
+
+
 def test_deliveries_go_on_when_the_database_is_back(servers, tmp_path, database):
     sink = Sink(free_port())
     server, key = on_postgres(servers, tmp_path, database, delivery={

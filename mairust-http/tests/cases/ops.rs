@@ -17,7 +17,7 @@ async fn health_is_public() {
     assert_eq!((ready.status, ready.json()), (StatusCode::OK, json!({"status": "ready", "components": components})));
     let app = world.failing(Failure::Bodies(StoreErrorKind::Full));
     let down = call(&app, request("GET", "/health/ready", "", &[])).await;
-    let components = json!({"bodies": {"status": "down"}, "database": {"status": "up"}});
+    let components = json!({"bodies": {"status": "down", "reason": "full"}, "database": {"status": "up"}});
     assert_eq!(down.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(down.json(), json!({"status": "unavailable", "components": components}));
 }

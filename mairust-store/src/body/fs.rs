@@ -24,6 +24,8 @@ use uuid::Uuid;
 use super::{BodyStore, NewObject, StoredObject, check_key, interrupted, io_error, to_array};
 use crate::error::{StoreError, StoreErrorKind};
 
+#[cfg(test)]
+mod tests;
 mod walk;
 
 /// A [`BodyStore`] in a directory. `Ok` from [`put`](BodyStore::put) means that the file, its name
@@ -40,6 +42,9 @@ struct Directory {
     /// Whether files and directories are synced.
     sync: bool,
     fsyncs: AtomicU64,
+    /// The number of the sync that fails.
+    #[cfg(test)]
+    broken_sync: AtomicU64,
     /// Held shared, so that nobody else who opens the store empties `tmp/` under our hands.
     _lock: File,
 }
@@ -115,7 +120,16 @@ impl FsBodies {
         let (base, lock) = open(&base).map_err(|error| io_error("open bodies", &base.display(), error))?;
         let temporary = base.join("tmp");
         let (settled, fsyncs) = (Mutex::default(), AtomicU64::new(0));
-        Ok(Self(Arc::new(Directory { base, temporary, settled, sync, fsyncs, _lock: lock })))
+        Ok(Self(Arc::new(Directory {
+            base,
+            temporary,
+            settled,
+            sync,
+            fsyncs,
+            #[cfg(test)]
+            broken_sync: AtomicU64::new(0),
+            _lock: lock,
+        })))
     }
 
     /// Number of fsyncs of files and directories so far, for metrics.
@@ -254,7 +268,7 @@ impl Directory {
         } else {
             self.sync_all().err().map(|error| (self.base.clone(), error)).into_iter().collect()
         };
-        let settled: Vec<_> = linked.into_iter().map(|linked| settle(&linked?, &failed)).collect();
+        let settled: Vec<_> = linked.into_iter().map(|linked| settle(linked, &failed)).collect();
         if failed.is_empty() {
             self.remember(&unsynced);
         }
@@ -309,7 +323,7 @@ impl Directory {
         if !self.sync {
             return Ok(());
         }
-        self.fsyncs.fetch_add(1, Ordering::Relaxed);
+        self.count_sync()?;
         Ok(rustix::fs::syncfs(File::open(&self.base)?)?)
     }
 
@@ -317,8 +331,19 @@ impl Directory {
         if !self.sync {
             return Ok(());
         }
-        self.fsyncs.fetch_add(1, Ordering::Relaxed);
+        self.count_sync()?;
         file.sync_all()
+    }
+
+    /// Counts a sync; tests have one fail here.
+    fn count_sync(&self) -> io::Result<()> {
+        match self.fsyncs.fetch_add(1, Ordering::Relaxed) + 1 {
+            #[cfg(test)]
+            number if number == self.broken_sync.load(Ordering::Relaxed) => {
+                Err(io::Error::other("the disk did not take it"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -344,7 +369,15 @@ impl BodySource for FileSource {
 }
 
 /// An object counts as kept only if every directory above it was synced.
-fn settle(linked: &Linked, failed: &[(PathBuf, io::Error)]) -> Result<StoredObject, StoreError> {
+fn settle(linked: Result<Linked, StoreError>, failed: &[(PathBuf, io::Error)]) -> Result<StoredObject, StoreError> {
+    let linked = match (linked, failed) {
+        (Ok(linked), _) => linked,
+        // Whoever made it may not have synced its name either.
+        (Err(error), [(directory, cause), ..]) if error.kind() == StoreErrorKind::AlreadyExists => {
+            return Err(io_error("sync directory", &directory.display(), copy_of(cause)));
+        }
+        (Err(error), _) => return Err(error),
+    };
     let Some((directory, error)) = failed.iter().find(|(directory, _)| linked.path.starts_with(directory)) else {
         return Ok(linked.object);
     };

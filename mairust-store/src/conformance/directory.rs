@@ -279,7 +279,11 @@ pub async fn keeps_tenants_apart(storage: Storage) {
     assert_eq!(kind(directory.create_user(other.tenant, intruder).await), StoreErrorKind::NotFound);
     let set = directory.set_password(other.tenant, alice.user, PasswordRecord::of_hash("stolen")).await;
     assert_eq!(kind(set), StoreErrorKind::NotFound);
-    assert_eq!(directory.login("alice@a.example").await.unwrap().unwrap().password.hash, "hash");
+    let verifier = ScramVerifier::for_nobody("eve", &[7; 32]);
+    let set = directory.set_scram(other.tenant, alice.user, "hash", &verifier);
+    set.await.unwrap();
+    let password = directory.login("alice@a.example").await.unwrap().unwrap().password;
+    assert!(password.hash == "hash" && password.scram.is_none());
     assert!(!directory.may_send_as(other.tenant, alice.user, &alice.address).await.unwrap());
     assert!(!directory.may_send_as(other.tenant, other.user, &alice.address).await.unwrap());
     assert!(!directory.may_send_as(alice.tenant, other.user, &other.address).await.unwrap());

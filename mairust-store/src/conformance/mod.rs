@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod body;
+pub mod crash;
 pub mod delivery;
 pub mod directory;
 pub mod invariant;
@@ -79,6 +80,10 @@ macro_rules! conformance_tests {
             chains_what_is_appended an_empty_chain_is_whole appends_one_after_the_other
             appends_whole_or_not_at_all_when_dropped filters_entries pages_through_entries drops_old_entries
             a_head_that_was_not_signed_stays_known keeps_chains_apart
+        );
+        $crate::conformance_tests!(@suite $make, crash:
+            changes_the_directory_whole_or_not_at_all changes_the_registry_whole_or_not_at_all
+            changes_the_queue_whole_or_not_at_all changes_the_index_whole_or_not_at_all
         );
         $crate::conformance_tests!(@suite $make, search:
             finds_words_in_every_field finds_japanese filters_what_it_finds agrees_with_looking_at_each_message

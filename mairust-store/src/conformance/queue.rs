@@ -10,7 +10,7 @@ use mairust_core::{JobId, TenantId, Timestamp};
 
 use super::sample::{NOW, Storage, alice, job, kind, queue_stats};
 use crate::error::StoreErrorKind;
-use crate::queue::{Lease, NewJob, Priority, QueueStats};
+use crate::queue::{FencingToken, Lease, NewJob, Priority, QueueStats};
 
 const TTL: Duration = Duration::from_secs(60);
 
@@ -61,6 +61,13 @@ pub async fn a_stale_lease_changes_nothing(storage: Storage) {
     assert!(!storage.queue().complete(&stale).await.unwrap());
     assert_eq!(storage.queue().version(), seen);
     assert_eq!(storage.queue().next_due().await.unwrap(), Some(at(120)));
+    // Nor does one that another tenant made up.
+    let other = alice(&storage, "b.example").await.tenant;
+    let forged = Lease { tenant: other, token: FencingToken::new(current.attempts, [0; 16]), ..current.clone() };
+    assert!(!storage.queue().extend(&forged, at(600)).await.unwrap());
+    assert!(!storage.queue().retry(&forged, NOW, "forged").await.unwrap());
+    assert!(!storage.queue().bury(&forged, "forged").await.unwrap());
+    assert!(!storage.queue().complete(&forged).await.unwrap());
     assert!(storage.queue().complete(&current).await.unwrap());
 }
 

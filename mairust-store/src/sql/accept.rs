@@ -109,7 +109,7 @@ impl Parts {
     async fn keep_bodies(&self, batch: Vec<Acceptance>) -> Vec<Result<Entry, StoreError>> {
         let refusal = match batch.iter().all(|entry| entry.messages.is_empty()) {
             true => Ok(()),
-            false => self.spool.check(&*self.bodies).await,
+            false => self.spool.check(&*self.bodies, &self.disk).await,
         };
         let mut checked = Vec::with_capacity(batch.len());
         let (mut small, mut large) = (Vec::new(), Vec::new());

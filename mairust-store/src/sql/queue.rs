@@ -46,6 +46,8 @@ impl QueueBackend for Parts {
     }
 
     async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<Lease>, StoreError> {
+        // What is done leaves something to keep, and most of it makes new mail.
+        self.disk.check().await?;
         let wake = Query::new(statement::queue::wake_jobs(self.database.dialect())).bind(now).bind(WAKE_AT_ONCE);
         self.database.execute(Scope::All, wake).await.map_err(failed("lease", "wake jobs"))?;
         let mut leases = Vec::new();

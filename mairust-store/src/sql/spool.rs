@@ -15,6 +15,7 @@ use super::driver::{Columns, Query, Scope, failed};
 use super::statement;
 use super::storage::Parts;
 use crate::body::{BodyStore, NewObject, digest_of_all, verify};
+use crate::disk::Disk;
 use crate::error::{StoreError, StoreErrorKind};
 
 /// How bodies are spooled.
@@ -126,7 +127,8 @@ impl Spool {
     }
 
     /// Whether messages may be accepted.
-    pub(super) async fn check(&self, bodies: &dyn BodyStore) -> Result<(), StoreError> {
+    pub(super) async fn check(&self, bodies: &dyn BodyStore, disk: &Disk) -> Result<(), StoreError> {
+        disk.check().await?;
         let unavailable = |why: String| Err(StoreError::new(StoreErrorKind::Unavailable, "accept", why));
         let waiting = self.bytes.load(Ordering::Relaxed);
         if waiting > self.settings.max_bytes {

@@ -1,6 +1,6 @@
 //! Storage in a database, with bodies beside it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::backend::StorageBackend;
 use crate::body::{BodyStore, EncryptedBodies, FsBodies};
 use crate::delivery::Deliveries;
 use crate::directory::Directory;
+use crate::disk::{Disk, DiskFloor};
 use crate::durability::Durability;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::group_commit::GroupCommit;
@@ -60,6 +61,7 @@ pub struct SqlStorageBuilder {
     /// How long a statement may take, if not the deadline.
     patience: Option<Duration>,
     spool: SpoolSettings,
+    disk: DiskFloor,
     background: bool,
     search: bool,
     encryption: Option<BodyEncryption>,
@@ -112,6 +114,7 @@ pub(super) struct Parts {
     /// The same objects as they are kept, encrypted or not.
     pub(super) stored: Arc<dyn BodyStore>,
     pub(super) spool: Spool,
+    pub(super) disk: Disk,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) changes: Arc<Changes>,
     pub(super) search: Search,
@@ -181,9 +184,9 @@ impl SqlStorageBuilder {
     fn new(place: Place) -> Self {
         let (bodies, clock) = (Bodies::Nowhere, Arc::new(SystemClock));
         let (durability, spool) = (Durability::default(), SpoolSettings::default());
-        let (patience, search, encryption) = (None, false, None);
+        let (disk, patience, search, encryption) = (DiskFloor::default(), None, false, None);
         let (deadline, background) = (DEADLINE, true);
-        Self { place, bodies, clock, durability, deadline, patience, spool, background, search, encryption }
+        Self { place, bodies, clock, durability, deadline, patience, spool, disk, background, search, encryption }
     }
 
     /// Keeps bodies as files in this directory, made if it is not there.
@@ -245,6 +248,12 @@ impl SqlStorageBuilder {
         self
     }
 
+    /// How much room there must be on the disk for more mail. Default: whatever there is.
+    pub fn disk_floor(mut self, floor: DiskFloor) -> Self {
+        self.disk = floor;
+        self
+    }
+
     /// Leaves all work in the background to another process: for tools that open the storage of a
     /// running server for a moment.
     pub fn without_background_work(mut self) -> Self {
@@ -283,6 +292,7 @@ impl SqlStorageBuilder {
         let changes = Arc::new(Changes::new());
         let listener = listening.map(|listening| Listener::start(listening, Arc::clone(&changes)));
         let spool = Spool::new(self.spool_settings());
+        let disk = Disk::new(self.disk, self.folders());
         let search = match &self.place {
             _ if !self.search => Search::Off,
             Place::Postgres { .. } => Search::Postgres,
@@ -293,6 +303,7 @@ impl SqlStorageBuilder {
             stored: Arc::clone(&bodies),
             bodies,
             spool,
+            disk,
             clock: self.clock,
             changes,
             search,
@@ -358,6 +369,20 @@ impl SqlStorageBuilder {
         let is_encrypted = self.encryption.as_ref().is_some_and(|encryption| encryption.algorithm.is_some());
         let max_body = if is_encrypted { 0 } else { self.spool.max_body };
         SpoolSettings { max_body, ..self.spool.clone() }
+    }
+
+    /// The folders that what is kept comes to lie in.
+    fn folders(&self) -> Vec<PathBuf> {
+        let database = match &self.place {
+            // The folder of a name without one is the working folder.
+            Place::Sqlite(path) => path.parent().map(|folder| Path::new(".").join(folder)),
+            Place::Postgres { .. } => None,
+        };
+        let bodies = match &self.bodies {
+            Bodies::Files(folder) => Some(folder.clone()),
+            Bodies::Given(_) | Bodies::Nowhere => None,
+        };
+        database.into_iter().chain(bodies).collect()
     }
 
     async fn open_bodies(&self) -> Result<(Arc<dyn BodyStore>, Option<Arc<FsBodies>>), StoreError> {
@@ -432,6 +457,10 @@ impl StorageBackend for SqlStorage {
 
     async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
         let database = self.parts.database.check().await.map_err(failed("check database", "read"));
-        vec![("database", database), ("bodies", self.parts.bodies.check().await)]
+        let mut health = vec![("database", database), ("bodies", self.parts.bodies.check().await)];
+        if self.parts.disk.is_watched() {
+            health.push(("disk", self.parts.disk.check().await));
+        }
+        health
     }
 }

@@ -94,7 +94,8 @@ fn plain(config: &Config) -> Result<SqlStorageBuilder, Failure> {
         StorageSettings::Fs { base_path } => builder.fs_bodies(base_path),
         StorageSettings::S3(settings) => builder.bodies(Arc::new(S3Bodies::new((**settings).clone())?)),
     };
-    Ok(builder.durability(config.durability).deadline(config.database_timeout).spool(config.spool.clone()))
+    let builder = builder.durability(config.durability).deadline(config.database_timeout).spool(config.spool.clone());
+    Ok(builder.disk_floor(config.disk_floor))
 }
 
 /// Seals and opens secrets under the master keys that the configuration names. A master key that it

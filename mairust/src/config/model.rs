@@ -9,7 +9,7 @@ use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, Rate, ScanAction, 
 use mairust_hooks::scan::RuleSettings;
 use mairust_hooks::scan::rspamd::RspamdSettings;
 use mairust_smtp::tls::CertificatePair;
-use mairust_store::{Durability, S3Settings, SpoolSettings};
+use mairust_store::{DiskFloor, Durability, S3Settings, SpoolSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,8 @@ pub struct Config {
     pub durability: Durability,
     /// How messages wait in the database for their place in the storage.
     pub spool: SpoolSettings,
+    /// How much room there must be on the disk for more mail.
+    pub disk_floor: DiskFloor,
     /// Mailboxes of users.
     pub mailboxes: MailboxSettings,
     /// Whether new messages are encrypted before they are written.

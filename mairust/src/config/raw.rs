@@ -315,6 +315,13 @@ pub(super) struct RawStorage {
     pub(super) spool_message: SizeText,
     /// When messages of this size in all wait in the database, no more are accepted.
     pub(super) spool_max: SizeText,
+    /// What must be free on the disks of the database file and of messages in files. With less, mail
+    /// is answered 452, the API takes no mail, and none is sent, until there is room again. `0B` takes
+    /// mail as long as anything fits. The default leaves room to accept what is on its way, and to
+    /// tidy up.
+    pub(super) min_free: SizeText,
+    /// How many files it must be possible to make on those disks (inodes); 0 for any number.
+    pub(super) min_free_files: u32,
     /// Whether messages are encrypted (AES-256-GCM) before they are written, so that whoever keeps
     /// the files can't read them. What was written before stays as it is, and stays readable, also
     /// after this is turned off. They go to the storage first, whatever `spool_message` says. The
@@ -652,6 +659,8 @@ impl Default for RawStorage {
             when_bodies_down: RawWhenBodiesDown::Refuse,
             spool_message: Text(ByteSize(256 << 10)),
             spool_max: Text(ByteSize(1 << 30)),
+            min_free: Text(ByteSize(256 << 20)),
+            min_free_files: 1_000,
             client_side_encryption: false,
         }
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mairust_core::{ByteSize, Domain, IpNetwork, Secret};
-use mairust_store::{Durability, SpoolSettings, WhenBodiesDown};
+use mairust_store::{DiskFloor, Durability, SpoolSettings, WhenBodiesDown};
 
 use super::model::{
     AuthenticationMode, Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings,
@@ -94,6 +94,7 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
             RawDurability::Relaxed => Durability::Relaxed,
         },
         spool,
+        disk_floor: DiskFloor::new(raw.storage.min_free.0.0, raw.storage.min_free_files.into()),
         mailboxes: MailboxSettings { quota: raw.mailboxes.quota.map(|quota| quota.0) },
         client_side_encryption: raw.storage.client_side_encryption,
         former_master_keys: Vec::new(),

@@ -50,6 +50,7 @@ pub(crate) async fn commit(
         received_at: now,
     };
     let tenant = distribution.tenant;
+    receiver.receipts.begin(fingerprint, tenant, id, now);
     accept(receiver, distribution.acceptance(&original, &receiver.hooks)).await?;
     tracing::info!(component = "receive", message_id = %id, tenant_id = %tenant, "message stored");
     Ok(id)

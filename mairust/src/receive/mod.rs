@@ -25,7 +25,7 @@ use mairust_store::{StorageBackend, StoreError, StoreErrorKind};
 use self::verify::Authenticator;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
-use crate::receipts::Fingerprint;
+use crate::receipts::{Fingerprint, Receipts};
 
 pub(crate) use self::inspect::{Memory, parse};
 
@@ -44,6 +44,7 @@ pub(crate) struct Receiver {
     pub(crate) memory: Memory,
     pub(crate) scanner: Option<Arc<dyn Scanner>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) receipts: Arc<Receipts>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 

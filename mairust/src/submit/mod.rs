@@ -24,7 +24,7 @@ use mairust_store::{
 use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original, RemoteDestination};
 use crate::expansion::{Expansion, expand};
 use crate::outbound::Outbound;
-use crate::receipts::Fingerprint;
+use crate::receipts::{Fingerprint, Receipts};
 use crate::receive::Memory;
 use crate::receive::recipient::Recipients;
 use crate::receive::trace::Trace;
@@ -42,6 +42,7 @@ pub(crate) struct Submissions {
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) outbound: Outbound,
     pub(crate) memory: Memory,
+    pub(crate) receipts: Arc<Receipts>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -132,6 +133,10 @@ impl Submissions {
         if let (Some(own), Some(notice)) = (acceptances.first_mut(), self.success_notice(&plan).await?) {
             own.messages.extend(notice.messages);
             own.jobs.extend(notice.jobs);
+        }
+        // That one of several is there says nothing about the others.
+        if let (Some(fingerprint), [own]) = (plan.submission.fingerprint, acceptances.as_slice()) {
+            self.receipts.begin(fingerprint, own.tenant, id, now);
         }
         for answer in self.storage.messages().accept(acceptances).await {
             answer?;

@@ -125,8 +125,8 @@ impl Workers {
     /// Records the results. A store that fails is asked again until it takes them, or the lease is
     /// lost: a recipient who was reached must not be sent to again.
     async fn record(&self, lease: &Lease, delivery: &Delivery, results: &[Tried], original: &Body) {
-        let mut pause = Duration::from_secs(1);
-        while let Err(error) = self.try_record(lease, delivery, results, original).await {
+        let (mut pause, mut prepared) = (Duration::from_secs(1), None);
+        while let Err(error) = self.try_record(lease, delivery, results, original, &mut prepared).await {
             let error = crate::error::chain(&error);
             tracing::error!(component = "deliver", message_id = %delivery.row.id, error, "results not recorded yet");
             tokio::time::sleep(pause).await;
@@ -134,14 +134,35 @@ impl Workers {
         }
     }
 
-    /// Records the results, and the notice about failures, in one step.
+    /// Records the results, and the notice about failures, in one step: the same however often it is tried.
     async fn try_record(
         &self,
         lease: &Lease,
         delivery: &Delivery,
         results: &[Tried],
         original: &Body,
+        prepared: &mut Option<Acceptance>,
     ) -> Result<(), StoreError> {
+        let acceptance = match prepared {
+            Some(prepared) => prepared,
+            None => prepared.insert(self.results(lease, delivery, results, original).await?),
+        };
+        let answer = self.storage.messages().accept(vec![acceptance.clone()]).await.pop();
+        match answer.unwrap_or_else(|| Err(crate::error::no_answer())) {
+            // The notice is there: an earlier try did its work, and its answer was lost.
+            Err(error) if error.kind() == StoreErrorKind::AlreadyExists => Ok(()),
+            answer => answer,
+        }
+    }
+
+    /// What is recorded of these results.
+    async fn results(
+        &self,
+        lease: &Lease,
+        delivery: &Delivery,
+        results: &[Tried],
+        original: &Body,
+    ) -> Result<Acceptance, StoreError> {
         let now = self.clock.now();
         let reports: Vec<Report> = results.iter().filter_map(Tried::report).collect();
         let mut acceptance = match &delivery.row.sender {
@@ -158,8 +179,7 @@ impl Workers {
             },
         };
         acceptance.attempts = results.iter().map(|result| result.attempt(now)).collect();
-        let answer = self.storage.messages().accept(vec![acceptance]).await.pop();
-        answer.unwrap_or_else(|| Err(crate::error::no_answer()))
+        Ok(acceptance)
     }
 }
 

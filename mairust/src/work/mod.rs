@@ -20,7 +20,7 @@ use futures::FutureExt;
 use mairust_core::{Clock, Domain, Timestamp};
 use mairust_hooks::HookRunner;
 use mairust_smtp::client::Client;
-use mairust_store::{Lease, QueueBackend, StorageBackend, StoreError};
+use mairust_store::{Lease, QueueBackend, StorageBackend, StoreError, StoreErrorKind};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
@@ -110,11 +110,14 @@ impl Workers {
             let leases = match self.lease(max).await {
                 Ok(leases) => leases,
                 Err(error) => {
-                    tracing::error!(
-                        component = "work",
-                        error = crate::error::chain(&error),
-                        "the queue does not answer"
-                    );
+                    // The storage itself says when it runs out of room.
+                    if error.kind() != StoreErrorKind::Full {
+                        tracing::error!(
+                            component = "work",
+                            error = crate::error::chain(&error),
+                            "the queue does not answer"
+                        );
+                    }
                     (ramp_up, began) = (RampUp::new(self.settings.ramp_up), Instant::now());
                     tokio::select! {
                         () = &mut stop => break,

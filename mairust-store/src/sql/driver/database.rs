@@ -103,12 +103,8 @@ impl Database {
                 (Pools::Sqlite { reader, .. }, _) => {
                     Ok(Row::all(reader.acquire().await?.fetch(vec![query], usize::MAX).await?))
                 }
-                (Pools::Postgres { all, .. }, Scope::All) => Ok(Row::all(query.postgres()?.fetch_all(all).await?)),
-                (Pools::Postgres { scoped, .. }, scope) => {
-                    let mut transaction = begin_scoped(scoped, scope).await?;
-                    let rows = transaction.fetch_all(query).await?;
-                    transaction.commit().await?;
-                    Ok(rows)
+                (Pools::Postgres { scoped, all }, scope) => {
+                    again(all, || fetch_postgres(scoped, all, scope, query.clone())).await
                 }
             }
         })
@@ -140,13 +136,17 @@ impl Database {
                     Ok(reader.acquire().await?.fetch(vec![query], 1).await?.pop().map(Row::from))
                 }
                 (Pools::Postgres { all, .. }, Scope::All) => {
-                    Ok(query.postgres()?.fetch_optional(all).await?.map(Row::from))
+                    let fetch = || async { query.clone().postgres()?.fetch_optional(all).await };
+                    Ok(again(all, fetch).await?.map(Row::from))
                 }
                 (Pools::Postgres { scoped, .. }, scope) => {
-                    let mut transaction = begin_scoped(scoped, scope).await?;
-                    let row = transaction.fetch_optional(query).await?;
-                    transaction.commit().await?;
-                    Ok(row)
+                    let fetch = || async {
+                        let mut transaction = begin_scoped(scoped, scope).await?;
+                        let row = transaction.fetch_optional(query.clone()).await?;
+                        transaction.commit().await?;
+                        Ok(row)
+                    };
+                    again(scoped, fetch).await
                 }
             }
         })
@@ -183,7 +183,7 @@ impl Database {
         query: Query,
     ) -> Result<Vec<Row>, sqlx::Error> {
         match &self.pools {
-            Pools::Postgres { .. } => self.fetch_all(scope, query).await,
+            Pools::Postgres { scoped, all } => self.within(fetch_postgres(scoped, all, scope.into(), query)).await,
             Pools::Sqlite { writer, .. } => {
                 let changed = async { Ok(Row::all(writer.acquire().await?.fetch(vec![query], usize::MAX).await?)) };
                 self.within(changed).await
@@ -208,7 +208,9 @@ impl Database {
         self.within(async {
             match (&self.pools, scope) {
                 (Pools::Sqlite { writer, .. }, _) => Ok(Transaction::sqlite(writer.acquire().await?)),
-                (Pools::Postgres { all, .. }, Scope::All) => Ok(Transaction::Postgres(all.begin().await?)),
+                (Pools::Postgres { all, .. }, Scope::All) => {
+                    Ok(Transaction::Postgres(again(all, || all.begin()).await?))
+                }
                 (Pools::Postgres { scoped, .. }, scope) => begin_scoped(scoped, scope).await,
             }
         })
@@ -295,5 +297,48 @@ async fn begin_scoped(pool: &PgPool, scope: Scope<'_>) -> Result<Transaction, sq
         let _ = write!(statement, "{comma}{tenant}");
     }
     statement.push('\'');
-    Ok(Transaction::Postgres(pool.begin_with(AssertSqlSafe(statement)).await?))
+    Ok(Transaction::Postgres(again(pool, || pool.begin_with(AssertSqlSafe(statement.clone()))).await?))
+}
+
+async fn fetch_postgres(
+    scoped: &PgPool,
+    all: &PgPool,
+    scope: Scope<'_>,
+    query: Query,
+) -> Result<Vec<Row>, sqlx::Error> {
+    if let Scope::All = scope {
+        return Ok(Row::all(query.postgres()?.fetch_all(all).await?));
+    }
+    let mut transaction = begin_scoped(scoped, scope).await?;
+    let rows = transaction.fetch_all(query).await?;
+    transaction.commit().await?;
+    Ok(rows)
+}
+
+/// Does what changes nothing; once more for each connection that was cut, which shows only when it is
+/// used.
+async fn again<T, F>(pool: &PgPool, work: impl Fn() -> F) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    let mut connections = pool.size();
+    loop {
+        match work().await {
+            Err(error) if connections > 0 && is_cut(&error) => connections -= 1,
+            done => return done,
+        }
+    }
+}
+
+/// Whether a connection was lost, other than by waiting too long.
+fn is_cut(error: &sqlx::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error {
+        sqlx::Error::Io(error) => {
+            matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+        }
+        // admin_shutdown, crash_shutdown: said by the server before it closes the connection.
+        sqlx::Error::Database(error) => matches!(error.code().as_deref(), Some("57P01" | "57P02")),
+        _ => false,
+    }
 }
