@@ -17,6 +17,7 @@ mod sample;
 mod search;
 mod server;
 mod sqlite;
+mod unreliable;
 
 use std::sync::Arc;
 
