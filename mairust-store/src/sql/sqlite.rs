@@ -4,11 +4,13 @@
 //! (WAL) holds is written into the database by a task on a connection of its own, so that no commit
 //! waits for that.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::OpenFlags;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use tokio::task::JoinHandle;
 
 use super::changes::{Change, Changes};
@@ -167,7 +169,9 @@ impl Opening {
         // What a statement needs for a moment makes no files.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         if let Some((path, name)) = &self.attached {
-            connection.execute("ATTACH ?1 AS ?2", (path.to_string_lossy(), name))?;
+            // As its bytes are: not every path is UTF-8.
+            let path = ToSqlOutput::Borrowed(ValueRef::Text(path.as_os_str().as_bytes()));
+            connection.execute("ATTACH ?1 AS ?2", (path, name))?;
         }
         connection.pragma_update(None, "query_only", self.read_only)?;
         Ok(connection)

@@ -388,6 +388,9 @@ fn phrase(field: SearchField, phrase: &Phrase) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use tempfile::TempDir;
 
     use super::*;
@@ -424,6 +427,19 @@ mod tests {
             let looked_up = |step: &String| step.contains("VIRTUAL TABLE") || !step.contains("SCAN");
             assert!(plan.iter().all(|step| looked_up(step) && !step.contains("ORDER BY")), "{text}: {plan:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_path_may_be_any_bytes() {
+        let directory = TempDir::new().unwrap();
+        let folder = directory.path().join(OsStr::from_bytes(b"mail \xff"));
+        std::fs::create_dir(&folder).unwrap();
+        let rows = folder.join("mail.db");
+        sqlite::open(&rows, Durability::Relaxed, DEADLINE).await.unwrap().close().await;
+        let index = FtsIndex::new(&rows, Durability::Relaxed, DEADLINE);
+        let request = SearchRequest::new("report".parse().unwrap(), NOW);
+        assert!(index.search(TenantId::new(NOW), &request).await.unwrap().items.is_empty());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[tokio::test]
