@@ -51,6 +51,7 @@ pub struct Mishaps(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     plan: Mutex<Plan>,
+    called: watch::Sender<()>,
     cleared: watch::Sender<()>,
 }
 
@@ -102,6 +103,15 @@ impl Mishaps {
         self.plan().calls.get(call).copied().unwrap_or_default()
     }
 
+    /// Waits until something was called so often. Safe to drop.
+    pub async fn called(&self, call: &str, times: u64) {
+        let mut called = self.0.called.subscribe();
+        while self.calls(call) < times {
+            // The sender is in `self`.
+            let _ = called.changed().await;
+        }
+    }
+
     async fn run<T>(
         &self,
         call: &'static str,
@@ -138,6 +148,7 @@ impl Mishaps {
     fn next(&self, call: &'static str) -> (Option<Mishap>, watch::Receiver<()>) {
         let mut plan = self.plan();
         *plan.calls.entry(call).or_default() += 1;
+        self.0.called.send_replace(());
         let facet = call.split('.').next().unwrap_or(call);
         let name = [call, facet, "*"].into_iter().find(|name| plan.mishaps.contains_key(*name));
         let mishap = name.and_then(|name| match plan.mishaps.get(name).copied() {

@@ -46,19 +46,7 @@ impl TestServer {
 
     /// The messages of the first tenant, once `wanted` holds for them.
     async fn messages(&self, wanted: impl Fn(&[MessageRow]) -> bool) -> Vec<MessageRow> {
-        let store = self.storage.messages();
-        let query = MessageQuery { limit: 100, ..MessageQuery::default() };
-        within(async {
-            loop {
-                let seen = store.version(self.tenant);
-                let rows = store.list(self.tenant, &query).await.unwrap().items;
-                if wanted(&rows) {
-                    return rows;
-                }
-                store.changed(self.tenant, seen).await;
-            }
-        })
-        .await
+        messages(&self.storage, self.tenant, wanted).await
     }
 }
 
@@ -77,6 +65,26 @@ async fn send_from(sender: &str, server: SocketAddr, to: &[&str], message: &str)
 }
 
 /// A test that hangs is to fail with its name, not with the whole run.
+/// The messages of a tenant, once they are as `wanted`.
+async fn messages(
+    storage: &dyn StorageBackend,
+    tenant: TenantId,
+    wanted: impl Fn(&[MessageRow]) -> bool,
+) -> Vec<MessageRow> {
+    let (store, query) = (storage.messages(), MessageQuery { limit: 100, ..MessageQuery::default() });
+    within(async {
+        loop {
+            let seen = store.version(tenant);
+            let rows = store.list(tenant, &query).await.unwrap().items;
+            if wanted(&rows) {
+                return rows;
+            }
+            store.changed(tenant, seen).await;
+        }
+    })
+    .await
+}
+
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(std::time::Duration::from_secs(30), future).await.expect("it should not take that long")
 }

@@ -190,12 +190,7 @@ async fn deliveries_go_on_when_the_queue_answers_again() {
     server.mishaps.always("queue", UNAVAILABLE);
     let before = server.mishaps.calls("queue.lease");
     assert_eq!(server.send(&["out@here.example"], "waits").await.outcome, Outcome::Delivered);
-    within(async {
-        while server.mishaps.calls("queue.lease") < before + 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    within(server.mishaps.called("queue.lease", before + 2)).await;
     assert!(remote.messages(|_| true).await.is_empty());
     server.mishaps.clear();
     remote.messages(|rows| rows.len() == 1).await;
@@ -212,16 +207,11 @@ async fn who_was_reached_is_not_sent_to_again_when_the_record_of_it_was_not_conf
     server.mishaps.clear();
     server.mishaps.once("messages.accept", LOST);
     server.mishaps.once("queue.complete", UNAVAILABLE);
-    within(async {
-        while server.rows().await.iter().all(|row| row.status != MessageStatus::Sent)
-            || server.mishaps.calls("messages.accept") < accepted + 2
-            // The lease has ended, and the job was looked at once more.
-            || server.mishaps.calls("queue.complete") < 2
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    within(server.mishaps.called("messages.accept", accepted + 2)).await;
+    // The lease has ended, and the job was looked at once more.
+    within(server.mishaps.called("queue.complete", 2)).await;
+    let is_sent = |rows: &[MessageRow]| rows.iter().any(|row| row.status == MessageStatus::Sent);
+    crate::messages(&*server.storage, server.tenant, is_sent).await;
     assert_eq!(remote.messages(|rows| !rows.is_empty()).await.len(), 1);
 }
 
@@ -236,13 +226,8 @@ async fn a_failure_is_told_once_when_the_record_of_it_was_not_confirmed() {
     let accepted = server.mishaps.calls("messages.accept");
     server.mishaps.clear();
     server.mishaps.once("messages.accept", LOST);
-    within(async {
-        while server.mishaps.calls("messages.accept") < accepted + 2 || server.rows().await.len() < 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
-    let rows = server.rows().await;
+    within(server.mishaps.called("messages.accept", accepted + 2)).await;
+    let rows = crate::messages(&*server.storage, server.tenant, |rows| rows.len() >= 2).await;
     assert_eq!(rows.len(), 2, "{rows:#?}");
     assert!(rows.iter().any(|row| row.status == MessageStatus::Failed));
 }
