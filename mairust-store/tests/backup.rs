@@ -240,7 +240,7 @@ async fn what_is_no_backup_is_refused() {
     File::options().write(true).open(&path).unwrap().set_len(70 << 20).unwrap();
     let error = backup::verify(&path, &mut ()).await.unwrap_err();
     assert!(error.to_string().contains("is too large"), "{error}");
-    let newer = String::from_utf8_lossy(&whole[512..1_024]).replace("\"format\": 1", "\"format\": 2");
+    let newer = str::from_utf8(&whole[512..1_024]).unwrap().replace("\"format\": 1", "\"format\": 2");
     let newer = [&whole[..512], newer.as_bytes(), &whole[1_024..]].concat();
     assert_eq!(refused(newer).await.kind(), StoreErrorKind::Invalid);
     let missing = backup::verify(&directory.path().join("nothing.tar"), &mut ()).await.unwrap_err();
