@@ -39,6 +39,16 @@ class Seaweed:
         (self.folder / "s3.json").write_text(json.dumps(CONFIGURATION))
         self.start()
 
+    def storage(self, monkeypatch, **further):
+        """The section `storage` of a configuration whose messages are here."""
+        monkeypatch.setenv("S3_KEY", KEY)
+        monkeypatch.setenv("S3_SECRET", SECRET)
+        options = {
+            "bucket": BUCKET, "endpoint": self.url, "access_key_id": "env:S3_KEY", "secret_access_key": "env:S3_SECRET",
+            "request_timeout": "1s", "deadline": "3s", **further,
+        }
+        return {"backend": "s3", "options": options}
+
     def start(self):
         s3, master, volume, filer, admin = self.ports
         command = [

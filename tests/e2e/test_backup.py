@@ -1,19 +1,17 @@
 """A backup that is made under load comes back elsewhere, whole; what is none is refused."""
 
 import json
-import pathlib
 import re
 import resource
 import shutil
 import signal
-import smtplib
 import subprocess
 import threading
 import urllib.parse
 
 import pytest
 from conftest import BINARY, ROOT, Api, run, wait_until
-from seaweed import BUCKET, KEY, SECRET, Seaweed
+from seaweed import Seaweed
 from test_serve import PASSWORD, configuration, production
 
 SESSIONS = 4
@@ -224,15 +222,9 @@ def test_an_interrupted_backup_leaves_nothing(servers, tmp_path):
 
 
 def test_from_s3_to_files(servers, tmp_path, monkeypatch):
-    monkeypatch.setenv("S3_KEY", KEY)
-    monkeypatch.setenv("S3_SECRET", SECRET)
     seaweed = Seaweed(tmp_path / "seaweed")
     try:
-        options = {
-            "bucket": BUCKET, "endpoint": seaweed.url, "access_key_id": "env:S3_KEY",
-            "secret_access_key": "env:S3_SECRET", "request_timeout": "1s", "deadline": "3s",
-        }
-        server, key = production(servers, tmp_path, storage={"backend": "s3", "options": options})
+        server, key = production(servers, tmp_path, storage=seaweed.storage(monkeypatch))
         client = server.smtp()
         for number in range(10):
             client.sendmail("a@sender.example", ["alice@example.com"], text(number))
@@ -243,7 +235,7 @@ def test_from_s3_to_files(servers, tmp_path, monkeypatch):
         expected = {message["id"]: api.raw(message) for message in api.messages()}
         # Back into the same objects, which are there already, and into files.
         assert server.stop() == 0
-        for folder, storage in (("same", {"backend": "s3", "options": options}), ("files", {})):
+        for folder, storage in (("same", seaweed.storage(monkeypatch)), ("files", {})):
             (tmp_path / folder).mkdir()
             sections = {"storage": storage} if storage else {}
             other = configuration(tmp_path / folder, **sections)

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 from conftest import Api, run, wait_until
-from seaweed import BUCKET, KEY, SECRET, Seaweed
+from seaweed import BUCKET, Seaweed
 from test_serve import PASSWORD, production
 
 
@@ -199,15 +199,9 @@ def test_a_file_that_is_no_database_any_more_is_told(tmp_path, servers):
 
 
 def test_in_s3(servers, tmp_path, monkeypatch):
-    monkeypatch.setenv("S3_KEY", KEY)
-    monkeypatch.setenv("S3_SECRET", SECRET)
     seaweed = Seaweed(tmp_path / "seaweed")
     try:
-        options = {
-            "bucket": BUCKET, "endpoint": seaweed.url, "access_key_id": "env:S3_KEY",
-            "secret_access_key": "env:S3_SECRET", "request_timeout": "1s", "deadline": "3s",
-        }
-        server, _ = production(servers, tmp_path, storage={"backend": "s3", "options": options})
+        server, _ = production(servers, tmp_path, storage=seaweed.storage(monkeypatch))
         config = tmp_path / "mairust.yaml"
         send(server, 3)
         keys = wait_until(lambda: len(found := seaweed.objects()) == 3 and sorted(found), "three objects")

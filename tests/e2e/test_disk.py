@@ -38,7 +38,6 @@ def send(api):
     return api.request("POST", "/api/v1/send", body)
 
 
-@pytest.mark.skipif(not MEMORY.is_dir(), reason="needs a file system in memory")
 def test_a_disk_that_fills_up_and_gets_room_again(servers, tmp_path, disk):
     margin = min(free(disk) // 4, 64 << 20)
     sink = Sink(free_port())

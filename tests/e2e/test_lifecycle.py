@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 from conftest import Api, free_port, run, swaks, wait_until
-from seaweed import BUCKET, KEY, SECRET, Seaweed
+from seaweed import Seaweed
 from test_search import metric, subjects
 from test_serve import PASSWORD, production
 
@@ -276,11 +276,7 @@ def test_a_crash_in_the_middle_of_purging_leaves_nothing_behind(mail):
 def test_objects_are_moved_and_removed_in_s3(servers, tmp_path, monkeypatch):
     seaweed = Seaweed(tmp_path / "seaweed")
     try:
-        monkeypatch.setenv("S3_KEY", KEY)
-        monkeypatch.setenv("S3_SECRET", SECRET)
-        options = {"bucket": BUCKET, "endpoint": seaweed.url, "access_key_id": "env:S3_KEY",
-                   "secret_access_key": "env:S3_SECRET", "request_timeout": "2s", "deadline": "6s"}
-        mail = Mail(servers, tmp_path, storage={"backend": "s3", "options": options})
+        mail = Mail(servers, tmp_path, storage=seaweed.storage(monkeypatch, request_timeout="2s", deadline="6s"))
         mail.send("shared", "alice@example.com", "bob@example.com")
         mail.send("other")
         wait_until(lambda: len(seaweed.objects()) == 2, "objects")

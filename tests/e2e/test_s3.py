@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 from conftest import Api, swaks, wait_until
-from seaweed import BUCKET, KEY, SECRET, Seaweed
+from seaweed import BUCKET, SECRET, Seaweed
 from test_serve import production
 
 ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -24,13 +24,7 @@ def seaweed(tmp_path):
 @pytest.fixture
 def mail(servers, tmp_path, seaweed, monkeypatch):
     """A server whose messages are in S3, and its API."""
-    monkeypatch.setenv("S3_KEY", KEY)
-    monkeypatch.setenv("S3_SECRET", SECRET)
-    options = {
-        "bucket": BUCKET, "endpoint": seaweed.url, "access_key_id": "env:S3_KEY", "secret_access_key": "env:S3_SECRET",
-        "request_timeout": "1s", "deadline": "3s",
-    }
-    server, key = production(servers, tmp_path, storage={"backend": "s3", "options": options})
+    server, key = production(servers, tmp_path, storage=seaweed.storage(monkeypatch))
     return server, Api(server.ready["http"], key)
 
 

@@ -29,14 +29,14 @@ def configuration(tmp_path, **sections):
     return path
 
 
-def production(servers, tmp_path, **sections):
+def production(servers, tmp_path, binary=BINARY, **sections):
     """A server with one domain, one user and one API key, made by the commands of the manual."""
     config = configuration(tmp_path, **sections)
     run("migrate", "-c", config)
     run("domain", "add", "example.com", "-c", config)
     run("user", "add", "alice@example.com", "-c", config, "--password-stdin", input=PASSWORD)
     key = json.loads(run("apikey", "create", "tests", "-c", config, "-o", "json").stdout)["key"]
-    return servers("-c", config, command="serve"), key
+    return servers("-c", config, command="serve", binary=binary), key
 
 
 def test_receives_only_what_is_ours(servers, tmp_path):
