@@ -546,7 +546,11 @@ fn spool_bodies(entries: &[&Entry], now: Timestamp) -> Vec<Query> {
     for entry in entries {
         for object in &entry.objects {
             if let Some(bytes) = &object.spooled {
-                inserts.bind(entry.acceptance.tenant.as_bytes()).bind(object.key.as_str()).bind(now).bind(&bytes[..]);
+                inserts
+                    .bind(entry.acceptance.tenant.as_bytes())
+                    .bind(object.key.as_str())
+                    .bind(now)
+                    .bind(bytes.clone());
             }
         }
     }

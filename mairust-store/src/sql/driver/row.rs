@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use mairust_core::Timestamp;
 use serde::de::DeserializeOwned;
 use sqlx::error::ErrorKind;
@@ -44,7 +45,7 @@ column! {
     i64: SqliteValue::Int(value) => Some(*value);
     f64: SqliteValue::Real(value) => Some(*value);
     &'r [u8]: SqliteValue::Blob(value) => Some(value);
-    Vec<u8>: SqliteValue::Blob(value) => Some(value.clone());
+    Vec<u8>: SqliteValue::Blob(value) => Some(value.to_vec());
     &'r str: SqliteValue::Text(value) => str::from_utf8(value).ok();
     String: SqliteValue::Text(value) => String::from_utf8(value.clone()).ok();
     Uuid: SqliteValue::Blob(value) => Uuid::from_slice(value).ok();
@@ -113,6 +114,17 @@ impl<'r> Columns<'r> {
     /// A column that holds an id.
     pub(crate) fn id(&self, column: &'static str) -> Result<[u8; 16], StoreError> {
         self.value(column).map(Uuid::into_bytes)
+    }
+
+    /// A column that holds any number of bytes, perhaps many.
+    pub(crate) fn blob(&self, column: &'static str) -> Result<Bytes, StoreError> {
+        match self.row {
+            Row::Postgres(_) => self.value(column).map(Bytes::copy_from_slice),
+            Row::Sqlite(row) => match row.value(column) {
+                Some(SqliteValue::Blob(value)) => Ok(value.clone()),
+                _ => Err(self.corrupt(column)),
+            },
+        }
     }
 
     /// A column that holds a number of bytes.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{InterruptHandle, ToSql};
 use sqlx::error::{DatabaseError, ErrorKind};
@@ -63,7 +64,7 @@ pub(crate) enum SqliteValue {
     Int(i64),
     Real(f64),
     Text(Vec<u8>),
-    Blob(Vec<u8>),
+    Blob(Bytes),
 }
 
 /// What SQLite says when it fails.
@@ -305,7 +306,7 @@ impl From<ValueRef<'_>> for SqliteValue {
             ValueRef::Integer(value) => Self::Int(value),
             ValueRef::Real(value) => Self::Real(value),
             ValueRef::Text(value) => Self::Text(value.to_vec()),
-            ValueRef::Blob(value) => Self::Blob(value.to_vec()),
+            ValueRef::Blob(value) => Self::Blob(Bytes::copy_from_slice(value)),
         }
     }
 }

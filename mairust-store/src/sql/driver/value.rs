@@ -1,5 +1,6 @@
 //! Values that are bound to placeholders.
 
+use bytes::Bytes;
 use mairust_core::Timestamp;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
     Bool(Option<bool>),
-    Bytes(Option<Vec<u8>>),
+    Bytes(Option<Bytes>),
     Id(Option<Uuid>),
     Int(Option<i64>),
     Json(Option<serde_json::Value>),
@@ -47,9 +48,10 @@ macro_rules! bind {
 
 bind! {
     bool => Bool |value| value;
-    &[u8] => Bytes <[u8]>::to_vec;
-    Vec<u8> => Bytes |value| value;
-    &[u8; 32] => Bytes |value| value.to_vec();
+    &[u8] => Bytes Bytes::copy_from_slice;
+    Bytes => Bytes |value| value;
+    Vec<u8> => Bytes Bytes::from;
+    &[u8; 32] => Bytes |value| Bytes::copy_from_slice(value);
     &[u8; 16] => Id |value| Uuid::from_bytes(*value);
     Uuid => Id |value| value;
     u32 => Int i64::from;
@@ -92,7 +94,7 @@ impl Value {
     pub(super) fn add_to_postgres(self, arguments: &mut PgArguments) -> Result<(), BoxDynError> {
         match self {
             Self::Bool(value) => arguments.add(value),
-            Self::Bytes(value) => arguments.add(value),
+            Self::Bytes(value) => arguments.add(value.as_deref()),
             Self::Id(value) => arguments.add(value),
             Self::Int(value) => arguments.add(value),
             Self::Json(value) => arguments.add(value.map(Document)),
