@@ -84,13 +84,13 @@ struct Waiting {
 const ASK_PERIOD: Duration = Duration::from_secs(1);
 /// How many bodies, and about how many bytes of them, are moved at once.
 const BATCH: u32 = 128;
-const BATCH_BYTES: i64 = 16 * 1024 * 1024;
+const BATCH_BYTES: i64 = 4 * 1024 * 1024;
 /// Bodies are moved when none came for so long …
 const QUIET: Duration = Duration::from_millis(250);
 /// … or when so many bytes of them wait, or the first of them has waited for so long. Moving takes
 /// time of processor and disk from those who wait for their answer.
-const LOUD_BYTES: u64 = 64 * 1024 * 1024;
-const LOUD_TIME: Duration = Duration::from_secs(5);
+const LOUD_BYTES: u64 = 256 * 1024 * 1024;
+const LOUD_TIME: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Another process may have left something, or the notice about it was lost.
@@ -170,7 +170,9 @@ impl Spool {
     /// Waits until it is a good moment to move what waits.
     async fn gather(&self) {
         let until = Instant::now() + LOUD_TIME;
-        while self.bytes.load(Ordering::Relaxed) < LOUD_BYTES && Instant::now() < until {
+        // Long before there are so many that no more may come.
+        let loud = LOUD_BYTES.min(self.settings.max_bytes / 2);
+        while self.bytes.load(Ordering::Relaxed) < loud && Instant::now() < until {
             if tokio::time::timeout(QUIET, self.wake.notified()).await.is_err() {
                 return;
             }
@@ -269,8 +271,8 @@ impl Parts {
         let rows = self.database.fetch_all(Scope::All, query).await.map_err(failed("move bodies", "read"))?;
         let waiting = rows.iter().map(|row| {
             let columns = Columns::new("move bodies", row);
-            let data = columns.value::<&[u8]>("data")?.to_vec().into();
-            Ok(Waiting { seq: columns.value("seq")?, key: columns.value("object_key")?, data })
+            let (seq, key) = (columns.value("seq")?, columns.value("object_key")?);
+            Ok(Waiting { seq, key, data: columns.blob("data")? })
         });
         waiting.collect()
     }
