@@ -1,7 +1,7 @@
 //! Indexing: brings accepted messages into the search index, when receiving leaves time for it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mairust_core::Clock;
 use mairust_store::search::feed::{feed, make_again};
@@ -11,19 +11,17 @@ use crate::metrics::Metrics;
 
 /// Messages that are indexed at a time.
 const BATCH: u32 = 128;
+/// As many while mail comes in.
+const BATCH_BESIDE_MAIL: u32 = 16;
+/// While mail comes in, a rest follows that is so many times as long as what was done: whoever waits for
+/// an answer comes first, and searches are behind but not stuck.
+const REST: u32 = 9;
 /// Messages that are noted at a time while the index is being made again.
 const REFILL: u32 = 1_000;
 /// Who died with a batch in hand, or accepted on another node, gives no sign.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
 /// How long to wait before an index is tried again that failed.
 const DOWN_PAUSE: Duration = Duration::from_secs(5);
-/// How often it is looked at whether mail is coming in.
-const WINDOW: Duration = Duration::from_millis(100);
-/// As many commits in a window are much mail.
-const BUSY: u64 = 20;
-/// How long indexing waits for a moment with less mail. Then one batch is done, so that searches are
-/// behind but not stuck when there never is one.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Feeds the search index.
 #[derive(Debug)]
@@ -44,18 +42,21 @@ impl Indexer {
 
     async fn work(&self) {
         let outbox = self.storage.search_outbox();
-        let (mut seen, mut failing) = (outbox.version(), false);
+        let (mut batch, mut failing) = (BATCH, false);
         loop {
-            if outbox.version() != seen {
-                self.give_way().await;
-            }
             // Read before looking, so that a message that comes in between is not slept over.
-            seen = outbox.version();
-            match self.step().await {
-                Ok(done) => {
+            let (seen, began) = (outbox.version(), Instant::now());
+            match self.step(batch).await {
+                Ok(0) => {
                     failing = false;
-                    if done == 0 {
-                        let _ = tokio::time::timeout(LOOK_AGAIN, outbox.changed(seen)).await;
+                    let _ = tokio::time::timeout(LOOK_AGAIN, outbox.changed(seen)).await;
+                }
+                Ok(_) => {
+                    failing = false;
+                    let quiet = outbox.version() == seen;
+                    batch = if quiet { BATCH } else { BATCH_BESIDE_MAIL };
+                    if !quiet {
+                        tokio::time::sleep(began.elapsed() * REST).await;
                     }
                 }
                 Err(error) => {
@@ -69,9 +70,9 @@ impl Indexer {
         }
     }
 
-    /// One batch; how much was done.
-    async fn step(&self) -> Result<u32, StoreError> {
-        match feed(&*self.storage, self.clock.now(), BATCH).await {
+    /// One batch of messages; how much was done.
+    async fn step(&self, batch: u32) -> Result<u32, StoreError> {
+        match feed(&*self.storage, self.clock.now(), batch).await {
             Ok(0) => self.storage.search_outbox().refill(REFILL).await,
             Ok(indexed) => {
                 self.metrics.indexed(indexed);
@@ -83,20 +84,5 @@ impl Indexer {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Waits until less mail comes in: whoever waits for an answer comes first.
-    async fn give_way(&self) {
-        let outbox = self.storage.search_outbox();
-        let calm = async {
-            loop {
-                let seen = outbox.version();
-                tokio::time::sleep(WINDOW).await;
-                if outbox.version() - seen < BUSY {
-                    return;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(LONGEST_WAIT, calm).await;
     }
 }
