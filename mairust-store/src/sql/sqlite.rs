@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::OpenFlags;
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use tokio::task::JoinHandle;
 
@@ -155,6 +156,8 @@ impl Opening {
         flags.set(OpenFlags::SQLITE_OPEN_CREATE, self.make);
         let connection = rusqlite::Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        // Otherwise a statement with a range is prepared anew for each value that is bound.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         let synchronous = match self.durability {
             Durability::PowerSafe => "FULL",
             // What was written but not synced is there after a crash of the process, not of the machine.
