@@ -188,7 +188,7 @@ fn is_segment(text: &str) -> bool {
 }
 
 /// Checksums of more bytes than this are taken on a thread of their own.
-pub(crate) const HASH_HERE: u64 = 64 * 1024;
+pub(crate) const HASH_HERE: u64 = 256 * 1024;
 
 /// Compares an object with its checksum; `what` names it in errors.
 pub(crate) async fn verify(body: Body, sha256: [u8; 32], what: String) -> Result<Body, StoreError> {

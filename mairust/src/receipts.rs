@@ -25,7 +25,7 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// How many are remembered at least.
 const BOUND: usize = 65_536;
 /// Bodies up to this size are read without a thread of their own if they are in memory.
-const READ_HERE: u64 = 64 * 1024;
+const READ_HERE: u64 = 256 * 1024;
 
 /// What tells a transaction from others: client, sender, recipients and every octet of the message.
 pub(crate) type Fingerprint = [u8; 32];

@@ -5,6 +5,7 @@
 //! rest of it is read and dropped.
 
 use bytes::{Buf, BytesMut};
+use memchr::memchr2;
 
 /// Why a message must be refused once its end is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl DataReader {
         while used < input.len() {
             if self.state == State::Inside {
                 let rest = &input[used..];
-                let run = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(rest.len());
+                let run = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
                 self.emit(&rest[..run], output);
                 used += run;
                 if used == input.len() {

@@ -10,6 +10,7 @@ use mail_parser::decoders::html::html_to_text;
 use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::parsers::MessageStream;
 use mail_parser::{Address, Encoding, HeaderValue, Message, MessageParser, MimeHeaders, PartType};
+use memchr::{memchr_iter, memmem};
 
 use crate::clock::Timestamp;
 
@@ -161,8 +162,8 @@ fn readable(raw: &[u8]) -> usize {
     const PARTS_LIMIT: usize = 2_000;
     const FIELD: &[u8] = b"content-type";
     let front = &raw[..raw.len().min(HEADER_LIMIT)];
-    let ends = |width: usize, mark: &'static [u8]| front.windows(width).position(|window| window == mark);
-    let header = ends(4, b"\r\n\r\n").map(|end| end + 4).or_else(|| front.starts_with(b"\r\n").then_some(2));
+    let header =
+        memmem::find(front, b"\r\n\r\n").map(|end| end + 4).or_else(|| front.starts_with(b"\r\n").then_some(2));
     match header {
         None if raw.len() > HEADER_LIMIT => HEADER_LIMIT,
         // Each part that holds others has a Content-Type, so this bounds the depth, too.
@@ -174,9 +175,8 @@ fn readable(raw: &[u8]) -> usize {
 
 /// How often a name occurs, whatever its case.
 fn parts(raw: &[u8], name: &[u8]) -> usize {
-    let hyphens = raw.iter().enumerate().filter(|(_, byte)| **byte == b'-');
     let at = |hyphen: usize| hyphen.checked_sub(7).and_then(|start| raw.get(start..start + name.len()));
-    hyphens.filter(|(hyphen, _)| at(*hyphen).is_some_and(|found| found.eq_ignore_ascii_case(name))).count()
+    memchr_iter(b'-', raw).filter(|hyphen| at(*hyphen).is_some_and(|found| found.eq_ignore_ascii_case(name))).count()
 }
 
 /// Runs `read` over the parsed message; `None` if the parser finds no message or fails.

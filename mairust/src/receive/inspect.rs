@@ -106,7 +106,7 @@ async fn without_forged_results(body: &Body, our_ids: &[&str]) -> Result<Body, R
 /// Reads and parses a body.
 pub(crate) async fn parse(body: Body) -> Result<Content, Rejection> {
     /// Up to this size parsing takes less time than handing it to another thread.
-    const INLINE: usize = 16 << 10;
+    const INLINE: usize = 128 << 10;
     if let Some(bytes) = body.in_memory().filter(|bytes| bytes.len() <= INLINE) {
         return Ok(Content::parse(bytes));
     }

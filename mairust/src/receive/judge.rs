@@ -28,8 +28,10 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner, metrics: &Metric
         return Err(rejection);
     }
     let verified = scanned.verified;
-    let verdict = match scanned.mail.or_else(|| verified.mail()) {
-        Some(mail) if hooks.has(HookPoint::PreReceive) => {
+    let asked = hooks.has(HookPoint::PreReceive);
+    let mail = if asked { scanned.mail.or_else(|| verified.mail()) } else { None };
+    let verdict = match mail {
+        Some(mail) => {
             let (verdict, runs) = hooks.pre_receive(&mail).await;
             for run in runs {
                 metrics.hook_called(HookPoint::PreReceive, &run);
@@ -37,7 +39,7 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner, metrics: &Metric
             }
             verdict
         }
-        _ => Verdict::Allow,
+        None => Verdict::Allow,
     };
     let (folder, status) = match (verdict, &verified.quarantine) {
         (Verdict::Reject(rejection) | Verdict::Tempfail(rejection), _) => return Err(rejection),
