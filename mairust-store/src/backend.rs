@@ -14,6 +14,7 @@ use crate::message::MessageStore;
 use crate::queue::QueueBackend;
 use crate::registry::Registry;
 use crate::search::{SearchIndex, SearchOutbox};
+use crate::sql::SpoolStatistics;
 
 /// Storage, as a set of facets over the same data.
 #[async_trait]
@@ -36,6 +37,11 @@ pub trait StorageBackend: fmt::Debug + Send + Sync + 'static {
     fn search_index(&self) -> &dyn SearchIndex;
     /// Messages that the index does not know yet.
     fn search_outbox(&self) -> &dyn SearchOutbox;
+    /// Bodies that were accepted and wait for their place in the body store, as far as this process knows.
+    /// None for a backend that has each in its place before it accepts the message.
+    fn spool(&self) -> SpoolStatistics {
+        SpoolStatistics::default()
+    }
     /// Whether the parts that can be down answer, by name: `database`, `bodies`, and `disk` where room on
     /// it is watched. For readiness probes; cheap enough to be called every second.
     async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)>;
@@ -70,6 +76,9 @@ impl<T: StorageBackend + ?Sized> StorageBackend for Arc<T> {
     }
     fn search_outbox(&self) -> &dyn SearchOutbox {
         (**self).search_outbox()
+    }
+    fn spool(&self) -> SpoolStatistics {
+        (**self).spool()
     }
     async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
         (**self).health().await

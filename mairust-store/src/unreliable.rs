@@ -31,6 +31,7 @@ use crate::queue::{Lease, NewJob, QueueBackend, QueueStats};
 use crate::registry::{Expected, Registry, SecretRow, Setting};
 use crate::seal::{SealedPlace, SealedRecord};
 use crate::search::{SearchDocument, SearchIndex, SearchOutbox, SearchRequest, UnindexedMessage};
+use crate::sql::SpoolStatistics;
 
 /// What goes wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -366,6 +367,9 @@ impl<S: StorageBackend> StorageBackend for UnreliableStorage<S> {
     }
     fn search_outbox(&self) -> &dyn SearchOutbox {
         self
+    }
+    fn spool(&self) -> SpoolStatistics {
+        self.inner.spool()
     }
     async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
         let failed = |error: &dyn Fn() -> StoreError| vec![("database", Err(error()))];

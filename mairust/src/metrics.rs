@@ -11,7 +11,7 @@ use mairust_core::{AuthResults, ScanReport, Timestamp};
 use mairust_hooks::{HookPoint, HookRun, RunOutcome};
 use mairust_http::MetricsSource;
 use mairust_smtp::server::{Observer, Refusal, Service};
-use mairust_store::{AttemptOutcome, InvariantReport, QueueStats};
+use mairust_store::{AttemptOutcome, InvariantReport, QueueStats, SpoolStatistics};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -54,6 +54,9 @@ pub struct Metrics {
     leases_lost: Counter,
     storage_up: Gauges,
     deduplicated: Counter,
+    spooled_bodies: Gauge,
+    spooled_bytes: Gauge,
+    oldest_spooled: Gauge,
     search_pending: Gauge,
     search_indexed: Counter,
     violations: Gauges,
@@ -195,6 +198,24 @@ impl Metrics {
                 "Messages that came again, because their client had not heard that they were accepted",
                 Counter::default(),
             ),
+            spooled_bodies: table.add(
+                "storage_spooled_bodies",
+                "gauge",
+                "Bodies that wait in the database for their place in the store of bodies",
+                Gauge::default(),
+            ),
+            spooled_bytes: table.add(
+                "storage_spooled_bytes",
+                "gauge",
+                "Bytes of those bodies; `storage.spool_max` is the most before mail is refused",
+                Gauge::default(),
+            ),
+            oldest_spooled: table.add(
+                "storage_spool_oldest_seconds",
+                "gauge",
+                "For how long the oldest of those bodies has waited; a few seconds, unless the store of bodies is down",
+                Gauge::default(),
+            ),
             search_pending: table.add(
                 "search_pending",
                 "gauge",
@@ -327,6 +348,13 @@ impl Metrics {
             let labels = vec![("rule", invariant.as_str().to_owned())];
             self.violations.get_or_create(&labels).set(gauge(*count));
         }
+    }
+
+    /// What waits at `now` for its place in the store of bodies.
+    pub(crate) fn spool_is(&self, spool: SpoolStatistics, now: Timestamp) {
+        self.spooled_bodies.set(gauge(spool.bodies));
+        self.spooled_bytes.set(gauge(spool.bytes));
+        self.oldest_spooled.set(gauge(spool.oldest.map_or(0, |oldest| now.since(oldest).as_secs())));
     }
 
     pub(crate) fn search_pending_is(&self, pending: u64) {

@@ -313,6 +313,7 @@ impl RunningServer {
                 for (part, health) in storage.health().await {
                     metrics.storage_is(part, health.is_ok());
                 }
+                metrics.spool_is(storage.spool(), now);
                 if let Ok(stats) = storage.queue().stats(now).await {
                     metrics.queue_is(stats, now);
                 }

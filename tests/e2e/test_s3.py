@@ -120,3 +120,21 @@ def test_a_server_starts_while_s3_is_down(mail, seaweed):
     wait_until(lambda: send(server, "after").returncode == 0, "acceptance")
     assert len(api.messages()) == 1
     wait_until(seaweed.objects, "object")
+
+
+def test_what_waits_for_s3_is_told(servers, tmp_path, seaweed, monkeypatch):
+    storage = {**seaweed.storage(monkeypatch), "when_bodies_down": "spool"}
+    server, key = production(servers, tmp_path, storage=storage)
+    api = Api(server.ready["http"], key)
+
+    def gauge(name):
+        return int(re.search(rf"^mairust_storage_{name} (\d+)$", api.bytes("/metrics").decode(), re.MULTILINE)[1])
+
+    seaweed.kill()
+    for subject in ("first", "second"):
+        assert send(server, subject).returncode == 0
+    wait_until(lambda: (gauge("spooled_bodies"), gauge("spool_oldest_seconds") > 0) == (2, True), "what waits")
+    assert gauge("spooled_bytes") == sum(len(api.raw(message)) for message in api.messages())
+    seaweed.start()
+    wait_until(lambda: (gauge("spooled_bodies"), gauge("spool_oldest_seconds")) == (0, 0), "nothing that waits")
+    assert gauge("spooled_bytes") == 0 and len(seaweed.objects()) == 2

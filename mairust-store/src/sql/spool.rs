@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mairust_core::Body;
+use mairust_core::{Body, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -49,6 +49,8 @@ pub(super) struct Spool {
     bodies: AtomicU64,
     bytes: AtomicU64,
     moved: AtomicU64,
+    /// When the one that waited longest was accepted, when they were counted last.
+    oldest: Mutex<Option<Timestamp>>,
     wake: Notify,
     /// Held by who moves.
     turn: tokio::sync::Mutex<()>,
@@ -67,6 +69,9 @@ pub struct SpoolStatistics {
     pub bytes: u64,
     /// Bodies that were moved since the storage was opened.
     pub moved: u64,
+    /// When the one was accepted that had waited longest when they were counted last: after each attempt
+    /// to move them.
+    pub oldest: Option<Timestamp>,
 }
 
 /// Moves bodies until dropped.
@@ -109,6 +114,7 @@ impl Spool {
             bodies: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             moved: AtomicU64::new(0),
+            oldest: Mutex::default(),
             wake: Notify::new(),
             turn: tokio::sync::Mutex::new(()),
             asked: Mutex::new(None),
@@ -123,7 +129,12 @@ impl Spool {
 
     pub(super) fn statistics(&self) -> SpoolStatistics {
         let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        SpoolStatistics { bodies: load(&self.bodies), bytes: load(&self.bytes), moved: load(&self.moved) }
+        SpoolStatistics {
+            bodies: load(&self.bodies),
+            bytes: load(&self.bytes),
+            moved: load(&self.moved),
+            oldest: *self.oldest.lock().unwrap_or_else(PoisonError::into_inner),
+        }
     }
 
     /// Whether messages may be accepted.
@@ -179,9 +190,10 @@ impl Spool {
         }
     }
 
-    fn set_waiting(&self, bodies: u64, bytes: u64) {
+    fn set_waiting(&self, bodies: u64, bytes: u64, oldest: Option<Timestamp>) {
         self.bodies.store(bodies, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
     }
 
     fn removed(&self, size: u64) {
@@ -336,7 +348,8 @@ impl Parts {
         let row = self.database.fetch_one(Scope::All, Query::new(statement::spool::COUNT)).await;
         let row = row.map_err(failed("count spooled bodies", "read"))?;
         let columns = Columns::new("count spooled bodies", &row);
-        self.spool.set_waiting(columns.number("bodies")?, columns.number("bytes")?);
+        let oldest = columns.optional_time("oldest")?;
+        self.spool.set_waiting(columns.number("bodies")?, columns.number("bytes")?, oldest);
         Ok(())
     }
 }

@@ -455,6 +455,10 @@ impl StorageBackend for SqlStorage {
         &*self.parts
     }
 
+    fn spool(&self) -> SpoolStatistics {
+        self.parts.spool.statistics()
+    }
+
     async fn health(&self) -> Vec<(&'static str, Result<(), StoreError>)> {
         let database = self.parts.database.check().await.map_err(failed("check database", "read"));
         let mut health = vec![("database", database), ("bodies", self.parts.bodies.check().await)];
