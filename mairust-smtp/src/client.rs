@@ -1,263 +1,159 @@
 //! Delivery of one message to one next hop.
 //!
 //! [`Client::deliver`] goes through the hosts of a [`Route`] until one has answered for every
-//! recipient, and says per recipient how it ended. When to try again is the caller's business.
+//! recipient, and says per recipient how it ended and what the attempt knew. When to try again is
+//! the caller's business.
+//!
+//! Connections are used for several messages, one after the other, and bounded in number for each
+//! host. A connection that died while it was idle costs nothing: the message goes over another one.
+//! A message whose end was sent is never sent again by itself: without a reply, it is
+//! [in doubt](Outcome::InDoubt).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use mairust_core::{Body, Domain, EmailAddress, MessageDsn, RecipientDsn, Reply, ReversePath};
+use tokio::time::Instant;
 
+mod attempt;
+mod auth;
 mod chunk;
+mod config;
 mod connection;
+mod handover;
+mod message;
+mod mta_sts;
 mod parameters;
+mod peer;
+mod pool;
+mod report;
 mod route;
+mod transaction;
 
+pub use self::config::ClientConfig;
+pub use self::handover::{BeforeFinalDot, Handover};
+pub use self::message::{LineEnds, Outgoing, Receiver};
+pub use self::mta_sts::PolicyFetcher;
+pub use self::peer::{Login, Protocol, Relay, RelayTls, Route, TlsPolicy, TlsRule};
+pub use self::report::{AttemptFacts, Notices, Outcome, RecipientReport, TlsUse};
 pub use crate::dns::{DnsResolver, FakeResolver, MxHost, ResolveError, Resolver};
 
-/// Where a message goes next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Route {
-    /// To the mail exchangers of a domain (RFC 5321 §5.1), on this port.
-    Mx {
-        /// The domain of the recipients.
-        domain: Domain,
-        /// 25 outside of tests.
-        port: u16,
-    },
-    /// To this host, whatever the domain: a name or an IP address.
-    Relay {
-        /// The host.
-        host: String,
-        /// The port.
-        port: u16,
-    },
-}
+use self::attempt::Attempt;
+use self::mta_sts::MtaSts;
+use self::parameters::Octets;
+use self::peer::Endpoint;
+use self::pool::Pool;
+use self::report::{Verdict, reports};
+use self::route::{Host, MAX_TRIES};
+use self::transaction::Letter;
 
-/// Settings of a client.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ClientConfig {
-    /// The argument of EHLO.
-    pub hostname: Domain,
-    /// Time to connect to one address. Default 30 s.
-    pub connect_timeout: Duration,
-    /// Time for each reply before DATA. Default 5 minutes (RFC 5321 §4.5.3.2).
-    pub command_timeout: Duration,
-    /// Time for the reply to the final dot. Default 10 minutes (RFC 5321 §4.5.3.2.6).
-    pub final_dot_timeout: Duration,
-}
-
-/// Delivers messages. Cheap to clone.
+/// Delivers messages. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     config: Arc<ClientConfig>,
     resolver: Arc<dyn Resolver>,
-}
-
-/// A message to be delivered.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// MAIL FROM.
-    pub sender: ReversePath,
-    /// RCPT TO: at least one.
-    pub recipients: Vec<Receiver>,
-    /// What the sender asks about notices for the whole message.
-    pub dsn: MessageDsn,
-    /// The bytes. Dots are stuffed, a missing CRLF at the end is added.
-    pub body: Body,
-    /// What becomes of a CR or LF that stands alone.
-    pub line_ends: LineEnds,
-}
-
-/// What becomes of a CR or LF that stands alone. Neither is ever sent by DATA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LineEnds {
-    /// It is meant: the message is binary, and goes as it is to hosts that take such
-    /// (BINARYMIME, RFC 3030), to no others.
-    Keep,
-    /// It is a sloppy line end, and sent as CRLF.
-    Normalize,
-}
-
-/// A recipient of an outgoing message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receiver {
-    /// Where to.
-    pub address: EmailAddress,
-    /// What the sender asks about notices for this recipient.
-    pub dsn: RecipientDsn,
-}
-
-impl Outgoing {
-    /// A message whose sender asks nothing about notices and whose lines may be sloppy.
-    pub fn new(sender: ReversePath, recipients: impl IntoIterator<Item = EmailAddress>, body: Body) -> Self {
-        let recipients = recipients.into_iter().map(Receiver::from).collect();
-        Self { sender, recipients, dsn: MessageDsn::default(), body, line_ends: LineEnds::Normalize }
-    }
-}
-
-impl From<EmailAddress> for Receiver {
-    fn from(address: EmailAddress) -> Self {
-        Self { address, dsn: RecipientDsn::default() }
-    }
-}
-
-/// How an attempt ended for one recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecipientReport {
-    /// The recipient.
-    pub recipient: EmailAddress,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The host that answered, as `name[address]:port`.
-    pub host: Option<String>,
-    /// The host's reply; `None` if there was no answer to speak of.
-    pub reply: Option<Reply>,
-    /// What went wrong or how it was taken, for people: the reply or the error.
-    pub detail: String,
-    /// Who tells the sender what becomes of it after a delivery.
-    pub notices: Notices,
-}
-
-/// Who is responsible for notices about a message that was taken by the next hop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notices {
-    /// The next hop was told what the sender asks for (RFC 3461 §5.2.1).
-    PassedOn,
-    /// The next hop knows nothing of notices (RFC 3461 §5.2.2).
-    StayHere,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// To be tried again.
-    Deferred,
-    /// Taken by the next hop: it answered 250 to the final dot.
-    Delivered,
-    /// Refused for good.
-    Failed,
-}
-
-impl ClientConfig {
-    /// The defaults, under this host name.
-    pub fn new(hostname: Domain) -> Self {
-        Self {
-            hostname,
-            connect_timeout: Duration::from_secs(30),
-            command_timeout: Duration::from_secs(300),
-            final_dot_timeout: Duration::from_secs(600),
-        }
-    }
+    pool: Arc<Pool>,
+    mta_sts: Option<Arc<MtaSts>>,
 }
 
 impl Client {
     /// A client that finds hosts with this resolver.
     pub fn new(config: ClientConfig, resolver: Arc<dyn Resolver>) -> Self {
-        Self { config: Arc::new(config), resolver }
+        let pool = Pool::new(config.max_connections_per_host, config.idle_time);
+        Self { config: Arc::new(config), resolver, pool, mta_sts: None }
+    }
+
+    /// The same client, which keeps to the MTA-STS policies of domains (RFC 8461). Those that are
+    /// known are shared with clones.
+    #[must_use]
+    pub fn with_mta_sts(mut self, fetcher: Arc<dyn PolicyFetcher>) -> Self {
+        self.mta_sts = Some(Arc::new(MtaSts::new(fetcher)));
+        self
+    }
+
+    /// The same client, for a host that takes mail at these addresses, too.
+    #[must_use]
+    pub fn listening_at(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Arc::make_mut(&mut self.config).own_addresses.extend(addresses);
+        self
     }
 
     /// Tries to deliver a message, and says how it ended for each recipient, in their order.
+    /// `before` is told when the end of the message is about to be sent.
     ///
     /// May run twice for the same message; a recipient may then get it twice. When the future is
     /// dropped, the connection is cut: before the final dot nothing was delivered, after it the
     /// message may have been.
-    pub async fn deliver(&self, route: &Route, message: &Outgoing) -> Vec<RecipientReport> {
-        let hosts = match route::hosts(route, self.resolver.as_ref()).await {
-            Ok(hosts) => hosts,
-            Err(verdict) => return verdict.for_all(message),
+    pub async fn deliver(
+        &self,
+        route: &Route,
+        message: &Outgoing,
+        before: &dyn BeforeFinalDot,
+    ) -> Vec<RecipientReport> {
+        let began = Instant::now();
+        let verdicts = match self.try_hosts(route, message, before).await {
+            Ok(verdicts) => verdicts,
+            Err(mut verdict) => {
+                if verdict.facts.host.is_none() {
+                    verdict.facts.elapsed = began.elapsed();
+                }
+                return verdict.for_all(message);
+            }
         };
-        let mut last = Verdict::deferred("no host has an address");
-        let mut tries = 0;
+        reports(message, &verdicts)
+    }
+
+    /// A verdict for each recipient, or one for all.
+    async fn try_hosts(
+        &self,
+        route: &Route,
+        message: &Outgoing,
+        before: &dyn BeforeFinalDot,
+    ) -> Result<Vec<Verdict>, Verdict> {
+        let hosts = self.hosts(route).await?;
+        let octets = Octets::of_message(message).await;
+        let octets = octets.map_err(|error| Verdict::deferred(format!("the message can't be read: {error}")))?;
+        let letter = Letter { message, octets, before };
+        let (mut failed, mut tries) = (None, 0);
         for host in hosts {
-            let addresses = match route::addresses(&host, self.resolver.as_ref()).await {
-                Ok(addresses) => addresses,
+            let (terms, addresses) = match host.terms.and_then(|terms| Ok((terms, host.addresses?))) {
+                Ok(usable) => usable,
                 Err(verdict) => {
-                    last = verdict;
+                    failed = Verdict::joined(failed, verdict);
                     continue;
                 }
             };
-            for address in addresses {
+            for address in addresses.into_iter().take(MAX_TRIES - tries) {
                 tries += 1;
-                if tries > MAX_TRIES {
-                    return last.for_all(message);
-                }
-                match connection::attempt(&self.config, &host.name, address, message).await {
-                    Attempt::Answered(reports) => return reports,
+                let endpoint = Endpoint { name: host.name.clone(), address, terms: terms.clone() };
+                match Box::pin(self.attempt(&endpoint, letter)).await {
+                    Attempt::Each(verdicts) => return Ok(verdicts),
+                    Attempt::Everyone(verdict) => return Err(verdict),
                     Attempt::NextHost(verdict) => {
-                        tracing::info!(
-                            host = verdict.host.as_deref(),
-                            detail = verdict.detail,
-                            "host did not take mail"
-                        );
-                        last = verdict;
+                        let (host, detail) = (verdict.host.as_deref(), &verdict.detail);
+                        tracing::info!(host, detail, "host did not take mail");
+                        failed = Verdict::joined(failed, verdict);
                     }
                 }
             }
         }
-        last.for_all(message)
-    }
-}
-
-/// Addresses that are tried for one delivery, however many a domain has.
-const MAX_TRIES: usize = 10;
-
-/// What one address led to.
-#[derive(Debug)]
-enum Attempt {
-    Answered(Vec<RecipientReport>),
-    NextHost(Verdict),
-}
-
-/// How an attempt ended for all recipients alike.
-#[derive(Debug, Clone)]
-struct Verdict {
-    outcome: Outcome,
-    host: Option<String>,
-    reply: Option<Reply>,
-    detail: String,
-    notices: Notices,
-}
-
-impl Verdict {
-    fn deferred(detail: impl Into<String>) -> Self {
-        let (host, reply, notices) = (None, None, Notices::StayHere);
-        Self { outcome: Outcome::Deferred, host, reply, detail: detail.into(), notices }
+        Err(failed.unwrap_or_else(|| Verdict::deferred("no host has an address")))
     }
 
-    /// Nobody answered, but it is clear that nobody ever will.
-    fn failed(reply: Reply) -> Self {
-        let (host, detail, notices) = (None, reply.to_string(), Notices::StayHere);
-        Self { outcome: Outcome::Failed, host, detail, reply: Some(reply), notices }
-    }
-
-    /// As the reply says.
-    fn from_reply(host: &str, reply: Reply) -> Self {
-        let outcome = if reply.is_positive() {
-            Outcome::Delivered
-        } else if reply.is_permanent() {
-            Outcome::Failed
-        } else {
-            Outcome::Deferred
-        };
-        let (host, detail, notices) = (Some(host.to_owned()), reply.to_string(), Notices::StayHere);
-        Self { outcome, host, detail, reply: Some(reply), notices }
-    }
-
-    fn report(&self, recipient: &EmailAddress) -> RecipientReport {
-        RecipientReport {
-            recipient: recipient.clone(),
-            outcome: self.outcome,
-            host: self.host.clone(),
-            reply: self.reply.clone(),
-            detail: self.detail.clone(),
-            notices: self.notices,
+    /// The hosts of a route, and what is demanded of them.
+    async fn hosts(&self, route: &Route) -> Result<Vec<Host>, Verdict> {
+        let resolver = self.resolver.as_ref();
+        match route {
+            Route::Relay(relay) => Ok(vec![route::relay(relay, resolver).await]),
+            Route::Mx { domain, port } => {
+                let mut hosts = route::exchangers(domain, *port, &self.config, resolver).await?;
+                if let Some(mta_sts) = &self.mta_sts {
+                    let policy = mta_sts.policy(domain, resolver).await;
+                    for host in &mut hosts {
+                        host.terms = mta_sts::terms(policy.as_deref(), domain, &host.name);
+                    }
+                }
+                Ok(hosts)
+            }
         }
-    }
-
-    fn for_all(&self, message: &Outgoing) -> Vec<RecipientReport> {
-        message.recipients.iter().map(|recipient| self.report(&recipient.address)).collect()
     }
 }

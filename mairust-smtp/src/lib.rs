@@ -68,5 +68,7 @@ pub mod verify;
 
 #[cfg(feature = "server")]
 mod certificates;
+#[cfg(feature = "client")]
+mod roots;
 #[cfg(any(feature = "client", feature = "server"))]
 mod stream;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mairust_core::TlsFacts;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
@@ -9,6 +10,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 #[cfg(feature = "server")]
 pub use crate::certificates::{CertificatePair, Certificates};
+#[cfg(feature = "client")]
+pub use crate::roots::Roots;
 
 /// Why certificate and key can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +79,17 @@ impl ServerCertVerifier for AnyCertificate {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// What a handshake agreed on.
+pub(crate) fn facts(connection: &rustls::CommonState) -> TlsFacts {
+    let version = match connection.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
+        other => format!("{other:?}"),
+    };
+    let cipher = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())).unwrap_or_default();
+    TlsFacts { version, cipher }
 }
 
 /// Named here, because the default of rustls depends on what else an application links.

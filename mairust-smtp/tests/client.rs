@@ -1,14 +1,15 @@
 //! The client against our own server and against sinks that follow a script.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mairust_core::{
     Body, Domain, EmailAddress, EnhancedCode, EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Return,
     ReversePath,
 };
 use mairust_smtp::client::{
-    Client, ClientConfig, FakeResolver, LineEnds, MxHost, Notices, Outcome, Outgoing, RecipientReport, Resolver, Route,
+    Client, ClientConfig, FakeResolver, LineEnds, MxHost, Notices, Outcome, Outgoing, RecipientReport, Relay, Route,
 };
 use mairust_smtp::server::Service;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,23 +21,28 @@ use crate::live::read_line;
 use crate::support::{PATIENCE, Running, config, with_tls};
 
 /// What a sink does when a line starts with a word: answers, or cuts the connection.
-type Rule = (&'static str, Option<&'static str>);
+pub(crate) type Rule = (&'static str, Option<&'static str>);
 
 /// A host that follows rules; it ends with the lines it was sent.
-struct Sink {
-    address: SocketAddr,
+pub(crate) struct Sink {
+    pub(crate) address: SocketAddr,
     task: JoinHandle<Vec<String>>,
 }
 
 impl Sink {
     /// Serves `connections` connections. A rule for `.` is for the end of data, one for nothing
     /// is the greeting; what has no rule is answered 250.
-    async fn start(connections: usize, rules: &'static [Rule]) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    pub(crate) async fn start(connections: usize, rules: &'static [Rule]) -> Self {
+        Self::listen("127.0.0.1:0", vec![rules; connections]).await
+    }
+
+    /// Serves one connection for each of these sets of rules, one after the other.
+    pub(crate) async fn listen(address: &str, each: Vec<&'static [Rule]>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::spawn(async move {
             let mut heard = Vec::new();
-            for _ in 0..connections {
+            for rules in each {
                 let (stream, _) = listener.accept().await.unwrap();
                 serve(stream, rules, &mut heard).await;
             }
@@ -45,7 +51,7 @@ impl Sink {
         Self { address, task }
     }
 
-    async fn heard(self) -> Vec<String> {
+    pub(crate) async fn heard(self) -> Vec<String> {
         timeout(PATIENCE, self.task).await.unwrap().unwrap()
     }
 }
@@ -90,21 +96,28 @@ fn client() -> Client {
 }
 
 fn with_resolver(resolver: FakeResolver) -> Client {
-    let resolver: Arc<dyn Resolver> = Arc::new(resolver);
-    Client::new(ClientConfig::new(Domain::parse("out.test").unwrap()), resolver)
+    Client::new(settings(), Arc::new(resolver))
 }
 
-fn relay(address: SocketAddr) -> Route {
-    Route::Relay { host: address.ip().to_string(), port: address.port() }
+/// For a client that meets hosts of this machine, and keeps no connection.
+pub(crate) fn settings() -> ClientConfig {
+    let mut config = ClientConfig::new(Domain::parse("out.test").unwrap());
+    config.allow_loopback = true;
+    config.idle_time = Duration::ZERO;
+    config
 }
 
-fn message(recipients: &[&str]) -> Outgoing {
+pub(crate) fn relay(address: SocketAddr) -> Route {
+    Route::Relay(Relay::new(address.ip().to_string(), address.port()))
+}
+
+pub(crate) fn message(recipients: &[&str]) -> Outgoing {
     let sender = ReversePath::Address(EmailAddress::parse("me@out.test").unwrap());
     let recipients = recipients.iter().map(|text| EmailAddress::parse(text).unwrap());
     Outgoing::new(sender, recipients, Body::from(b"Subject: x\r\n\r\n.hello\r\n".to_vec()))
 }
 
-fn outcomes(reports: &[RecipientReport]) -> Vec<Outcome> {
+pub(crate) fn outcomes(reports: &[RecipientReport]) -> Vec<Outcome> {
     reports.iter().map(|report| report.outcome).collect()
 }
 
@@ -117,8 +130,9 @@ async fn each_recipient_has_an_answer_of_its_own() {
         (".", Some("250 2.0.0 queued")),
     ];
     let sink = Sink::start(1, rules).await;
-    let reports =
-        client().deliver(&relay(sink.address), &message(&["a@x.y", "later@x.y", "\"no body\"@x.y", "b@x.y"])).await;
+    let reports = client()
+        .deliver(&relay(sink.address), &message(&["a@x.y", "later@x.y", "\"no body\"@x.y", "b@x.y"]), &())
+        .await;
     assert_eq!(outcomes(&reports), [Outcome::Delivered, Outcome::Deferred, Outcome::Failed, Outcome::Delivered]);
     assert_eq!(reports[2].reply.as_ref().unwrap().enhanced(), Some(EnhancedCode(5, 1, 1)));
     assert_eq!(reports[0].detail, "250 2.0.0 queued");
@@ -134,7 +148,7 @@ async fn each_recipient_has_an_answer_of_its_own() {
 #[tokio::test]
 async fn a_refused_message_fails_for_those_who_were_accepted() {
     let sink = Sink::start(1, &[("RCPT TO:<later@", Some("450 later")), (".", Some("554 5.7.1 spam"))]).await;
-    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y", "later@x.y"])).await;
+    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y", "later@x.y"]), &()).await;
     assert_eq!(outcomes(&reports), [Outcome::Failed, Outcome::Deferred]);
     assert_eq!(reports[0].detail, "554 5.7.1 spam");
 }
@@ -153,7 +167,7 @@ async fn a_refused_sender_and_a_refusing_host_are_for_everyone() {
         (&[("EHLO", None)], Outcome::Deferred),
     ] {
         let sink = Sink::start(1, rules).await;
-        let reports = client().deliver(&relay(sink.address), &message(&["a@x.y", "b@x.y"])).await;
+        let reports = client().deliver(&relay(sink.address), &message(&["a@x.y", "b@x.y"]), &()).await;
         assert_eq!(outcomes(&reports), [outcome; 2], "{rules:?}");
     }
 }
@@ -161,40 +175,79 @@ async fn a_refused_sender_and_a_refusing_host_are_for_everyone() {
 #[tokio::test]
 async fn a_host_without_ehlo_gets_helo() {
     let sink = Sink::start(1, &[("EHLO", Some("500 what"))]).await;
-    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y"])).await;
+    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y"]), &()).await;
     assert_eq!(outcomes(&reports), [Outcome::Delivered]);
     assert_eq!(sink.heard().await[1..3], ["HELO out.test", "MAIL FROM:<me@out.test>"]);
 }
 
-#[tokio::test]
-async fn a_busy_host_leads_to_the_next_one() {
-    // Both hosts share a port, as mail exchangers do, on two addresses of this machine.
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let busy = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        serve(stream, &[("", Some("421 busy"))], &mut Vec::new()).await;
-    });
-    let mut settings = config();
-    settings.admission.max_sessions = 10;
-    let second = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
-    let good = tokio::spawn(async move {
-        let (stream, _) = second.accept().await.unwrap();
-        let mut heard = Vec::new();
-        serve(stream, &[], &mut heard).await;
-        heard
-    });
+/// A domain with two exchangers at one port: `first.test`, which follows these rules, and `second.test`.
+async fn two_exchangers(rules: &'static [Rule]) -> (Vec<RecipientReport>, [Vec<String>; 2]) {
+    let first = Sink::start(1, rules).await;
+    let port = first.address.port();
+    let second = Sink::listen(&format!("127.0.0.2:{port}"), vec![&[]]).await;
     let domain = Domain::parse("example.org").unwrap();
     let mx = |preference, host: &str| MxHost { preference, host: host.to_owned() };
     let resolver = FakeResolver::new()
-        .with_mx(domain.as_str(), Ok(vec![mx(20, "good.test"), mx(10, "busy.test"), mx(5, "gone.test")]))
-        .with_addresses("busy.test", Ok(vec!["127.0.0.1".parse().unwrap()]))
-        .with_addresses("good.test", Ok(vec!["127.0.0.2".parse().unwrap()]));
-    let reports = with_resolver(resolver).deliver(&Route::Mx { domain, port }, &message(&["a@example.org"])).await;
-    assert_eq!(outcomes(&reports), [Outcome::Delivered]);
-    assert_eq!(reports[0].host.as_deref(), Some(&*format!("good.test[127.0.0.2]:{port}")));
-    timeout(PATIENCE, busy).await.unwrap().unwrap();
-    assert!(timeout(PATIENCE, good).await.unwrap().unwrap().contains(&"DATA".to_owned()));
+        .with_mx(domain.as_str(), Ok(vec![mx(20, "second.test"), mx(10, "first.test"), mx(5, "gone.test")]))
+        .with_addresses("first.test", Ok(vec!["127.0.0.1".parse().unwrap()]))
+        .with_addresses("second.test", Ok(vec!["127.0.0.2".parse().unwrap()]));
+    let route = Route::Mx { domain, port };
+    let reports = with_resolver(resolver).deliver(&route, &message(&["a@example.org", "b@example.org"]), &()).await;
+    if outcomes(&reports) != [Outcome::Delivered; 2] {
+        second.task.abort();
+        return (reports, [first.heard().await, Vec::new()]);
+    }
+    assert_eq!(reports[0].host.as_deref(), Some(&*format!("second.test[127.0.0.2]:{port}")));
+    (reports, [first.heard().await, second.heard().await])
+}
+
+#[tokio::test]
+async fn what_may_pass_leads_to_the_next_host() {
+    for rules in [
+        &[("", Some("421 busy"))] as &'static [Rule],
+        &[("", None)],
+        &[("EHLO", Some("451 later"))],
+        &[("EHLO", None)],
+        &[("MAIL", Some("451 4.7.1 later"))],
+        &[("MAIL", Some("421 4.7.1 enough"))],
+        &[("MAIL", None)],
+        &[("RCPT", None)],
+    ] {
+        let (reports, heard) = two_exchangers(rules).await;
+        assert_eq!(outcomes(&reports), [Outcome::Delivered; 2], "{rules:?}");
+        assert!(!heard[0].contains(&"DATA".to_owned()) && heard[1].contains(&"DATA".to_owned()), "{rules:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_decided_does_not_go_on() {
+    for (rules, expected) in [
+        (&[("MAIL", Some("550 5.7.1 no"))] as &'static [Rule], [Outcome::Failed; 2]),
+        (&[("RCPT TO:<a@", Some("450 4.2.1 full"))], [Outcome::Deferred, Outcome::Delivered]),
+        (&[("RCPT TO:<a@", Some("550 5.1.1 no")), ("RCPT TO:<b@", None)], [Outcome::Failed, Outcome::Deferred]),
+        (&[("DATA", Some("451 4.3.0 later"))], [Outcome::Deferred; 2]),
+        (&[(".", Some("451 4.3.0 later"))], [Outcome::Deferred; 2]),
+        (&[(".", None)], [Outcome::InDoubt; 2]),
+    ] {
+        let (reports, heard) = two_exchangers(rules).await;
+        assert_eq!(outcomes(&reports), expected, "{rules:?}");
+        assert_eq!(heard[1], [] as [String; 0], "{rules:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_sender_and_a_cut_connection_fail_nobody() {
+    // The reply to RCPT says nothing, for there is no sender.
+    let rules: &[Rule] = &[
+        ("EHLO", Some("250-sink\r\n250 PIPELINING")),
+        ("MAIL", Some("451 4.7.1 later")),
+        ("RCPT TO:<a@", Some("550 5.5.1 no sender")),
+        ("RCPT TO:<b@", None),
+    ];
+    let sink = Sink::start(1, rules).await;
+    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y", "b@x.y"]), &()).await;
+    assert_eq!(outcomes(&reports), [Outcome::Deferred; 2]);
+    assert_eq!(reports[0].detail, "451 4.7.1 later");
 }
 
 #[tokio::test]
@@ -202,7 +255,7 @@ async fn mail_to_our_own_server_goes_under_tls() {
     let server = Running::start(with_tls(config()), Service::Mx);
     let mut outgoing = message(&["a@x.y", "nobody@x.y"]);
     outgoing.body = Body::from("Subject: ü\n\n.\n.\r\nbare\rend".as_bytes().to_vec());
-    let reports = client().deliver(&relay(server.address), &outgoing).await;
+    let reports = client().deliver(&relay(server.address), &outgoing, &()).await;
     assert_eq!(outcomes(&reports), [Outcome::Delivered, Outcome::Failed]);
     let taken = server.script.taken();
     assert!(taken[0].tls);
@@ -213,7 +266,7 @@ async fn mail_to_our_own_server_goes_under_tls() {
 #[tokio::test]
 async fn a_broken_handshake_leads_to_plain_text() {
     let sink = Sink::start(2, &[("EHLO", Some("250-sink\r\n250 STARTTLS")), ("STARTTLS", Some("220 go"))]).await;
-    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y"])).await;
+    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y"]), &()).await;
     assert_eq!(outcomes(&reports), [Outcome::Delivered]);
     let heard = sink.heard().await;
     assert_eq!(heard.iter().filter(|line| *line == "STARTTLS").count(), 1);
@@ -221,10 +274,10 @@ async fn a_broken_handshake_leads_to_plain_text() {
 }
 
 #[tokio::test]
-async fn a_connection_cut_after_the_final_dot_is_no_delivery() {
+async fn a_connection_cut_after_the_final_dot_leaves_a_doubt() {
     let sink = Sink::start(1, &[("RCPT TO:<no@", Some("550 no")), (".", None)]).await;
-    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y", "no@x.y"])).await;
-    assert_eq!(outcomes(&reports), [Outcome::Deferred, Outcome::Failed]);
+    let reports = client().deliver(&relay(sink.address), &message(&["a@x.y", "no@x.y"]), &()).await;
+    assert_eq!(outcomes(&reports), [Outcome::InDoubt, Outcome::Failed]);
     assert_eq!(reports[0].reply, None);
     assert!(sink.heard().await.contains(&".".to_owned()));
 }
@@ -234,21 +287,21 @@ async fn nobody_at_home_is_deferred() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let reports = client().deliver(&relay(address), &message(&["a@x.y"])).await;
+    let reports = client().deliver(&relay(address), &message(&["a@x.y"]), &()).await;
     assert_eq!(outcomes(&reports), [Outcome::Deferred]);
-    let route = Route::Relay { host: "unknown.test".into(), port: 25 };
-    assert_eq!(outcomes(&client().deliver(&route, &message(&["a@x.y"])).await), [Outcome::Deferred]);
+    let route = Route::Relay(Relay::new("unknown.test", 25));
+    assert_eq!(outcomes(&client().deliver(&route, &message(&["a@x.y"]), &()).await), [Outcome::Deferred]);
 }
 
 #[tokio::test]
 async fn international_addresses_need_a_host_that_takes_them() {
     let ascii = Sink::start(1, &[("EHLO", Some("250-sink\r\n250 8BITMIME"))]).await;
-    let reports = client().deliver(&relay(ascii.address), &message(&["佐藤@例え.jp", "a@例え.jp"])).await;
+    let reports = client().deliver(&relay(ascii.address), &message(&["佐藤@例え.jp", "a@例え.jp"]), &()).await;
     assert_eq!(outcomes(&reports), [Outcome::Failed, Outcome::Delivered]);
     assert_eq!(reports[0].reply.as_ref().unwrap().enhanced(), Some(EnhancedCode(5, 6, 7)));
     assert!(ascii.heard().await.contains(&"RCPT TO:<a@xn--r8jz45g.jp>".to_owned()));
     let able = Sink::start(1, &[("EHLO", Some("250-sink\r\n250-8BITMIME\r\n250 SMTPUTF8"))]).await;
-    let reports = client().deliver(&relay(able.address), &message(&["佐藤@例え.jp"])).await;
+    let reports = client().deliver(&relay(able.address), &message(&["佐藤@例え.jp"]), &()).await;
     assert_eq!(outcomes(&reports), [Outcome::Delivered]);
     let heard = able.heard().await;
     assert_eq!(heard[1..3], ["MAIL FROM:<me@out.test> SMTPUTF8", "RCPT TO:<佐藤@xn--r8jz45g.jp>"]);
@@ -263,14 +316,14 @@ async fn what_is_asked_about_notices_goes_on() {
         original: OriginalRecipient::parse("rfc822;a+2Bb@x.y"),
     };
     let able = Sink::start(1, &[("EHLO", Some("250-sink\r\n250 DSN"))]).await;
-    let reports = client().deliver(&relay(able.address), &asking).await;
+    let reports = client().deliver(&relay(able.address), &asking, &()).await;
     assert_eq!((reports[0].outcome, reports[0].notices), (Outcome::Delivered, Notices::PassedOn));
     let heard = able.heard().await;
     let expected =
         ["MAIL FROM:<me@out.test> RET=HDRS ENVID=QQ+2B1", "RCPT TO:<a@x.y> NOTIFY=SUCCESS ORCPT=rfc822;a+2Bb@x.y"];
     assert_eq!(heard[1..3], expected);
     let unable = Sink::start(1, &[]).await;
-    let reports = client().deliver(&relay(unable.address), &asking).await;
+    let reports = client().deliver(&relay(unable.address), &asking, &()).await;
     assert_eq!((reports[0].outcome, reports[0].notices), (Outcome::Delivered, Notices::StayHere));
     assert_eq!(unable.heard().await[1..3], ["MAIL FROM:<me@out.test>", "RCPT TO:<a@x.y>"]);
 }
@@ -281,11 +334,11 @@ async fn a_binary_message_goes_by_bdat_or_not_at_all() {
     binary.line_ends = LineEnds::Keep;
     binary.body = Body::from(b"Subject: x\r\n\r\na\nb\r.\0".to_vec());
     let server = Running::start(config(), Service::Mx);
-    let reports = client().deliver(&relay(server.address), &binary).await;
+    let reports = client().deliver(&relay(server.address), &binary, &()).await;
     assert_eq!(outcomes(&reports), [Outcome::Delivered], "{reports:?}");
     assert_eq!(server.script.taken()[0].body, b"Subject: x\r\n\r\na\nb\r.\0");
     let lines = Sink::start(1, &[("EHLO", Some("250-sink\r\n250 8BITMIME"))]).await;
-    let reports = client().deliver(&relay(lines.address), &binary).await;
+    let reports = client().deliver(&relay(lines.address), &binary, &()).await;
     assert_eq!(outcomes(&reports), [Outcome::Failed]);
     assert_eq!(reports[0].reply.as_ref().unwrap().enhanced(), Some(EnhancedCode(5, 6, 3)));
     assert!(!lines.heard().await.iter().any(|line| line.starts_with("MAIL")));

@@ -6,5 +6,7 @@ mod client;
 mod dialog;
 mod governance;
 mod live;
+mod reuse;
+mod secure;
 mod support;
 mod verify;

@@ -270,3 +270,29 @@ pub(crate) fn pair(name: &str) -> CertificatePair {
     let key = Secret::new(made.signing_key.serialize_pem().into_bytes());
     CertificatePair { certificate: made.cert.pem().into_bytes(), key }
 }
+
+/// An authority that makes certificates.
+pub(crate) struct Authority {
+    /// Its own certificate, in PEM.
+    pub(crate) certificate: String,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self { certificate, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// A certificate for this name.
+    pub(crate) fn pair(&self, name: &str) -> CertificatePair {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let secret = Secret::new(key.serialize_pem().into_bytes());
+        CertificatePair { certificate: certificate.pem().into_bytes(), key: secret }
+    }
+}

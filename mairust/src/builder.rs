@@ -13,7 +13,7 @@ use mairust_http::{SearchFallback, ServerKey};
 use mairust_smtp::client::{Client, ClientConfig};
 use mairust_smtp::dns::{DnsResolver, Resolver};
 use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, ServerConfig, Service};
-use mairust_smtp::tls::{CertificatePair, Certificates, TlsError};
+use mairust_smtp::tls::{CertificatePair, Certificates, Roots, TlsError};
 use mairust_smtp::verify::{Verifier, VerifierSettings};
 use mairust_store::StorageBackend;
 
@@ -21,6 +21,7 @@ use crate::audit::AuditSettings;
 use crate::error::{Error, Result};
 use crate::http::HttpLimits;
 use crate::listen::Bind;
+use crate::mta_sts::HttpsPolicies;
 use crate::outbound::Outbound;
 use crate::receive::recipient::{CatchAll, Recipients};
 use crate::receive::verify::{Authentication, Authenticator};
@@ -392,6 +393,9 @@ impl ServerBuilder {
         if self.delivery.workers == 0 {
             problems.add("delivery.workers must be at least 1");
         }
+        if self.delivery.max_connections_per_host == 0 {
+            problems.add("delivery.max_connections_per_host must be at least 1");
+        }
         let behind_proxy = |(listener, _): &(ListenerConfig, Bind)| listener.proxy_protocol == ProxyProtocol::Required;
         if self.proxies.is_empty() && self.listeners.iter().any(behind_proxy) {
             problems.add("a listener requires the PROXY protocol, but no proxy is believed: add proxies(..)");
@@ -406,7 +410,11 @@ impl ServerBuilder {
             let certificates = problems.note(certificates, |error| format!("TLS: {}", crate::error::chain(error)))?;
             Some(certificates.server_config())
         });
-        let (Some(hostname), Some(resolver), Some(tls), true) = (hostname, resolver, tls, problems.0.is_empty()) else {
+        let roots =
+            problems.note(roots(&self.delivery), |error| format!("delivery.tls_roots: {}", crate::error::chain(error)));
+        let (Some(hostname), Some(resolver), Some(tls), Some(roots), true) =
+            (hostname, resolver, tls, roots, problems.0.is_empty())
+        else {
             return Err(Error::all(problems.0));
         };
         let mut smtp = smtp_config(&hostname, tls, self.limits);
@@ -417,7 +425,7 @@ impl ServerBuilder {
         Ok(Server::new(Parts {
             smtp,
             authenticator: self.authentication.map(|settings| authenticator(settings, resolver.clone())),
-            client: client(&hostname, &self.delivery, resolver),
+            client: client(&hostname, &self.delivery, &roots, resolver),
             recipients: Arc::new(Recipients {
                 storage: self.storage.clone(),
                 hostname: hostname.clone(),
@@ -512,8 +520,20 @@ fn smtp_config(hostname: &Domain, tls: Arc<rustls::ServerConfig>, limits: Limits
     config
 }
 
-fn client(hostname: &Domain, settings: &DeliverySettings, resolver: Arc<dyn Resolver>) -> Client {
+/// Delivers mail to other servers as the settings say.
+fn client(hostname: &Domain, settings: &DeliverySettings, roots: &Roots, resolver: Arc<dyn Resolver>) -> Client {
     let mut config = ClientConfig::new(hostname.clone());
     config.connect_timeout = settings.connect_timeout;
-    Client::new(config, resolver)
+    config.allow_loopback = settings.allow_loopback;
+    config.source_addresses.clone_from(&settings.source_addresses);
+    config.max_connections_per_host = settings.max_connections_per_host;
+    config.roots = roots.clone();
+    let client = Client::new(config, resolver.clone());
+    if settings.mta_sts { client.with_mta_sts(Arc::new(HttpsPolicies::new(settings, roots, resolver))) } else { client }
+}
+
+/// Whose certificates are believed by deliveries.
+fn roots(settings: &DeliverySettings) -> Result<Roots, TlsError> {
+    let built_in = Roots::built_in();
+    settings.tls_roots.as_ref().map_or(Ok(built_in.clone()), |pem| built_in.with_pem(pem))
 }

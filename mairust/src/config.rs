@@ -15,6 +15,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 mod check;
+mod delivery;
 mod environment;
 mod model;
 mod problem;
@@ -32,7 +33,8 @@ pub use check::{PortCheck, check};
 pub use model::{
     AuthenticationMode, Config, DatabaseSettings, DeliverySettings, EarlyTalkers, HttpSettings, Listener, ListenerKind,
     LogFormat, LogLevel, LogSettings, LoginSettings, MailboxSettings, MasterKey, OnScanFailure, ProxyProtocol, Relay,
-    SearchSettings, ServerSettings, SmtpLimits, SmtpSettings, SpamEngine, SpamSettings, StorageSettings, TlsFiles,
+    RelayLogin, RelayProtocol, RelayTls, SearchSettings, ServerSettings, SmtpLimits, SmtpSettings, SpamEngine,
+    SpamSettings, StorageSettings, TlsFiles,
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use render::{example_yaml, reference_markdown, schema_json};

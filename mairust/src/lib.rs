@@ -39,6 +39,7 @@ mod http;
 mod listen;
 pub mod logging;
 pub mod metrics;
+mod mta_sts;
 mod outbound;
 mod receipts;
 mod receive;
@@ -77,6 +78,7 @@ pub use mairust_hooks::scan::{
 };
 pub use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookPoint, OnFailure, Verdict};
 pub use mairust_http::{ApiKeyToken, Scope, SearchFallback, ServerKey};
+pub use mairust_smtp::client::{Login, Protocol, Relay, RelayTls};
 pub use mairust_smtp::dns::{DnsResolver, Resolver};
 pub use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, Service};
 pub use mairust_store::{

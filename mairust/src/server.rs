@@ -177,11 +177,12 @@ impl Server {
             .with_observer(metrics.clone())
             .with_clock(parts.clock.clone());
         let max_age = parts.delivery.retry.give_up_after.saturating_add(LATE);
+        let own: Vec<SocketAddr> = sockets.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect();
         let workers = Arc::new(Workers {
             hostname: parts.hostname,
             storage: parts.storage.clone(),
             hooks: parts.hooks,
-            client: parts.client,
+            client: parts.client.listening_at(own),
             settings: parts.delivery,
             metrics: metrics.clone(),
             clock: parts.clock.clone(),

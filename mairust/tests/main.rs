@@ -17,7 +17,7 @@ use mairust::{
     Body, DirectoryExt, Domain, EmailAddress, MemoryStorage, MessageQuery, ReversePath, Server, ServerBuilder, Service,
     StorageBackend, SystemClock, TenantId,
 };
-use mairust_smtp::client::{Client, ClientConfig, FakeResolver, Outgoing, RecipientReport, Route};
+use mairust_smtp::client::{Client, ClientConfig, FakeResolver, Outgoing, RecipientReport, Relay, Route};
 use mairust_store::MessageRow;
 
 /// A server with one user, `alice@example.com`, in memory.
@@ -55,13 +55,15 @@ async fn send(server: SocketAddr, to: &[&str], message: &str) -> Vec<RecipientRe
 }
 
 async fn send_from(sender: &str, server: SocketAddr, to: &[&str], message: &str) -> Vec<RecipientReport> {
-    let client =
-        Client::new(ClientConfig::new(Domain::parse("sender.example").unwrap()), Arc::new(FakeResolver::new()));
-    let route = Route::Relay { host: server.ip().to_string(), port: server.port() };
+    let mut config = ClientConfig::new(Domain::parse("sender.example").unwrap());
+    // With QUIT, the server knows that its answer was heard.
+    config.idle_time = std::time::Duration::ZERO;
+    let client = Client::new(config, Arc::new(FakeResolver::new()));
+    let route = Route::Relay(Relay::new(server.ip().to_string(), server.port()));
     let sender = ReversePath::Address(EmailAddress::parse(sender).unwrap());
     let recipients = to.iter().map(|address| EmailAddress::parse(address).unwrap());
     let outgoing = Outgoing::new(sender, recipients, Body::from(message.as_bytes().to_vec()));
-    within(client.deliver(&route, &outgoing)).await
+    within(client.deliver(&route, &outgoing, &())).await
 }
 
 /// A test that hangs is to fail with its name, not with the whole run.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mairust::{DeliverySettings, Directory, Domain, EmailAddress, Mail, StorageBackend, Verdict};
+use mairust::{DeliverySettings, Directory, Domain, EmailAddress, Mail, Relay, StorageBackend, Verdict};
 use mairust_core::MailboxId;
 use mairust_smtp::client::Outcome;
 use mairust_store::{
@@ -182,7 +182,7 @@ async fn a_configured_postmaster_and_a_catch_all() {
 /// A server that sends everything on through another one.
 async fn relaying(to: SocketAddr) -> TestServer {
     let mut delivery = DeliverySettings::default();
-    delivery.relay = Some((to.ip().to_string(), to.port()));
+    delivery.relay = Some(Relay::new(to.ip().to_string(), to.port()));
     TestServer::start(|builder| builder.delivery(delivery)).await
 }
 

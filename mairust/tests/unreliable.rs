@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mairust::{
-    DeliverySettings, DirectoryExt, EmailAddress, MemoryStorage, RetryPolicy, Server, ServerBuilder, ServerKey,
+    DeliverySettings, DirectoryExt, EmailAddress, MemoryStorage, Relay, RetryPolicy, Server, ServerBuilder, ServerKey,
     Service, StorageBackend, SystemClock, TenantId,
 };
 use mairust_http::{ApiKeyToken, Scope, random_key_id};
@@ -173,7 +173,7 @@ async fn the_api_says_what_is_down() {
 /// A server that sends mail for `out@here.example` on to `to`, by `relay`.
 async fn forwarder(relay: SocketAddr, to: &str) -> UnreliableServer {
     let mut delivery = DeliverySettings::default();
-    delivery.relay = Some((relay.ip().to_string(), relay.port()));
+    delivery.relay = Some(Relay::new(relay.ip().to_string(), relay.port()));
     delivery.lease = Duration::from_secs(1);
     delivery.retry = RetryPolicy::new(Duration::from_millis(20), Duration::from_millis(40), Duration::from_secs(60));
     let server = UnreliableServer::start(|builder| builder.delivery(delivery)).await;

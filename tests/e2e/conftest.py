@@ -151,8 +151,9 @@ def insecure_tls():
 class Sink:
     """A mail server of somebody else's: aiosmtpd."""
 
-    def __init__(self, port=0, tls=None, refuse=None):
+    def __init__(self, port=0, tls=None, refuse=None, protocol=SMTP, implicit_tls=None, **options):
         self.received = []
+        self.protocol, self.implicit_tls, self.options = protocol, implicit_tls, options
         self.refuse = refuse or {}
         self.tls = tls
         self.port = port or free_port()
@@ -167,7 +168,7 @@ class Sink:
     async def handle_DATA(self, server, session, envelope):
         self.received.append(
             {"from": envelope.mail_from, "to": list(envelope.rcpt_tos), "data": envelope.original_content,
-             "tls": session.ssl is not None}
+             "tls": bool(session.ssl or self.implicit_tls), "user": session.auth_data}
         )
         return "250 2.0.0 taken"
 
@@ -176,9 +177,9 @@ class Sink:
 
         class SinkController(Controller):
             def factory(self):
-                return SMTP(sink, hostname="sink.test", tls_context=sink.tls, require_starttls=False)
+                return sink.protocol(sink, hostname="sink.test", tls_context=sink.tls, require_starttls=False, **sink.options)
 
-        self.controller = SinkController(self, hostname="127.0.0.1", port=self.port)
+        self.controller = SinkController(self, hostname="127.0.0.1", port=self.port, ssl_context=self.implicit_tls)
         self.controller.start()
         return self
 
@@ -239,17 +240,50 @@ def free_port():
         return probe.getsockname()[1]
 
 
+EC_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+
+
 def self_signed(folder, name, *others):
     """A certificate of the OpenSSL command for these names, and its key, both called after the first one."""
     certificate, key = folder / f"{name}.cert.pem", folder / f"{name}.key.pem"
     names = ",".join([f"DNS:{host}" for host in (name, *others)] + ["IP:127.0.0.1"])
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", f"/CN={name}", "-addext", f"subjectAltName={names}", "-keyout", key, "-out", certificate],
+        ["openssl", "req", "-x509", *EC_KEY, "-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName={names}", "-keyout", key, "-out", certificate],
         check=True, capture_output=True,
     )
     key.chmod(0o600)
     return certificate, key
+
+
+class Authority:
+    """Makes certificates that only those believe who believe this authority: the OpenSSL command."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.certificate, self.key = folder / "authority.pem", folder / "authority.key.pem"
+        self._openssl("req", "-x509", *EC_KEY, "-nodes", "-days", "2", "-subj", "/CN=authority", "-keyout", self.key,
+                      "-out", self.certificate)
+
+    def certify(self, name):
+        """A certificate for this name and this machine, with its authority, and its key."""
+        certificate, key = self.folder / f"{name}.pem", self.folder / f"{name}.key.pem"
+        request, extensions = self.folder / "request.pem", self.folder / "extensions"
+        extensions.write_text(f"subjectAltName=DNS:{name},IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+        self._openssl("req", *EC_KEY, "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request)
+        self._openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.key, "-CAcreateserial",
+                      "-days", "2", "-extfile", extensions, "-out", certificate)
+        key.chmod(0o600)
+        return certificate, key
+
+    def context(self, name):
+        """The same for a server in Python."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.certify(name))
+        return context
+
+    @staticmethod
+    def _openssl(*arguments):
+        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
 
 def swaks(server, *arguments, service="smtp", check=True):

@@ -1,4 +1,4 @@
-"""Starts a real Postfix that passes on everything it gets, with queue, log and ports of its own."""
+"""Starts a real Postfix that passes on everything it gets, or throws it away, with queue, log and ports of its own."""
 
 import os
 import pathlib
@@ -36,6 +36,28 @@ transport_maps = inline:{{ {transports} }}
 lmtp_tls_security_level = encrypt
 """
 
+# Takes everything for everybody, and throws it away.
+RECEIVER = """
+compatibility_level = 3.6
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+maillog_file = {folder}/log.txt
+maillog_file_prefixes = {folder}
+myhostname = postfix.example
+mydestination =
+mynetworks = 127.0.0.0/8
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+disable_dns_lookups = yes
+alias_maps =
+local_recipient_maps =
+local_transport = error:nobody lives here
+default_transport = discard:
+smtpd_tls_security_level = {level}
+smtpd_tls_chain_files = {chain}
+smtpd_tls_loglevel = 1
+"""
+
 MASTER = """
 127.0.0.1:{port} inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
@@ -49,6 +71,7 @@ trace unix - - n - 0 bounce
 verify unix - - n - 1 verify
 smtp unix - - n - - smtp
 lmtp unix - - n - - lmtp
+discard unix - - n - - discard
 error unix - - n - - error
 retry unix - - n - - error
 anvil unix - - n - 1 anvil
@@ -61,6 +84,17 @@ class Postfix:
     """A running Postfix. The process that is held is its master, which ends all others."""
 
     def __init__(self, relay, lmtp, lmtp_domains):
+        transports = ", ".join("{ %s = lmtp:inet:%s:%d }" % (domain, *lmtp) for domain in lmtp_domains)
+        self._prepare(MAIN, relay=relay, transports=transports)
+
+    @classmethod
+    def receiver(cls, certificate, key, level="may"):
+        """A Postfix that takes mail and throws it away, under this certificate."""
+        server = cls.__new__(cls)
+        server._prepare(RECEIVER, chain=f"{key}, {certificate}", level=level)
+        return server
+
+    def _prepare(self, main, **settings):
         assert shutil.which("postconf", path=PATH), "Postfix is missing: install the Debian package postfix"
         assert os.geteuid() == 0, "Postfix starts as root only"
         self.port = free_port()
@@ -71,8 +105,7 @@ class Postfix:
         for path in (etc, data, self.folder / "queue"):
             path.mkdir()
         shutil.chown(data, pwd.getpwnam("postfix").pw_uid)
-        transports = ", ".join("{ %s = lmtp:inet:%s:%d }" % (domain, *lmtp) for domain in lmtp_domains)
-        (etc / "main.cf").write_text(MAIN.format(folder=self.folder, relay=relay, transports=transports))
+        (etc / "main.cf").write_text(main.format(folder=self.folder, **settings))
         (etc / "master.cf").write_text(MASTER.format(port=self.port))
 
     def start(self):

@@ -46,7 +46,8 @@ class Zone(BaseResolver):
         for value in self.records.get(name, {}).get(kind, ()):
             # A string of a TXT record has 255 octets at most.
             data = [value[i:i + 255] for i in range(0, len(value), 255)] if kind == "TXT" else value
-            answer.add_answer(dnslib.RR(name, request.q.qtype, rdata=getattr(dnslib, kind)(data), ttl=1))
+            data = data if isinstance(data, dnslib.RD) else getattr(dnslib, kind)(data)
+            answer.add_answer(dnslib.RR(name, request.q.qtype, rdata=data, ttl=1))
         return answer
 
 

@@ -46,7 +46,7 @@ def recipients(api, sends):
 
 def test_a_backlog_is_not_in_the_way_of_another_tenant(servers, sinks, dns, tmp_path):
     sink = sinks()
-    delivery = {"mx_port": sink.port, "workers": 2, "ramp_up": 20}
+    delivery = {"mx_port": sink.port, "allow_loopback": True, "workers": 2, "ramp_up": 20}
     server, key = production(servers, tmp_path, delivery=delivery, dns=dns)
     config = tmp_path / "mairust.yaml"
     run("tenant", "add", "other", "-c", config)
@@ -65,7 +65,7 @@ def test_a_backlog_is_not_in_the_way_of_another_tenant(servers, sinks, dns, tmp_
 
 def test_each_message_arrives_although_the_server_is_killed(servers, sinks, dns, tmp_path):
     sink, count = sinks(), 200
-    server, key = production(servers, tmp_path, delivery={"mx_port": sink.port, "lease": "2s"}, dns=dns)
+    server, key = production(servers, tmp_path, delivery={"mx_port": sink.port, "allow_loopback": True, "lease": "2s"}, dns=dns)
     api = Api(server.ready["http"], key)
     sends = [api.send(letter("alice@example.com", [f"r{number}@remote.example"])) for number in range(count)]
     sink.wait_for(1)
@@ -82,7 +82,8 @@ def test_each_message_arrives_although_the_server_is_killed(servers, sinks, dns,
 
 
 def test_the_depth_of_the_queue_is_told(servers, dns, tmp_path):
-    server, key = production(servers, tmp_path, delivery={"mx_port": free_port(), "retry_first": "1h", "retry_max": "1h"}, dns=dns)
+    server, key = production(servers, tmp_path, delivery={
+        "mx_port": free_port(), "allow_loopback": True, "retry_first": "1h", "retry_max": "1h"}, dns=dns)
     api = Api(server.ready["http"], key)
     scopes = ["--scope", "metrics:read"]
     metrics = json.loads(run("apikey", "create", "metrics", *scopes, "-c", tmp_path / "mairust.yaml", "-o", "json").stdout)["key"]

@@ -148,7 +148,7 @@ def test_delivery_follows_the_mx_records(servers, sinks, tmp_path):
     try:
         from test_serve import production
         server, key = production(servers, tmp_path, delivery={
-            "mx_port": sink.port, "retry_first": "1s", "connect_timeout": "2s"}, dns={"servers": [f"127.0.0.1:{dns_port}"]})
+            "mx_port": sink.port, "allow_loopback": True, "retry_first": "1s", "connect_timeout": "2s"}, dns={"servers": [f"127.0.0.1:{dns_port}"]})
         from conftest import Api
         api = Api(server.ready["http"], key)
         api.send({**LETTER, "from": "alice@example.com", "to": ["bob@remote.example", "x@nowhere.example"]})

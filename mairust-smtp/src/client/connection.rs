@@ -1,73 +1,43 @@
-//! One conversation with one address of a host.
+//! A connection to one address of a host: bytes, replies, and all that comes before MAIL.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mairust_core::{Body, Reply};
+use mairust_core::Reply;
+use rand::seq::IndexedRandom;
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use super::chunk::{CHUNK, read_chunk};
-use super::parameters::{Octets, mail_command, rcpt_command};
-use super::{Attempt, ClientConfig, LineEnds, Notices, Outgoing, RecipientReport, Verdict, route};
+use super::config::ClientConfig;
+use super::peer::{Endpoint, Protocol, TlsPolicy};
+use super::report::{AttemptFacts, TlsUse, Verdict};
+use super::route;
 use crate::proto::extension::Extensions;
 use crate::proto::reply::{ReplyError, ReplyReader};
-use crate::proto::stuff::DotStuffer;
 use crate::stream::Stream;
-
-/// Commands that are sent without waiting for replies; more could fill the buffers of both sides
-/// (RFC 2920 §3.1).
-const PIPELINE: usize = 100;
 
 /// How long to wait for the reply to QUIT: all is decided by then.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Tries one address, under TLS if the peer can do that.
-pub(super) async fn attempt(config: &ClientConfig, name: &str, address: SocketAddr, message: &Outgoing) -> Attempt {
-    let mut security = Security::Opportunistic;
-    loop {
-        let mut conversation = match Conversation::open(config, name, address).await {
-            Ok(conversation) => conversation,
-            Err(lost) => return Attempt::NextHost(lost.verdict(&label(name, address))),
-        };
-        match conversation.greet(security).await {
-            Ok(extensions) => return Attempt::Answered(conversation.deliver(&extensions, message).await),
-            Err(Stop::Everyone(verdict)) => {
-                conversation.quit().await;
-                return Attempt::Answered(verdict.for_all(message));
-            }
-            Err(Stop::NextHost(verdict)) => return Attempt::NextHost(verdict),
-            Err(Stop::WithoutTls(lost)) => {
-                tracing::info!(host = conversation.host, error = %lost, "TLS failed, going on without it");
-                security = Security::None;
-            }
-        }
-    }
-}
-
-/// Whether STARTTLS is used when it is offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Security {
-    None,
-    Opportunistic,
-}
-
 /// Why a conversation does not get as far as MAIL.
-enum Stop {
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The host has decided about the message.
     Everyone(Verdict),
+    /// Another host may take it.
     NextHost(Verdict),
+    /// TLS does not work, and may be left out.
     WithoutTls(Lost),
 }
 
 /// The connection is of no use any more.
 #[derive(Debug, thiserror::Error)]
-enum Lost {
-    #[error("the message can't be read: {0}")]
-    Body(#[source] io::Error),
+pub(super) enum Lost {
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
@@ -78,224 +48,193 @@ enum Lost {
     Turn(Reply),
 }
 
-impl Lost {
-    fn verdict(&self, host: &str) -> Verdict {
-        Verdict { host: Some(host.to_owned()), ..Verdict::deferred(self.to_string()) }
-    }
-}
-
-struct Conversation<'a> {
-    config: &'a ClientConfig,
-    name: &'a str,
+#[derive(Debug)]
+pub(super) struct Conversation {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) endpoint: Endpoint,
     /// For reports: `name[address]:port`.
-    host: String,
+    pub(super) label: String,
+    pub(super) extensions: Extensions,
+    /// Messages that were begun.
+    pub(super) transactions: u32,
     stream: Stream,
     input: BytesMut,
     replies: ReplyReader,
+    source: Option<IpAddr>,
+    tls: TlsUse,
 }
 
-impl<'a> Conversation<'a> {
-    async fn open(config: &'a ClientConfig, name: &'a str, address: SocketAddr) -> Result<Self, Lost> {
-        let connecting = timeout(config.connect_timeout, TcpStream::connect(address));
+impl Conversation {
+    pub(super) async fn open(config: &Arc<ClientConfig>, endpoint: &Endpoint) -> Result<Self, Lost> {
+        let connecting = timeout(config.connect_timeout, connect(config, endpoint.address));
         let stream = connecting.await.map_err(|_| Lost::Timeout)??;
         stream.set_nodelay(true)?;
         Ok(Self {
-            config,
-            name,
-            host: label(name, address),
+            config: Arc::clone(config),
+            endpoint: endpoint.clone(),
+            label: endpoint.label(),
+            extensions: Extensions::default(),
+            transactions: 0,
+            source: stream.local_addr().ok().map(|address| address.ip()),
             stream: Stream::Plain(stream),
             input: BytesMut::new(),
             replies: ReplyReader::default(),
+            tls: TlsUse::Unknown,
         })
     }
 
-    /// Greeting, EHLO, and STARTTLS if offered.
-    async fn greet(&mut self, security: Security) -> Result<Extensions, Stop> {
+    /// All that comes before MAIL. `tls_failed` says why TLS is left out this time.
+    pub(super) async fn greet(&mut self, tls_failed: Option<&str>) -> Result<(), Stop> {
+        if self.endpoint.terms.implicit_tls {
+            self.handshake().await.map_err(|lost| self.no_tls(&lost.to_string()))?;
+        }
         let greeting = self.reply(self.config.command_timeout).await.map_err(|lost| self.next_host(&lost))?;
         if greeting.is_permanent() {
-            return Err(Stop::Everyone(Verdict::from_reply(&self.host, greeting)));
+            return Err(Stop::Everyone(Verdict::refusal(&self.label, greeting)));
         }
         if !greeting.is_positive() {
-            return Err(Stop::NextHost(Verdict::from_reply(&self.host, greeting)));
+            return Err(Stop::NextHost(Verdict::refusal(&self.label, greeting)));
         }
-        let extensions = self.hello().await?;
-        if !extensions.starttls || security == Security::None {
-            return Ok(extensions);
+        self.hello().await?;
+        match tls_failed {
+            Some(reason) => self.tls = TlsUse::Failed(reason.to_owned()),
+            None => self.secure().await?,
         }
-        let reply = self.command("STARTTLS").await.map_err(Stop::WithoutTls)?;
+        self.log_in().await
+    }
+
+    /// TLS, as far as the terms and the host want it.
+    async fn secure(&mut self) -> Result<(), Stop> {
+        match &self.endpoint.terms.tls {
+            _ if matches!(self.tls, TlsUse::On { .. }) => return Ok(()),
+            TlsPolicy::Off => {
+                self.tls = TlsUse::Off;
+                return Ok(());
+            }
+            TlsPolicy::Opportunistic | TlsPolicy::Require { .. } => {}
+        }
+        if !self.extensions.starttls {
+            self.tls = TlsUse::NotOffered;
+            return self.go_on_without("the host does not offer it");
+        }
+        let reply = self.command("STARTTLS").await.map_err(|lost| self.without_tls(lost))?;
         if !reply.is_positive() {
-            return Ok(extensions);
+            self.tls = TlsUse::Failed(reply.to_string());
+            return self.go_on_without(&reply.to_string());
         }
-        self.handshake().await.map_err(Stop::WithoutTls)?;
+        self.handshake().await.map_err(|lost| self.without_tls(lost))?;
         self.hello().await
     }
 
-    /// EHLO, or HELO for hosts that know nothing else.
-    async fn hello(&mut self) -> Result<Extensions, Stop> {
-        let hostname = &self.config.hostname;
-        let reply = self.command(&format!("EHLO {hostname}")).await.map_err(|lost| self.next_host(&lost))?;
+    /// The connection is good; TLS is missing.
+    fn go_on_without(&self, reason: &str) -> Result<(), Stop> {
+        if self.endpoint.terms.requires_tls() { Err(self.no_tls(reason)) } else { Ok(()) }
+    }
+
+    /// The connection is lost over TLS.
+    fn without_tls(&mut self, lost: Lost) -> Stop {
+        if !self.endpoint.terms.requires_tls() {
+            return Stop::WithoutTls(lost);
+        }
+        self.tls = TlsUse::Failed(lost.to_string());
+        self.no_tls(&lost.to_string())
+    }
+
+    /// RFC 8461 §5: mail waits rather than goes to somebody who may be anybody.
+    fn no_tls(&self, reason: &str) -> Stop {
+        let rule = self.endpoint.terms.rule.as_str();
+        Stop::NextHost(Verdict::deferred_at(&self.label, format!("TLS is required ({rule}), but {reason}")))
+    }
+
+    /// EHLO or LHLO; HELO for hosts that know nothing else.
+    async fn hello(&mut self) -> Result<(), Stop> {
+        let hostname = self.config.hostname.clone();
+        let verb = match self.endpoint.terms.protocol {
+            Protocol::Smtp => "EHLO",
+            Protocol::Lmtp => "LHLO",
+        };
+        let mut reply = self.command(&format!("{verb} {hostname}")).await.map_err(|lost| self.next_host(&lost))?;
         if reply.is_positive() {
-            return Ok(Extensions::from_ehlo(&reply));
+            self.extensions = Extensions::from_ehlo(&reply);
+            return Ok(());
         }
-        if reply.is_permanent() {
-            let reply = self.command(&format!("HELO {hostname}")).await.map_err(|lost| self.next_host(&lost))?;
+        if reply.is_permanent() && self.endpoint.terms.protocol == Protocol::Smtp {
+            self.extensions = Extensions::default();
+            reply = self.command(&format!("HELO {hostname}")).await.map_err(|lost| self.next_host(&lost))?;
             if reply.is_positive() {
-                return Ok(Extensions::default());
+                return Ok(());
             }
-            return Err(Stop::Everyone(self.refusal(reply)));
         }
-        Err(Stop::Everyone(self.refusal(reply)))
+        let permanent = reply.is_permanent();
+        let verdict = Verdict::refusal(&self.label, reply);
+        Err(if permanent { Stop::Everyone(verdict) } else { Stop::NextHost(verdict) })
     }
 
     async fn handshake(&mut self) -> Result<(), Lost> {
         // Plain text behind the reply may come from anybody.
         self.input.clear();
-        let server = match route::literal(self.name) {
-            Some(address) => ServerName::from(address),
-            None => ServerName::try_from(self.name.to_owned()).map_err(io::Error::other)?,
+        let (settings, verified) = match &self.endpoint.terms.tls {
+            TlsPolicy::Require { names } => {
+                let names = names.iter().map(|name| server_name(name)).collect::<Result<_, _>>()?;
+                (self.config.roots.client_config_for(names).map_err(io::Error::other)?, true)
+            }
+            TlsPolicy::Opportunistic | TlsPolicy::Off => (crate::tls::opportunistic_client_config(), false),
         };
+        let server = server_name(&self.endpoint.name)?;
         let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Closed) else {
             return Err(Lost::Io(io::Error::other("TLS is active already")));
         };
-        let connector = TlsConnector::from(crate::tls::opportunistic_client_config());
-        let connecting = timeout(self.config.command_timeout, connector.connect(server, stream));
+        let connecting = timeout(self.config.command_timeout, TlsConnector::from(settings).connect(server, stream));
         let stream = connecting.await.map_err(|_| Lost::Timeout)??;
+        self.tls = TlsUse::On { facts: crate::tls::facts(stream.get_ref().1), verified };
         self.stream = Stream::Tls(Box::new(TlsStream::Client(stream)));
         Ok(())
     }
 
-    /// MAIL, RCPT, DATA and the message; then QUIT.
-    async fn deliver(&mut self, extensions: &Extensions, message: &Outgoing) -> Vec<RecipientReport> {
-        let mut answers: Vec<Option<Verdict>> = vec![None; message.recipients.len()];
-        let rest = match self.transact(extensions, message, &mut answers).await {
-            Ok(verdict) => {
-                self.quit().await;
-                verdict
-            }
-            Err(lost) => lost.verdict(&self.host),
-        };
-        let answered = message.recipients.iter().zip(answers);
-        answered.map(|(recipient, answer)| answer.as_ref().unwrap_or(&rest).report(&recipient.address)).collect()
+    /// Whether the host has proved who it is.
+    pub(super) fn is_verified(&self) -> bool {
+        matches!(self.tls, TlsUse::On { verified: true, .. })
     }
 
-    /// Fills in the refused recipients; the verdict is for the others.
-    async fn transact(
-        &mut self,
-        extensions: &Extensions,
-        message: &Outgoing,
-        answers: &mut [Option<Verdict>],
-    ) -> Result<Verdict, Lost> {
-        let mut octets = Octets::of(&message.body).await.map_err(Lost::Body)?;
-        octets.binary &= message.line_ends == LineEnds::Keep;
-        if let Some(reply) = octets.refusal(extensions, &message.sender) {
-            return Ok(self.unable(reply));
+    /// What this connection knows.
+    pub(super) fn facts(&self) -> AttemptFacts {
+        AttemptFacts {
+            source: self.source,
+            tls: self.tls.clone(),
+            reused: self.transactions > 1,
+            ..self.endpoint.facts()
         }
-        // What each command is for: MAIL for nobody in particular.
-        let mut commands = vec![(None, mail_command(extensions, message, octets))];
-        for (index, recipient) in message.recipients.iter().enumerate() {
-            match rcpt_command(extensions, recipient) {
-                Ok(command) => commands.push((Some(index), command)),
-                Err(reply) => answers[index] = Some(self.unable(reply)),
-            }
-        }
-        if commands.len() == 1 {
-            return Ok(Verdict::deferred("no recipient could be asked for"));
-        }
-        if let Some(refused) = self.envelope(extensions, &commands, answers).await? {
-            return Ok(refused);
-        }
-        if answers.iter().all(Option::is_some) {
-            return Ok(Verdict::deferred("no recipient was accepted"));
-        }
-        let verdict = if octets.binary { self.chunks(&message.body).await? } else { self.data(&message.body).await? };
-        let notices = if extensions.dsn { Notices::PassedOn } else { Notices::StayHere };
-        Ok(Verdict { notices, ..verdict })
     }
 
-    /// MAIL and RCPT; a verdict if MAIL is refused.
-    async fn envelope(
-        &mut self,
-        extensions: &Extensions,
-        commands: &[(Option<usize>, String)],
-        answers: &mut [Option<Verdict>],
-    ) -> Result<Option<Verdict>, Lost> {
-        let group = if extensions.pipelining { PIPELINE } else { 1 };
-        let mut refused = None;
-        for commands in commands.chunks(group) {
-            self.send(commands.iter().map(|(_, command)| command.as_str())).await?;
-            for (recipient, _) in commands {
-                let reply = self.reply(self.config.command_timeout).await?;
-                let verdict = (!reply.is_positive()).then(|| self.refusal(reply));
-                match recipient {
-                    None => refused = verdict,
-                    Some(recipient) => answers[*recipient] = verdict,
-                }
-            }
-            if refused.is_some() {
-                // What was said to RCPT without a sender means nothing.
-                answers.fill(None);
-                break;
-            }
+    /// Whether an idle connection is ready for another message.
+    pub(super) async fn is_ready(&mut self) -> bool {
+        match self.command("RSET").await {
+            Ok(reply) => reply.is_positive() && self.input.is_empty(),
+            Err(_) => false,
         }
-        Ok(refused)
     }
 
-    async fn data(&mut self, body: &Body) -> Result<Verdict, Lost> {
-        let reply = self.command("DATA").await?;
-        if reply.code() != 354 {
-            return if reply.is_positive() { Err(Lost::Turn(reply)) } else { Ok(self.refusal(reply)) };
-        }
-        let (mut stuffer, mut offset) = (DotStuffer::new(), 0);
-        let mut wire = Vec::with_capacity(CHUNK + CHUNK / 16);
-        loop {
-            // Without the final dot, a body that can't be read to its end is no message.
-            let chunk = read_chunk(body, offset).await.map_err(Lost::Body)?;
-            if chunk.is_empty() {
-                break;
-            }
-            offset += chunk.len() as u64;
-            stuffer.encode(&chunk, &mut wire);
-            self.write(&wire).await?;
-            wire.clear();
-        }
-        stuffer.finish(&mut wire);
-        self.write(&wire).await?;
-        let reply = self.reply(self.config.final_dot_timeout).await?;
-        Ok(Verdict::from_reply(&self.host, reply))
-    }
-
-    /// The message as one chunk, byte for byte (RFC 3030 §2).
-    async fn chunks(&mut self, body: &Body) -> Result<Verdict, Lost> {
-        self.send([format!("BDAT {} LAST", body.len()).as_str()]).await?;
-        let mut offset = 0;
-        while offset < body.len() {
-            // A chunk that is cut short is no message, whatever the peer makes of it.
-            let chunk = read_chunk(body, offset).await.map_err(Lost::Body)?;
-            if chunk.is_empty() {
-                return Err(Lost::Body(io::ErrorKind::UnexpectedEof.into()));
-            }
-            offset += chunk.len() as u64;
-            self.write(&chunk).await?;
-        }
-        let reply = self.reply(self.config.final_dot_timeout).await?;
-        Ok(Verdict::from_reply(&self.host, reply))
+    /// Whether it may be used for another message (RFC 9422 §5.1).
+    pub(super) fn takes_more(&self) -> bool {
+        let theirs = self.extensions.limits.mail_max.unwrap_or(u32::MAX);
+        self.transactions < self.config.max_transactions.min(theirs) && self.input.is_empty()
     }
 
     /// Takes leave, without caring for the answer.
-    async fn quit(&mut self) {
+    pub(super) async fn quit(mut self) {
         if self.write(b"QUIT\r\n").await.is_ok() && self.reply(QUIT_TIMEOUT).await.is_ok() {
             // Nothing depends on how a connection ends that nobody needs any more.
             let _ = timeout(QUIT_TIMEOUT, self.stream.shutdown()).await;
         }
     }
 
-    async fn command(&mut self, command: &str) -> Result<Reply, Lost> {
+    pub(super) async fn command(&mut self, command: &str) -> Result<Reply, Lost> {
         self.send([command]).await?;
         self.reply(self.config.command_timeout).await
     }
 
     /// Sends commands in one go.
-    async fn send(&mut self, commands: impl IntoIterator<Item = &str>) -> Result<(), Lost> {
+    pub(super) async fn send(&mut self, commands: impl IntoIterator<Item = &str>) -> Result<(), Lost> {
         let mut wire = Vec::new();
         for command in commands {
             wire.extend_from_slice(command.as_bytes());
@@ -304,13 +243,13 @@ impl<'a> Conversation<'a> {
         self.write(&wire).await
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Lost> {
         let writing = timeout(self.config.command_timeout, self.stream.write_all(bytes));
         Ok(writing.await.map_err(|_| Lost::Timeout)??)
     }
 
     /// The next reply, which must be complete within `limit`.
-    async fn reply(&mut self, limit: Duration) -> Result<Reply, Lost> {
+    pub(super) async fn reply(&mut self, limit: Duration) -> Result<Reply, Lost> {
         timeout(limit, self.read_reply()).await.map_err(|_| Lost::Timeout)?
     }
 
@@ -327,25 +266,26 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    fn next_host(&self, lost: &Lost) -> Stop {
-        Stop::NextHost(lost.verdict(&self.host))
-    }
-
-    /// The peer can't do what the message needs, and will not learn it soon.
-    fn unable(&self, reply: Reply) -> Verdict {
-        Verdict { host: Some(self.host.clone()), ..Verdict::failed(reply) }
-    }
-
-    /// A verdict that is never good: 2yz or 3yz in the wrong place is no delivery.
-    fn refusal(&self, reply: Reply) -> Verdict {
-        let verdict = Verdict::from_reply(&self.host, reply);
-        if verdict.outcome == super::Outcome::Delivered {
-            return Verdict { outcome: super::Outcome::Deferred, ..verdict };
-        }
-        verdict
+    pub(super) fn next_host(&self, lost: &Lost) -> Stop {
+        Stop::NextHost(Verdict::deferred_at(&self.label, lost.to_string()))
     }
 }
 
-fn label(name: &str, address: SocketAddr) -> String {
-    format!("{name}[{}]:{}", address.ip(), address.port())
+/// Connects, from one of the addresses that the settings name.
+async fn connect(config: &ClientConfig, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let family = |source: &&IpAddr| source.is_ipv4() == address.is_ipv4();
+    let sources: Vec<&IpAddr> = config.source_addresses.iter().filter(family).collect();
+    if let Some(source) = sources.choose(&mut rand::rng()) {
+        let bind = |error: io::Error| io::Error::new(error.kind(), format!("from {source}: {error}"));
+        socket.bind(SocketAddr::new(**source, 0)).map_err(bind)?;
+    }
+    socket.connect(address).await
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, Lost> {
+    match route::literal(host) {
+        Some(address) => Ok(ServerName::from(address)),
+        None => Ok(ServerName::try_from(host.to_owned()).map_err(io::Error::other)?),
+    }
 }

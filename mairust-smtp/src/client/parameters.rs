@@ -5,7 +5,7 @@ use std::io;
 use mairust_core::{Body, EnhancedCode, Reply, ReversePath};
 
 use super::chunk::read_chunk;
-use super::{Outgoing, Receiver};
+use super::{LineEnds, Outgoing, Receiver};
 use crate::proto::extension::Extensions;
 
 /// What the octets of a message are.
@@ -20,8 +20,13 @@ pub(super) struct Octets {
 }
 
 impl Octets {
-    /// Looks at a whole message.
-    pub(super) async fn of(body: &Body) -> io::Result<Self> {
+    /// Looks at a message as it is sent.
+    pub(super) async fn of_message(message: &Outgoing) -> io::Result<Self> {
+        let octets = Self::of(&message.body).await?;
+        Ok(Self { binary: octets.binary && message.line_ends == LineEnds::Keep, ..octets })
+    }
+
+    async fn of(body: &Body) -> io::Result<Self> {
         let (mut found, mut scan, mut offset) = (Self::default(), Scan::default(), 0);
         loop {
             let chunk = read_chunk(body, offset).await?;

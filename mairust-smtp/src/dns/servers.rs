@@ -154,7 +154,7 @@ fn temporary(error: &NetError) -> ResolveError {
 #[cfg(test)]
 mod tests {
     use hickory_resolver::proto::op::{Message, ResponseCode};
-    use hickory_resolver::proto::rr::rdata::{A, AAAA, MX, PTR, TXT};
+    use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, TXT};
     use hickory_resolver::proto::rr::{Record, RecordType};
     use tokio::net::UdpSocket;
 
@@ -174,6 +174,10 @@ mod tests {
             ("a.example.", RecordType::TXT) => {
                 Ok(vec![RData::TXT(TXT::new(vec!["one ".to_owned(), "record".to_owned()]))])
             }
+            ("alias.example.", RecordType::MX) => {
+                Ok(vec![RData::CNAME(CNAME(name("a.example."))), mx(10, "mx1.example.")])
+            }
+            ("alias.example." | "lone.example.", _) => Ok(vec![RData::CNAME(CNAME(name("a.example.")))]),
             ("null.example.", RecordType::MX) => Ok(vec![mx(0, ".")]),
             ("a.example." | "null.example.", _) => Ok(Vec::new()),
             ("7.2.0.192.in-addr.arpa.", RecordType::PTR) => Ok(vec![RData::PTR(PTR(name("mx.sender.example.")))]),
@@ -196,9 +200,12 @@ mod tests {
                 answer.add_query(query.clone());
                 match records(&query.name().to_lowercase().to_ascii(), query.query_type()) {
                     Ok(found) => {
-                        answer.add_answers(
-                            found.into_iter().map(|data| Record::from_rdata(query.name().clone(), 60, data)),
-                        );
+                        let mut owner = query.name().clone();
+                        for data in found {
+                            let target = if let RData::CNAME(target) = &data { Some(target.0.clone()) } else { None };
+                            answer.add_answer(Record::from_rdata(owner.clone(), 60, data));
+                            owner = target.unwrap_or(owner);
+                        }
                     }
                     Err(code) => answer.metadata.response_code = code,
                 }
@@ -221,6 +228,21 @@ mod tests {
         assert_eq!(hosts, ["mx2.example", "mx_1.Example"]);
         assert_eq!(resolver.mx("null.example").await, Err(ResolveError::NullMx));
         assert_eq!(resolver.names("192.0.2.7".parse().unwrap()).await, Ok(vec!["mx.sender.example".to_owned()]));
+    }
+
+    /// RFC 5321 §5.1: what an alias leads to counts as if it had been asked for.
+    #[tokio::test]
+    async fn follows_aliases() {
+        let resolver = resolver().await;
+        let hosts = |found: Vec<MxHost>| {
+            let mut hosts: Vec<_> = found.into_iter().map(|mx| mx.host).collect();
+            hosts.sort();
+            hosts
+        };
+        assert_eq!(hosts(resolver.mx("alias.example").await.unwrap()), ["mx1.example"]);
+        assert_eq!(hosts(resolver.mx("lone.example").await.unwrap()), ["mx2.example", "mx_1.Example"]);
+        assert_eq!(resolver.ipv4("lone.example").await, Ok(vec![Ipv4Addr::new(192, 0, 2, 1)]));
+        assert_eq!(resolver.addresses("lone.example").await.unwrap().len(), 2);
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use mairust_core::{EnhancedCode, ForwardPath, Origin, Rejection, Reply, ReversePath, TlsFacts};
+use mairust_core::{EnhancedCode, ForwardPath, Origin, Rejection, Reply, ReversePath};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -400,7 +400,7 @@ impl Driver {
             return Err(io::Error::other("TLS is active already"));
         };
         let accepted = timeout(self.server.config.handshake_timeout, TlsAcceptor::from(tls).accept(stream)).await??;
-        self.info.origin.tls = Some(tls_facts(accepted.get_ref().1));
+        self.info.origin.tls = Some(crate::tls::facts(accepted.get_ref().1));
         self.info.identity = None;
         self.info.origin.user = None;
         self.stream = Stream::Tls(Box::new(TlsStream::Server(accepted)));
@@ -458,14 +458,4 @@ pub(super) async fn guarded<T>(question: impl Future<Output = Result<T, Rejectio
 /// 452 4.3.1 (RFC 3463 §3.4).
 fn spool_failed() -> Reply {
     Reply::new(452, EnhancedCode(4, 3, 1), "Insufficient system storage")
-}
-
-fn tls_facts(connection: &rustls::ServerConnection) -> TlsFacts {
-    let version = match connection.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
-        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
-        other => format!("{other:?}"),
-    };
-    let cipher = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())).unwrap_or_default();
-    TlsFacts { version, cipher }
 }

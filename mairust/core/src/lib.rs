@@ -48,7 +48,7 @@ pub use id::{
     UserId,
 };
 pub use mail::{Mail, Origin, TlsFacts};
-pub use network::{IpNetwork, NetworkError};
+pub use network::{IpNetwork, NetworkError, is_this_machine};
 pub use rate::{Rate, TokenBucket};
 pub use recent::RecentMap;
 pub use rejection::Rejection;

@@ -98,6 +98,13 @@ impl fmt::Display for IpNetwork {
     }
 }
 
+/// Whether an address leads back to the machine that uses it: a loopback address, or none at all
+/// (`0.0.0.0`, `::`). DNS of others must not name such.
+pub fn is_this_machine(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

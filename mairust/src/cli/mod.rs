@@ -186,7 +186,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Sender(command) => sender::run(command).await,
             Command::Search(command) => search::run(command).await,
             Command::Apikey(command) => apikey::run(command).await,
-            Command::Audit(command) => audit::run(command).await,
+            Command::Audit(command) => Box::pin(audit::run(command)).await,
             Command::Keys(command) => keys::run(command).await,
             Command::Backup(arguments) => backup::make(&arguments).await,
             Command::Restore(arguments) => backup::restore(&arguments).await,

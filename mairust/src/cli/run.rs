@@ -16,8 +16,8 @@ use crate::server::{RunningServer, Server, shutdown_signal};
 use crate::work::DeliverySettings;
 use crate::work::retry::RetryPolicy;
 use crate::{
-    AdmissionConfig, AuditSettings, DnsResolver, EarlyTalkers, HttpLimits, ListenerConfig, LoginLimits, ProxyProtocol,
-    SearchFallback, ServerKey, Service, StorageBackend,
+    AdmissionConfig, AuditSettings, DnsResolver, EarlyTalkers, HttpLimits, ListenerConfig, Login, LoginLimits,
+    Protocol, ProxyProtocol, Relay, RelayTls, SearchFallback, ServerKey, Service, StorageBackend,
 };
 
 #[derive(Debug, Args)]
@@ -121,7 +121,7 @@ pub(super) fn builder(
         })
         .proxies(config.smtp.proxies.iter().copied())
         .xclient_from(config.smtp.xclient_from.iter().copied())
-        .delivery(delivery(config))
+        .delivery(delivery(config)?)
         .drain(config.drain)
         .search_fallback(if config.search.fallback { SearchFallback::Rows } else { SearchFallback::Fail });
     builder = builder.scanner(spam::scanner(&config.spam)?);
@@ -197,17 +197,45 @@ fn login_limits(config: &Config) -> LoginLimits {
     }
 }
 
-fn delivery(config: &Config) -> DeliverySettings {
+fn delivery(config: &Config) -> Result<DeliverySettings, Failure> {
     let from = &config.delivery;
-    DeliverySettings {
-        relay: from.relay.as_ref().map(|relay| (relay.host.clone(), relay.port)),
+    let read = |file: &PathBuf| {
+        let unreadable =
+            |error| Failure::configuration(format_args!("delivery.tls_roots: cannot read {}: {error}", file.display()));
+        std::fs::read(file).map_err(unreadable)
+    };
+    Ok(DeliverySettings {
+        relay: relay(from),
         mx_port: from.mx_port,
+        allow_loopback: from.allow_loopback,
+        mta_sts: from.mta_sts,
+        mta_sts_port: from.mta_sts_port,
+        tls_roots: from.tls_roots.as_ref().map(read).transpose()?,
+        source_addresses: from.source_addresses.clone(),
+        max_connections_per_host: from.max_connections_per_host as usize,
         workers: from.workers as usize,
         ramp_up: from.ramp_up,
         lease: from.lease,
         connect_timeout: from.connect_timeout,
         retry: RetryPolicy::new(from.retry_first, from.retry_max, from.give_up_after),
-    }
+    })
+}
+
+fn relay(from: &config::DeliverySettings) -> Option<Relay> {
+    let config::Relay { host, port } = from.relay.as_ref()?;
+    let mut relay = Relay::new(host, *port);
+    relay.protocol = match from.relay_protocol {
+        config::RelayProtocol::Lmtp => Protocol::Lmtp,
+        config::RelayProtocol::Smtp => Protocol::Smtp,
+    };
+    relay.tls = match from.relay_tls {
+        config::RelayTls::Implicit => RelayTls::Implicit,
+        config::RelayTls::None => RelayTls::None,
+        config::RelayTls::Opportunistic => RelayTls::Opportunistic,
+        config::RelayTls::Starttls => RelayTls::StartTls,
+    };
+    relay.login = from.relay_login.as_ref().map(|login| Login::new(&login.user, login.password.clone()));
+    Some(relay)
 }
 
 fn audit(config: &Config) -> AuditSettings {

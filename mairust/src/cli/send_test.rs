@@ -1,11 +1,12 @@
 //! `mairust send-test`: a message by SMTP, as any client would send it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use mail_builder::MessageBuilder;
 use mairust_core::{Clock, Domain, EmailAddress, MessageId, ReversePath, SystemClock};
-use mairust_smtp::client::{Client, ClientConfig, DnsResolver, Outcome, Outgoing, Route};
+use mairust_smtp::client::{self, Client, ClientConfig, DnsResolver, Outcome, Outgoing, Route};
 
 use super::output::{Failure, print};
 use crate::config::Relay;
@@ -29,9 +30,12 @@ pub(super) async fn run(arguments: SendTestArgs) -> Result<(), Failure> {
     let sender = ReversePath::Address(arguments.from.clone());
     let body = message(&arguments).map_err(Failure::failed)?.into();
     let outgoing = Outgoing::new(sender, [arguments.to.clone()], body);
-    let route = Route::Relay { host: arguments.server.host.clone(), port: arguments.server.port };
-    let client = Client::new(ClientConfig::new(hostname), Arc::new(resolver));
-    let reports = client.deliver(&route, &outgoing).await;
+    let route = Route::Relay(client::Relay::new(&arguments.server.host, arguments.server.port));
+    let mut config = ClientConfig::new(hostname);
+    // There is only this one message.
+    config.idle_time = Duration::ZERO;
+    let client = Client::new(config, Arc::new(resolver));
+    let reports = client.deliver(&route, &outgoing, &()).await;
     let report = reports.into_iter().next().ok_or_else(|| Failure::failed("the client gave no report"))?;
     match report.outcome {
         Outcome::Delivered => print(&format!("sent to {}: {}", arguments.to, report.detail)),

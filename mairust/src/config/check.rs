@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 
-use mairust_smtp::tls::{Certificates, TlsError};
+use mairust_smtp::tls::{Certificates, Roots, TlsError};
 
 use super::model::{Config, DatabaseSettings, MasterKey, StorageSettings, TlsFiles};
 use super::problem::{Place, Problem};
@@ -27,6 +27,7 @@ pub fn check(config: &Config, ports: PortCheck) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_folders(config, &mut problems);
     check_tls(config, &mut problems);
+    check_roots(config, &mut problems);
     check_kept_key(config, &mut problems);
     if ports == PortCheck::Try {
         check_ports(config, &mut problems);
@@ -74,6 +75,22 @@ fn check_tls(config: &Config, problems: &mut Vec<Problem>) {
             problems.push(problem(&format!("{place}.key"), message, format!("run chmod 600 {}", files.key.display())));
         }
     }
+}
+
+fn check_roots(config: &Config, problems: &mut Vec<Problem>) {
+    let Some(file) = &config.delivery.tls_roots else { return };
+    let message = match std::fs::read(file) {
+        Err(error) => format!("cannot read {}: {error}", file.display()),
+        Ok(pem) => match Roots::built_in().with_pem(&pem) {
+            Err(error) => format!("{}: {}", file.display(), crate::error::chain(&error)),
+            Ok(_) => return,
+        },
+    };
+    problems.push(problem(
+        "delivery.tls_roots",
+        message,
+        "write the path of a PEM file with certificates of authorities",
+    ));
 }
 
 /// Which of the two files is wrong, and how.

@@ -1,7 +1,7 @@
 //! The resolved configuration: plain types, every default applied.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -369,8 +369,26 @@ pub enum MasterKey {
 pub struct DeliverySettings {
     /// All outgoing mail goes to this host; `None`: to the mail exchangers of each domain.
     pub relay: Option<Relay>,
+    /// What the relay speaks.
+    pub relay_protocol: RelayProtocol,
+    /// How mail to the relay is encrypted.
+    pub relay_tls: RelayTls,
+    /// Whom to log in as at the relay.
+    pub relay_login: Option<RelayLogin>,
     /// The port of mail exchangers.
     pub mx_port: u16,
+    /// Whether mail exchangers and hosts of MTA-STS policies may be at loopback addresses.
+    pub allow_loopback: bool,
+    /// Whether MTA-STS policies are obeyed.
+    pub mta_sts: bool,
+    /// The port of the hosts that MTA-STS policies come from.
+    pub mta_sts_port: u16,
+    /// PEM file with certificates of authorities that are believed beside the built-in ones.
+    pub tls_roots: Option<PathBuf>,
+    /// Addresses of this machine that deliveries come from; empty: the operating system picks one.
+    pub source_addresses: Vec<IpAddr>,
+    /// Connections to one address of a host at a time.
+    pub max_connections_per_host: u32,
     /// Deliveries at the same time.
     pub workers: u32,
     /// Jobs that are started in the first second after a start or an outage, twice as many in each
@@ -396,6 +414,44 @@ pub struct Relay {
     pub host: String,
     /// The port.
     pub port: u16,
+}
+
+/// What a relay speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RelayProtocol {
+    /// LMTP (RFC 2033), as mail stores do: it answers for each recipient.
+    Lmtp,
+    /// SMTP.
+    Smtp,
+}
+
+/// How mail to a relay is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RelayTls {
+    /// TLS from the first byte (port 465), and the relay must prove that it has the name that is
+    /// written here; otherwise mail waits.
+    Implicit,
+    /// Not at all.
+    None,
+    /// STARTTLS where the relay offers it, with any certificate.
+    Opportunistic,
+    /// STARTTLS, and the relay must prove that it has the name that is written here; otherwise mail
+    /// waits.
+    Starttls,
+}
+
+/// Whom to log in as at a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RelayLogin {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: Secret<String>,
 }
 
 /// The log.

@@ -13,13 +13,12 @@ use mairust_store::S3Settings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{AuthenticationMode, EarlyTalkers, ListenerKind, LogFormat, LogLevel, ProxyProtocol, Relay};
+use super::delivery::RawDelivery;
+use super::model::{AuthenticationMode, EarlyTalkers, ListenerKind, LogFormat, LogLevel, ProxyProtocol};
 use super::s3::{RawAddressing, RawEncryption};
 use super::secret::SecretRef;
 use super::spam::{RawRule, RawSpam, example_password};
-use super::text::{
-    AddressText, DurationText, EmailText, HostText, NetworkText, RateText, RelayText, SecretText, SizeText, Text,
-};
+use super::text::{AddressText, DurationText, EmailText, HostText, NetworkText, RateText, SecretText, SizeText, Text};
 use crate::{Authentication, Enforcement};
 
 /// Configuration of the MaiRust mail server.
@@ -465,39 +464,6 @@ pub(super) struct RawRetention {
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct RawDelivery {
-    /// Host and port that all outgoing mail goes to. Without it, mail goes to the mail exchangers
-    /// of each domain.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) relay: Option<RelayText>,
-    /// The port of mail exchangers. Anything but 25 is for tests.
-    #[schemars(range(min = 1))]
-    pub(super) mx_port: u16,
-    /// Deliveries at the same time. The default suits a small machine; deliveries mostly wait.
-    #[schemars(range(min = 1))]
-    pub(super) workers: u32,
-    /// Deliveries and other jobs that are started in the first second after a start or after an
-    /// outage of the database, when many are overdue. In each further second twice as many may
-    /// start; 0 is no bound. The default is over within seconds, and no stampede.
-    pub(super) ramp_up: u32,
-    /// The wait before the second attempt; it doubles from there. The default passes greylisting
-    /// soon.
-    pub(super) retry_first: DurationText,
-    /// The longest wait between two attempts. The default notices within half a working day that
-    /// a host is back.
-    pub(super) retry_max: DurationText,
-    /// Undelivered mail goes back to its sender after this time. The default is what RFC 5321
-    /// section 4.5.4.1 asks for.
-    pub(super) give_up_after: DurationText,
-    /// How long a worker owns a delivery without renewing its claim, at least 1s. After a crash,
-    /// deliveries go on after this time.
-    pub(super) lease: DurationText,
-    /// Time to connect to one address of a host. The default outlasts three lost packets.
-    pub(super) connect_timeout: DurationText,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
 pub(super) struct RawLog {
     /// How a line looks. The default suits log collectors.
     pub(super) format: LogFormat,
@@ -533,7 +499,7 @@ impl RawConfig {
         raw.database.url = Some(Text(SecretRef::Environment("MAIRUST_DATABASE_URL".to_owned())));
         raw.storage.options = RawStorageOptions::example(raw.server.data_dir.join("mail"));
         raw.secrets.master_key = Some(Text(SecretRef::File("/etc/mairust/master.key".into())));
-        raw.delivery.relay = Some(Text(Relay { host: "smtp.example.com".to_owned(), port: 25 }));
+        raw.delivery = RawDelivery::example();
         raw
     }
 }
@@ -690,22 +656,6 @@ impl Default for RawStorageOptions {
     }
 }
 
-impl Default for RawDelivery {
-    fn default() -> Self {
-        Self {
-            relay: None,
-            mx_port: 25,
-            workers: 8,
-            ramp_up: 100,
-            retry_first: minutes(2),
-            retry_max: minutes(4 * 60),
-            give_up_after: minutes(5 * 24 * 60),
-            lease: seconds(60),
-            connect_timeout: seconds(30),
-        }
-    }
-}
-
 impl Default for RawLog {
     fn default() -> Self {
         Self { format: LogFormat::Json, level: LogLevel::Info }
@@ -728,10 +678,10 @@ fn this_machine() -> Vec<NetworkText> {
     vec![Text(IpNetwork::of(Ipv4Addr::LOCALHOST.into(), 8)), Text(IpNetwork::of(Ipv6Addr::LOCALHOST.into(), 128))]
 }
 
-fn seconds(count: u64) -> DurationText {
+pub(super) fn seconds(count: u64) -> DurationText {
     Text(Duration::from_secs(count))
 }
 
-fn minutes(count: u64) -> DurationText {
+pub(super) fn minutes(count: u64) -> DurationText {
     seconds(count * 60)
 }

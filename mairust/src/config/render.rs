@@ -210,6 +210,7 @@ fn form_words(format: Option<&str>) -> &'static str {
         Some("mairust-host") => "host name",
         Some("mairust-host-port") => "host and port",
         Some("mairust-score") => "number",
+        Some("mairust-ip") => "IP address",
         Some("mairust-network") => "network",
         Some("mairust-rate") => "rate, or `unlimited`",
         Some("mairust-secret") => "secret",

@@ -10,14 +10,14 @@ use mairust_core::{ByteSize, Domain, IpNetwork, Secret};
 use mairust_store::{DiskFloor, Durability, SpoolSettings, WhenBodiesDown};
 
 use super::model::{
-    AuthenticationMode, Config, DatabaseSettings, DeliverySettings, HttpSettings, Listener, ListenerKind, LogSettings,
-    LoginSettings, MailboxSettings, MasterKey, ProxyProtocol, SearchSettings, ServerSettings, SmtpLimits, SmtpSettings,
+    AuthenticationMode, Config, DatabaseSettings, HttpSettings, Listener, ListenerKind, LogSettings, LoginSettings,
+    MailboxSettings, MasterKey, ProxyProtocol, SearchSettings, ServerSettings, SmtpLimits, SmtpSettings,
     StorageSettings, TlsFiles,
 };
 use super::problem::{Place, Problem};
 use super::raw::{
-    RawAuthentication, RawConfig, RawDatabase, RawDatabaseBackend, RawDelivery, RawDurability, RawListener, RawLogin,
-    RawSmtp, RawSmtpLimits, RawStorage, RawStorageBackend, RawTls, RawWhenBodiesDown,
+    RawAuthentication, RawConfig, RawDatabase, RawDatabaseBackend, RawDurability, RawListener, RawLogin, RawSmtp,
+    RawSmtpLimits, RawStorage, RawStorageBackend, RawTls, RawWhenBodiesDown,
 };
 use super::s3;
 use super::secret::{SecretError, SecretRef, decode_master_key, is_world_readable};
@@ -53,10 +53,12 @@ pub(super) fn resolve(checked: Checked, variables: &BTreeMap<String, String>) ->
     let s3 = judge.s3(&raw.storage, variables);
     let rspamd_password = raw.spam.rspamd.password.as_ref();
     let rspamd_password = rspamd_password.and_then(|it| judge.secret("spam.rspamd.password", &it.0, variables));
+    let relay_login = judge.relay_login(&raw.delivery, variables);
     match hostname {
         Some(hostname) if judge.problems.is_empty() => {
             let mut config = settle(raw, hostname, key);
             config.spam.rspamd.password = rspamd_password;
+            config.delivery.relay_login = relay_login;
             config.former_master_keys = former_keys;
             config.database = postgres.unwrap_or(config.database);
             config.storage = s3.unwrap_or(config.storage);
@@ -102,7 +104,7 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         deleted_messages_days: raw.retention.deleted_messages_days,
         search: SearchSettings { enabled: raw.search.enabled, fallback: raw.search.fallback },
         master_key: key.map_or_else(|| MasterKey::KeptIn(data_dir.join("master.key")), MasterKey::Given),
-        delivery: settle_delivery(raw.delivery),
+        delivery: raw.delivery.settle(),
         log: LogSettings { format: raw.log.format, level: raw.log.level },
         drain: raw.shutdown.drain.0,
         warnings: Vec::new(),
@@ -187,21 +189,8 @@ fn settle_authentication(raw: RawAuthentication) -> Option<Authentication> {
     (raw.mode == AuthenticationMode::Verify).then_some(settings)
 }
 
-fn settle_delivery(raw: RawDelivery) -> DeliverySettings {
-    DeliverySettings {
-        relay: raw.relay.map(|relay| relay.0),
-        mx_port: raw.mx_port,
-        workers: raw.workers,
-        ramp_up: raw.ramp_up,
-        retry_first: raw.retry_first.0,
-        retry_max: raw.retry_max.0,
-        give_up_after: raw.give_up_after.0,
-        lease: raw.lease.0,
-        connect_timeout: raw.connect_timeout.0,
-    }
-}
-
-struct Judge {
+/// Finds out what is wrong.
+pub(super) struct Judge {
     spots: HashMap<String, Spot>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
@@ -312,19 +301,6 @@ impl Judge {
         }
     }
 
-    fn delivery(&mut self, delivery: &RawDelivery) {
-        let second = Duration::from_secs(1);
-        self.at_least("delivery.retry_first", delivery.retry_first.0, second);
-        self.at_least("delivery.retry_max", delivery.retry_max.0, second);
-        self.at_least("delivery.give_up_after", delivery.give_up_after.0, second);
-        self.at_least("delivery.lease", delivery.lease.0, second);
-        self.at_least("delivery.connect_timeout", delivery.connect_timeout.0, Duration::from_millis(1));
-        if delivery.retry_max.0 < delivery.retry_first.0 && !self.already_wrong("delivery.retry_max") {
-            let message = "this is more than delivery.retry_max";
-            self.report("delivery.retry_first", message, "write the same or a shorter time");
-        }
-    }
-
     /// The settings of PostgreSQL, if that is the database.
     fn postgres(&mut self, database: &RawDatabase, variables: &BTreeMap<String, String>) -> Option<DatabaseSettings> {
         const PATH: &str = "database.url";
@@ -407,7 +383,7 @@ impl Judge {
     }
 
     /// Fetches the secret of this key.
-    fn secret(
+    pub(super) fn secret(
         &mut self,
         path: &str,
         reference: &SecretRef,
@@ -436,7 +412,7 @@ impl Judge {
         }
     }
 
-    fn at_least(&mut self, path: &str, value: Duration, least: Duration) {
+    pub(super) fn at_least(&mut self, path: &str, value: Duration, least: Duration) {
         if value < least {
             let advice = format!("write at least {}", mairust_core::render_duration(least));
             self.report(path, "this time is too short", &advice);
@@ -444,14 +420,14 @@ impl Judge {
     }
 
     /// Reports, unless the value has been found wrong before and its default was judged.
-    fn report(&mut self, path: &str, message: &str, advice: &str) {
+    pub(super) fn report(&mut self, path: &str, message: &str, advice: &str) {
         let (written, place) = self.locate(path);
         if !self.already_wrong(&written) {
             self.problems.push(Problem::new(&place, &written, message).with_advice(advice));
         }
     }
 
-    fn already_wrong(&self, path: &str) -> bool {
+    pub(super) fn already_wrong(&self, path: &str) -> bool {
         let within = |inner: &str, outer: &str| {
             inner
                 .strip_prefix(outer)

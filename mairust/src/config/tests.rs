@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -70,7 +70,9 @@ search: { enabled: false, fallback: true }
 authentication: { mode: verify, authserv_id: mx.example.org, timeout: 1s, dmarc_reject: reject, dmarc_quarantine: tag,
   spf_fail: quarantine }
 dns: { servers: ["127.0.0.1:5353"] }
-delivery: { relay: "[::1]:26", mx_port: 2525, workers: 3, ramp_up: 0, retry_first: 1m,
+delivery: { relay: "[::1]:26", relay_protocol: lmtp, relay_tls: implicit, relay_user: us,
+  relay_password: env:RELAY, allow_loopback: true, mta_sts: false, mta_sts_port: 4443, tls_roots: /roots,
+  source_addresses: ["192.0.2.1", "2001:db8::1"], max_connections_per_host: 2, mx_port: 2525, workers: 3, ramp_up: 0, retry_first: 1m,
   retry_max: 2m, give_up_after: 3d, lease: 4s, connect_timeout: 5s }
 log: { format: text, level: debug }
 spam:
@@ -84,7 +86,7 @@ spam:
   rspamd: { url: "unix:/run/rspamd.sock", timeout: 2s, on_failure: tempfail, marked: tag, rejected: junk }
 shutdown: { drain: 0s }
 "#;
-    let config = load_text(text, &[]).unwrap();
+    let config = load_text(text, &[("RELAY", "secret")]).unwrap();
     let smtp = &config.smtp;
     let mut proxied = Listener::new("[::]:25".parse().unwrap(), ListenerKind::Mx);
     proxied.proxy_protocol = ProxyProtocol::Required;
@@ -121,6 +123,13 @@ shutdown: { drain: 0s }
     assert_eq!((config.search.enabled, config.search.fallback), (false, true));
     let delivery = &config.delivery;
     assert_eq!(delivery.relay, Some(Relay { host: "::1".to_owned(), port: 26 }));
+    assert_eq!((delivery.relay_protocol, delivery.relay_tls), (RelayProtocol::Lmtp, RelayTls::Implicit));
+    let login = delivery.relay_login.as_ref().unwrap();
+    assert_eq!((login.user.as_str(), login.password.expose().as_str()), ("us", "secret"));
+    assert_eq!((delivery.allow_loopback, delivery.mta_sts, delivery.mta_sts_port), (true, false, 4443));
+    assert_eq!(delivery.tls_roots.as_deref(), Some(Path::new("/roots")));
+    assert_eq!(delivery.source_addresses.len(), 2);
+    assert_eq!(delivery.max_connections_per_host, 2);
     assert_eq!((delivery.mx_port, delivery.workers, delivery.ramp_up), (2525, 3, 0));
     assert_eq!(config.dns_servers, ["127.0.0.1:5353".parse().unwrap()]);
     let times = [delivery.retry_first, delivery.retry_max, delivery.give_up_after, delivery.lease];
@@ -479,4 +488,33 @@ fn former_master_keys_are_read_and_checked() {
     let yaml = format!("{HOST}secrets: {{ former_master_keys: [{}, \"{}\"] }}", key(1), "x".repeat(40));
     let found = problems(&yaml, &[]).join("\n");
     assert!(found.contains("secrets.former_master_keys[1]: a key is the base64 text of 32 bytes"), "{found}");
+}
+
+#[test]
+fn a_relay_gets_no_password_that_others_could_read() {
+    let found = |delivery: &str| {
+        let loaded = load_text(&format!("{HOST}delivery: {{ {delivery} }}\n"), &[("RELAY", "secret")]);
+        let path = |line: &String| line.split(": ").nth(1).unwrap().to_owned();
+        loaded.map_or_else(|problems| problems.iter().map(path).collect(), |_| Vec::new())
+    };
+    const LOGIN: &str = "relay: \"r.example:587\", relay_user: us, relay_password: env:RELAY";
+    for tls in ["starttls", "implicit"] {
+        assert_eq!(found(&format!("{LOGIN}, relay_tls: {tls}")), [""; 0]);
+    }
+    for tls in ["opportunistic", "none"] {
+        assert_eq!(found(&format!("{LOGIN}, relay_tls: {tls}")), ["delivery.relay_user"]);
+    }
+    for (delivery, path) in [
+        ("relay: \"r.example:587\", relay_tls: starttls, relay_user: us", "delivery.relay_password"),
+        ("relay: \"r.example:587\", relay_tls: starttls, relay_password: env:RELAY", "delivery.relay_user"),
+        (
+            "relay: \"r.example:587\", relay_tls: starttls, relay_user: us, relay_password: env:NONE",
+            "delivery.relay_password",
+        ),
+        ("relay: \"r.example:25\", relay_protocol: lmtp", "delivery.relay"),
+        ("relay_tls: starttls", "delivery.relay_tls"),
+        ("source_addresses: [\"0.0.0.0\"]", "delivery.source_addresses[0]"),
+    ] {
+        assert_eq!(found(delivery), [path], "{delivery}");
+    }
 }

@@ -4,7 +4,7 @@
 //! implementation of [`TextForm`].
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mairust_core::{
@@ -41,6 +41,7 @@ pub(super) struct Text<T>(pub(super) T);
 pub(super) type SizeText = Text<ByteSize>;
 pub(super) type DurationText = Text<Duration>;
 pub(super) type AddressText = Text<SocketAddr>;
+pub(super) type IpText = Text<IpAddr>;
 pub(super) type EmailText = Text<EmailAddress>;
 pub(super) type HostText = Text<Domain>;
 pub(super) type NetworkText = Text<IpNetwork>;
@@ -60,6 +61,7 @@ pub(super) fn check_form(format: &str, text: &str) -> Result<(), String> {
         ByteSize::FORMAT => ByteSize::read(text).map(drop),
         Domain::FORMAT => Domain::read(text).map(drop),
         Duration::FORMAT => Duration::read(text).map(drop),
+        IpAddr::FORMAT => IpAddr::read(text).map(drop),
         IpNetwork::FORMAT => IpNetwork::read(text).map(drop),
         Option::<Rate>::FORMAT => Option::<Rate>::read(text).map(drop),
         EmailAddress::FORMAT => EmailAddress::read(text).map(drop),
@@ -133,6 +135,19 @@ impl TextForm for SocketAddr {
 
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "write an IP address and a port, for example 0.0.0.0:25 or \"[::]:25\"".to_owned())
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl TextForm for IpAddr {
+    const FORMAT: &'static str = "mairust-ip";
+    const PATTERN: &'static str = "^[0-9A-Fa-f.:]+$";
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "write an IP address, for example 192.0.2.1 or 2001:db8::1".to_owned())
     }
 
     fn write(&self) -> String {
@@ -368,6 +383,7 @@ mod tests {
             (ByteSize::FORMAT, "25MiB", "25MB"),
             (Domain::FORMAT, "mx.example.com", "[127.0.0.1]"),
             (Duration::FORMAT, "5m", "5"),
+            (IpAddr::FORMAT, "2001:db8::1", "[::1]"),
             (IpNetwork::FORMAT, "10.0.0.0/8", "10.0.0.1/8"),
             (Option::<Rate>::FORMAT, "60/1m", "60"),
             (Option::<Rate>::FORMAT, "unlimited", "none"),

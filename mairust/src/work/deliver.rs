@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use mairust_core::{Body, Domain, EmailAddress, MessageId, RecipientDsn, RecipientId, ReversePath, Timestamp};
-use mairust_smtp::client::{LineEnds, Notices, Outcome, Outgoing, Receiver, RecipientReport, Route};
+use mairust_smtp::client::{
+    AttemptFacts, LineEnds, Notices, Outcome, Outgoing, Receiver, RecipientReport, Route, TlsRule,
+};
 use mairust_store::{Acceptance, Attempt, AttemptOutcome, DeliveryRow, Lease, MessageRow, StoreError, StoreErrorKind};
 
 use super::dsn::{Action, Report};
@@ -85,7 +87,7 @@ impl Workers {
             // Only a binary message is stored with any that stand alone.
             line_ends: LineEnds::Keep,
         };
-        tried(&delivery.waiting, self.client.deliver(&self.route(domain), &outgoing).await, last)
+        tried(&delivery.waiting, self.client.deliver(&self.route(domain), &outgoing, &()).await, last)
     }
 
     /// The message and its waiting recipients; `None` if there is nothing to do any more.
@@ -102,7 +104,7 @@ impl Workers {
 
     fn route(&self, domain: &Domain) -> Route {
         match &self.settings.relay {
-            Some((host, port)) => Route::Relay { host: host.clone(), port: *port },
+            Some(relay) => Route::Relay(relay.clone()),
             None => Route::Mx { domain: domain.clone(), port: self.settings.mx_port },
         }
     }
@@ -116,6 +118,11 @@ impl Workers {
                 recipient = %result.address,
                 outcome = result.outcome.as_str(),
                 host = result.host.as_deref().unwrap_or("none"),
+                source = result.facts.source.map(tracing::field::display),
+                tls = %result.facts.tls,
+                tls_rule = result.facts.rule.map(TlsRule::as_str),
+                reused = result.facts.reused,
+                took_ms = result.facts.elapsed.as_millis() as u64,
                 result = result.detail,
                 "delivery attempt"
             );
@@ -193,6 +200,7 @@ struct Tried {
     detail: String,
     dsn: RecipientDsn,
     notices: Notices,
+    facts: AttemptFacts,
 }
 
 impl Tried {
@@ -232,13 +240,11 @@ fn receiver(row: &DeliveryRow) -> Receiver {
 /// Joins recipients with their reports. When it was the last attempt, what is deferred has failed.
 fn tried(waiting: &[DeliveryRow], reports: Vec<RecipientReport>, last: bool) -> Vec<Tried> {
     let join = |(row, report): (&DeliveryRow, RecipientReport)| {
-        let (outcome, detail) = match report.outcome {
-            Outcome::Delivered => (AttemptOutcome::Delivered, report.detail),
-            Outcome::Failed => (AttemptOutcome::Failed, report.detail),
-            Outcome::Deferred if last => {
+        let (outcome, detail) = match recorded(report.outcome) {
+            AttemptOutcome::Deferred if last => {
                 (AttemptOutcome::Failed, format!("given up after {} attempts: {}", row.attempts + 1, report.detail))
             }
-            Outcome::Deferred => (AttemptOutcome::Deferred, report.detail),
+            outcome => (outcome, report.detail),
         };
         Tried {
             recipient: row.id,
@@ -249,9 +255,20 @@ fn tried(waiting: &[DeliveryRow], reports: Vec<RecipientReport>, last: bool) -> 
             detail,
             dsn: row.dsn.clone(),
             notices: report.notices,
+            facts: report.facts,
         }
     };
     waiting.iter().zip(reports).map(join).collect()
+}
+
+/// What is recorded of an outcome. Who may have got a message or not is tried again: twice is
+/// better than never.
+fn recorded(outcome: Outcome) -> AttemptOutcome {
+    match outcome {
+        Outcome::Delivered => AttemptOutcome::Delivered,
+        Outcome::Failed => AttemptOutcome::Failed,
+        Outcome::Deferred | Outcome::InDoubt => AttemptOutcome::Deferred,
+    }
 }
 
 /// Everybody who waits for a message that is given up for a fault of ours.
@@ -265,6 +282,7 @@ fn failed(waiting: &[DeliveryRow], detail: &str) -> Vec<Tried> {
         detail: detail.to_owned(),
         dsn: row.dsn.clone(),
         notices: Notices::StayHere,
+        facts: AttemptFacts::default(),
     };
     waiting.iter().map(fail).collect()
 }

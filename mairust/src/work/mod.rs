@@ -12,6 +12,7 @@ pub(crate) mod retry;
 
 use std::any::Any;
 use std::future::Future;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use mairust_core::{Clock, Domain, Timestamp};
 use mairust_hooks::HookRunner;
-use mairust_smtp::client::Client;
+use mairust_smtp::client::{Client, Relay};
 use mairust_store::{Lease, QueueBackend, StorageBackend, StoreError, StoreErrorKind};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
@@ -49,10 +50,23 @@ pub(crate) struct Workers {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DeliverySettings {
-    /// A host and port that takes all mail; without it the MX of each domain does.
-    pub relay: Option<(String, u16)>,
+    /// A host that takes all mail; without it the MX of each domain does.
+    pub relay: Option<Relay>,
     /// The port of mail exchangers. Default 25.
     pub mx_port: u16,
+    /// Whether mail exchangers and hosts of MTA-STS policies may be at loopback addresses, as in
+    /// tests. Default no.
+    pub allow_loopback: bool,
+    /// Whether MTA-STS policies are obeyed (RFC 8461). Default yes.
+    pub mta_sts: bool,
+    /// The port of the hosts that MTA-STS policies come from. Default 443.
+    pub mta_sts_port: u16,
+    /// Certificates, in PEM, of authorities that are believed beside the built-in ones.
+    pub tls_roots: Option<Vec<u8>>,
+    /// Addresses of this machine that deliveries come from. Default: the operating system picks one.
+    pub source_addresses: Vec<IpAddr>,
+    /// Connections to one address of a host at a time. Default 20.
+    pub max_connections_per_host: usize,
     /// Jobs done at the same time. Default 8.
     pub workers: usize,
     /// Jobs that are started within the first second after a start, or after the queue did not
@@ -83,6 +97,12 @@ impl Default for DeliverySettings {
         Self {
             relay: None,
             mx_port: 25,
+            allow_loopback: false,
+            mta_sts: true,
+            mta_sts_port: 443,
+            tls_roots: None,
+            source_addresses: Vec::new(),
+            max_connections_per_host: 20,
             workers: 8,
             ramp_up: 100,
             lease: Duration::from_secs(60),

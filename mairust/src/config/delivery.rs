@@ -1,0 +1,216 @@
+//! The section `delivery`: how it is written, and what of it fits together.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mairust_core::Secret;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::model::{DeliverySettings, Relay, RelayLogin, RelayProtocol, RelayTls};
+use super::raw::{minutes, seconds};
+use super::resolve::Judge;
+use super::secret::SecretRef;
+use super::text::{DurationText, IpText, RelayText, SecretText, Text};
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawDelivery {
+    /// Host and port that all outgoing mail goes to. Without it, mail goes to the mail exchangers
+    /// of each domain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) relay: Option<RelayText>,
+    /// What the relay speaks.
+    pub(super) relay_protocol: RelayProtocol,
+    /// How mail to the relay is encrypted.
+    pub(super) relay_tls: RelayTls,
+    /// The name to log in with at the relay, by AUTH PLAIN or LOGIN. It needs `relay_tls: starttls`
+    /// or `implicit`, so that nobody else gets the password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) relay_user: Option<String>,
+    /// The password that goes with it: `env:NAME`, `file:/path`, or itself with at least 32
+    /// characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) relay_password: Option<SecretText>,
+    /// The port of mail exchangers. Anything but 25 is for tests.
+    #[schemars(range(min = 1))]
+    pub(super) mx_port: u16,
+    /// Whether mail exchangers and hosts of MTA-STS policies may be at loopback addresses. DNS that
+    /// leads there is a mistake or an attack; `true` is for tests. A relay may be anywhere.
+    pub(super) allow_loopback: bool,
+    /// Whether domains are obeyed that say, by MTA-STS (RFC 8461), that their mail must go under TLS
+    /// to hosts which prove who they are.
+    pub(super) mta_sts: bool,
+    /// The port of the hosts that MTA-STS policies come from. Anything but 443 is for tests.
+    #[schemars(range(min = 1))]
+    pub(super) mta_sts_port: u16,
+    /// PEM file with certificates of authorities that are believed beside those that Mozilla
+    /// believes, where TLS has to be verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls_roots: Option<PathBuf>,
+    /// IP addresses of this machine that deliveries come from: for each connection one of the right
+    /// family, at random. Where there is none, the operating system picks one.
+    pub(super) source_addresses: Vec<IpText>,
+    /// Connections to one address of a host at a time; deliveries that find so many wait. The
+    /// default is what large providers put up with.
+    #[schemars(range(min = 1))]
+    pub(super) max_connections_per_host: u32,
+    /// Deliveries at the same time. The default suits a small machine; deliveries mostly wait.
+    #[schemars(range(min = 1))]
+    pub(super) workers: u32,
+    /// Deliveries and other jobs that are started in the first second after a start or after an
+    /// outage of the database, when many are overdue. In each further second twice as many may
+    /// start; 0 is no bound. The default is over within seconds, and no stampede.
+    pub(super) ramp_up: u32,
+    /// The wait before the second attempt; it doubles from there. The default passes greylisting
+    /// soon.
+    pub(super) retry_first: DurationText,
+    /// The longest wait between two attempts. The default notices within half a working day that
+    /// a host is back.
+    pub(super) retry_max: DurationText,
+    /// Undelivered mail goes back to its sender after this time. The default is what RFC 5321
+    /// section 4.5.4.1 asks for.
+    pub(super) give_up_after: DurationText,
+    /// How long a worker owns a delivery without renewing its claim, at least 1s. After a crash,
+    /// deliveries go on after this time.
+    pub(super) lease: DurationText,
+    /// Time to connect to one address of a host. The default outlasts three lost packets.
+    pub(super) connect_timeout: DurationText,
+}
+
+impl Default for RawDelivery {
+    fn default() -> Self {
+        Self {
+            relay: None,
+            relay_protocol: RelayProtocol::Smtp,
+            relay_tls: RelayTls::Opportunistic,
+            relay_user: None,
+            relay_password: None,
+            mx_port: 25,
+            allow_loopback: false,
+            mta_sts: true,
+            mta_sts_port: 443,
+            tls_roots: None,
+            source_addresses: Vec::new(),
+            max_connections_per_host: 20,
+            workers: 8,
+            ramp_up: 100,
+            retry_first: minutes(2),
+            retry_max: minutes(4 * 60),
+            give_up_after: minutes(5 * 24 * 60),
+            lease: seconds(60),
+            connect_timeout: seconds(30),
+        }
+    }
+}
+
+impl RawDelivery {
+    /// A value for the keys that have no default.
+    pub(super) fn example() -> Self {
+        Self {
+            relay: Some(Text(Relay { host: "smtp.example.com".to_owned(), port: 25 })),
+            relay_user: Some("mail.example.com".to_owned()),
+            relay_password: Some(Text(SecretRef::File("/etc/mairust/relay-password".into()))),
+            tls_roots: Some("/etc/mairust/tls/authorities.pem".into()),
+            ..Self::default()
+        }
+    }
+
+    /// Applies the defaults. The login is read elsewhere.
+    pub(super) fn settle(self) -> DeliverySettings {
+        DeliverySettings {
+            relay: self.relay.map(|relay| relay.0),
+            relay_protocol: self.relay_protocol,
+            relay_tls: self.relay_tls,
+            relay_login: None,
+            mx_port: self.mx_port,
+            allow_loopback: self.allow_loopback,
+            mta_sts: self.mta_sts,
+            mta_sts_port: self.mta_sts_port,
+            tls_roots: self.tls_roots,
+            source_addresses: self.source_addresses.into_iter().map(|address| address.0).collect(),
+            max_connections_per_host: self.max_connections_per_host,
+            workers: self.workers,
+            ramp_up: self.ramp_up,
+            retry_first: self.retry_first.0,
+            retry_max: self.retry_max.0,
+            give_up_after: self.give_up_after.0,
+            lease: self.lease.0,
+            connect_timeout: self.connect_timeout.0,
+        }
+    }
+}
+
+impl Judge {
+    pub(super) fn delivery(&mut self, delivery: &RawDelivery) {
+        let second = Duration::from_secs(1);
+        self.at_least("delivery.retry_first", delivery.retry_first.0, second);
+        self.at_least("delivery.retry_max", delivery.retry_max.0, second);
+        self.at_least("delivery.give_up_after", delivery.give_up_after.0, second);
+        self.at_least("delivery.lease", delivery.lease.0, second);
+        self.at_least("delivery.connect_timeout", delivery.connect_timeout.0, Duration::from_millis(1));
+        if delivery.retry_max.0 < delivery.retry_first.0 && !self.already_wrong("delivery.retry_max") {
+            let message = "this is more than delivery.retry_max";
+            self.report("delivery.retry_first", message, "write the same or a shorter time");
+        }
+        for (index, address) in delivery.source_addresses.iter().enumerate() {
+            if !may_be_a_source(address.0) {
+                let path = format!("delivery.source_addresses[{index}]");
+                self.report(&path, "no connection can come from this address", "write an address of this machine");
+            }
+        }
+        self.relay(delivery);
+    }
+
+    fn relay(&mut self, delivery: &RawDelivery) {
+        const LOGIN: &str = "delivery.relay_user";
+        let Some(relay) = &delivery.relay else {
+            let default = RawDelivery::default();
+            let useless = [
+                ("relay_protocol", delivery.relay_protocol != default.relay_protocol),
+                ("relay_tls", delivery.relay_tls != default.relay_tls),
+                ("relay_user", delivery.relay_user.is_some()),
+                ("relay_password", delivery.relay_password.is_some()),
+            ];
+            for (key, _) in useless.into_iter().filter(|(_, written)| *written) {
+                self.report(
+                    &format!("delivery.{key}"),
+                    "there is no relay",
+                    "write delivery.relay, or remove this key",
+                );
+            }
+            return;
+        };
+        if delivery.relay_protocol == RelayProtocol::Lmtp && relay.0.port == 25 {
+            // RFC 2033 §5.
+            self.report("delivery.relay", "LMTP must not be spoken at port 25", "write another port, for example 24");
+        }
+        match (&delivery.relay_user, &delivery.relay_password) {
+            (None, None) => return,
+            (Some(_), None) => self.report("delivery.relay_password", "this key is missing", "a name needs a password"),
+            (None, Some(_)) => self.report(LOGIN, "this key is missing", "a password needs a name"),
+            (Some(_), Some(_)) => {}
+        }
+        if !matches!(delivery.relay_tls, RelayTls::Starttls | RelayTls::Implicit) {
+            let advice = "write delivery.relay_tls: starttls, or implicit";
+            self.report(LOGIN, "the password would cross the network as it is", advice);
+        }
+    }
+
+    /// The login at the relay, if there is one.
+    pub(super) fn relay_login(
+        &mut self,
+        delivery: &RawDelivery,
+        variables: &BTreeMap<String, String>,
+    ) -> Option<RelayLogin> {
+        let (user, password) = (delivery.relay_user.as_ref()?, delivery.relay_password.as_ref()?);
+        let password: Secret<String> = self.secret("delivery.relay_password", &password.0, variables)?;
+        Some(RelayLogin { user: user.clone(), password })
+    }
+}
+
+fn may_be_a_source(address: IpAddr) -> bool {
+    !address.is_unspecified() && !address.is_multicast() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
+}

@@ -1,0 +1,121 @@
+//! Fetches MTA-STS policies over HTTPS (RFC 8461 §3.3).
+//!
+//! Deliberately absent: redirects, proxies, a pool of connections: a policy is fetched once in days.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use mairust_core::{Domain, is_this_machine};
+use mairust_smtp::client::PolicyFetcher;
+use mairust_smtp::dns::Resolver;
+use mairust_smtp::tls::Roots;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::work::DeliverySettings;
+
+/// The longest policy that is read.
+const MAX_LENGTH: usize = 64 << 10;
+
+/// Time for all of it (RFC 8461 §3.3 suggests a minute; a delivery waits for it).
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time to connect to one address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Addresses that are tried.
+const MAX_TRIES: usize = 3;
+
+/// Fetches policies with the DNS and the authorities of deliveries.
+pub(crate) struct HttpsPolicies {
+    resolver: Arc<dyn Resolver>,
+    tls: TlsConnector,
+    port: u16,
+    allow_loopback: bool,
+}
+
+impl HttpsPolicies {
+    pub(crate) fn new(settings: &DeliverySettings, roots: &Roots, resolver: Arc<dyn Resolver>) -> Self {
+        let (port, allow_loopback) = (settings.mta_sts_port, settings.allow_loopback);
+        Self { resolver, tls: TlsConnector::from(roots.client_config()), port, allow_loopback }
+    }
+
+    async fn get(&self, domain: &Domain) -> Result<Vec<u8>, String> {
+        let host = format!("mta-sts.{domain}");
+        let stream = self.connect(&host).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
+        // Ends with this call, however the call ends.
+        let mut connections = JoinSet::new();
+        connections.spawn(connection);
+        let authority = if self.port == 443 { host } else { format!("{host}:{}", self.port) };
+        let request = Request::get("/.well-known/mta-sts.txt")
+            .header(HOST, authority)
+            .header(ACCEPT, "text/plain")
+            .header(USER_AGENT, concat!("MaiRust/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| text(&error))?;
+        read(sender.send_request(request).await.map_err(|error| text(&error))?).await
+    }
+
+    async fn connect(&self, host: &str) -> Result<TlsStream<TcpStream>, String> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| text(&error))?;
+        let found = self.resolver.addresses(host).await.map_err(|error| text(&error))?;
+        let usable = found.into_iter().filter(|address| self.allow_loopback || !is_this_machine(*address));
+        let mut refusal = format!("{host} has no address that other hosts could use");
+        for address in usable.take(MAX_TRIES) {
+            let address = SocketAddr::new(address, self.port);
+            match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return self.tls.connect(name, stream).await.map_err(|error| text(&error)),
+                Ok(Err(error)) => refusal = format!("{address}: {error}"),
+                Err(_) => refusal = format!("{address} does not answer"),
+            }
+        }
+        Err(refusal)
+    }
+}
+
+#[async_trait]
+impl PolicyFetcher for HttpsPolicies {
+    async fn fetch(&self, domain: &Domain) -> Result<Vec<u8>, String> {
+        let got = Box::pin(timeout(TIMEOUT, self.get(domain))).await;
+        got.map_err(|_| format!("not answered within {} s", TIMEOUT.as_secs()))?
+    }
+}
+
+impl fmt::Debug for HttpsPolicies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpsPolicies").field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// RFC 8461 §3.3: anything but 200 is no policy, redirects included.
+async fn read(response: Response<Incoming>) -> Result<Vec<u8>, String> {
+    if response.status() != StatusCode::OK {
+        return Err(format!("the answer is {}", response.status()));
+    }
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = kind.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("text/plain") {
+        return Err(format!("the answer is of the type {media_type:?}, not text/plain"));
+    }
+    let body = Limited::new(response.into_body(), MAX_LENGTH).collect().await;
+    Ok(body.map_err(|error| error.to_string())?.to_bytes().to_vec())
+}
+
+fn text(error: &(dyn std::error::Error + 'static)) -> String {
+    crate::error::chain(error)
+}
