@@ -1,5 +1,5 @@
-//! SMTP as a library: a server session, a listener, a client for delivery, and the authentication
-//! of senders.
+//! SMTP as a library: a server session, a listener, a client for delivery, the authentication of
+//! senders, and signing.
 //!
 //! A server is a handler and a listener. This one takes mail for one domain and prints it; it
 //! already does all that RFC 5321 and its extensions demand of the protocol, refuses smuggled
@@ -49,6 +49,7 @@
 //! * [`server`] (feature `server`) drives a session over TCP and asks a [`server::SessionHandler`].
 //! * [`client`] (feature `client`) delivers one message to a relay or to the MX of a domain.
 //! * [`verify`] (feature `verify`) finds out who a message really comes from: SPF, DKIM, DMARC, ARC.
+//! * [`sign`] (feature `sign`) signs messages by DKIM.
 //! * [`dns`] (features `client` and `verify`) is the DNS of both, behind a trait.
 //!
 //! Deliberately absent: storage, hooks, configuration files.
@@ -61,6 +62,8 @@ pub mod client;
 pub mod dns;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "sign")]
+pub mod sign;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod tls;
 #[cfg(feature = "verify")]
@@ -70,5 +73,8 @@ pub mod verify;
 mod certificates;
 #[cfg(feature = "client")]
 mod roots;
+#[cfg(any(feature = "sign", feature = "verify"))]
+#[cfg_attr(not(all(feature = "sign", feature = "verify")), allow(dead_code, reason = "each side needs a part of it"))]
+mod signed;
 #[cfg(any(feature = "client", feature = "server"))]
 mod stream;

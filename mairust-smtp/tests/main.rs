@@ -8,5 +8,6 @@ mod governance;
 mod live;
 mod reuse;
 mod secure;
+mod sign;
 mod support;
 mod verify;

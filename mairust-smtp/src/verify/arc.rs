@@ -5,11 +5,11 @@
 
 use mairust_core::{ArcResult, AuthOutcome};
 
-use super::canonical::Canonicalization;
 use super::keys::{Algorithm, Failure, KeyName, Keys};
-use super::message::{Field, Message};
+use super::message::Message;
 use super::signature::{Coverage, Signature, required};
 use super::tags::Tags;
+use crate::signed::{Canonicalization, Field};
 
 /// Sets of one message (§4.2.1).
 const MAX_SETS: usize = 50;

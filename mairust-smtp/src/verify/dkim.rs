@@ -6,9 +6,10 @@
 use mairust_core::{DkimResult, Timestamp};
 
 use super::keys::{Algorithm, Failure, KeyName, Keys};
-use super::message::{Field, Message};
+use super::message::Message;
 use super::signature::{Coverage, Signature, required, time};
 use super::tags::{Tags, words};
+use crate::signed::Field;
 
 /// A signature as it stands in a message.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::ops::Range;
 use mairust_core::Body;
 use mairust_core::auth_results::authserv_id;
 
-use super::message::FieldReader;
+use crate::signed::FieldReader;
 
 /// Where a message has Authentication-Results fields under one of these authserv-ids, or under
 /// none that can be read; in the order of the message (blocking).

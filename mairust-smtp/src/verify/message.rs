@@ -3,16 +3,12 @@
 //! The body is streamed, and the header section is kept up to a bound, so that a hostile message
 //! costs no more memory than a friendly one.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 
-use aws_lc_rs::digest::{Context, SHA256};
 use mairust_core::Body;
 
-use super::canonical::{BodyForm, Canonicalization};
 use super::tags::Tags;
-
-/// Octets of header fields that are kept.
-const MAX_HEADER: usize = 256 << 10;
+use crate::signed::{BodyHasher, Canonicalization, Field, FieldReader, HashedBody, MAX_HEADER, READ_SIZE, each_chunk};
 
 /// Header fields that are kept.
 const MAX_FIELDS: usize = 2_000;
@@ -28,26 +24,6 @@ pub(super) struct Message {
     relaxed: Option<HashedBody>,
 }
 
-/// A header field.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Field {
-    /// Its name, in lower case.
-    pub(super) name: String,
-    /// All of it, with its final line end.
-    pub(super) raw: Vec<u8>,
-    /// Where it begins in the message.
-    pub(super) offset: u64,
-}
-
-/// A body in one canonical form.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HashedBody {
-    /// Its SHA-256.
-    pub(super) hash: Vec<u8>,
-    /// Its length in that form.
-    pub(super) length: u64,
-}
-
 impl Message {
     /// Reads a message (blocking).
     pub(super) fn read(body: &Body) -> io::Result<Self> {
@@ -57,17 +33,11 @@ impl Message {
         let hasher = |form| wanted.contains(&form).then(|| BodyHasher::new(form));
         let (mut simple, mut relaxed) = (hasher(Canonicalization::Simple), hasher(Canonicalization::Relaxed));
         if simple.is_some() || relaxed.is_some() {
-            loop {
-                let chunk = reader.fill_buf()?;
-                if chunk.is_empty() {
-                    break;
-                }
+            each_chunk(&mut reader, |chunk| {
                 for hasher in simple.iter_mut().chain(&mut relaxed) {
                     hasher.add(chunk);
                 }
-                let length = chunk.len();
-                reader.consume(length);
-            }
+            })?;
         }
         Ok(Self {
             fields: header.fields,
@@ -96,23 +66,12 @@ impl Message {
     }
 }
 
-impl Field {
-    /// What stands behind the colon, as text.
-    pub(super) fn value(&self) -> String {
-        let colon = self.raw.iter().position(|byte| *byte == b':').map_or(0, |colon| colon + 1);
-        String::from_utf8_lossy(&self.raw[colon..]).into_owned()
-    }
-}
-
 /// The form of the body that a signature asks for.
 fn body_form(field: &Field) -> Option<Canonicalization> {
     matches!(field.name.as_str(), "dkim-signature" | "arc-message-signature").then_some(())?;
     let tags = Tags::parse(&field.value()).ok()?;
     Some(Canonicalization::parse_pair(tags.get("c"))?.1)
 }
-
-/// How much is read at a time.
-const READ_SIZE: usize = 64 << 10;
 
 /// A header section.
 #[derive(Debug)]
@@ -140,108 +99,6 @@ impl Header {
             header.is_whole &= fits;
         }
         Ok(header)
-    }
-}
-
-/// Reads header fields one by one; of a very long one, only the beginning is kept.
-#[derive(Debug)]
-pub(super) struct FieldReader<R> {
-    reader: R,
-    offset: u64,
-    /// What was read of the field after the last one.
-    next: Option<FoundField>,
-    at_line_start: bool,
-    /// The empty line has been read.
-    at_end: bool,
-}
-
-/// A field as it was found.
-#[derive(Debug)]
-pub(super) struct FoundField {
-    pub(super) field: Field,
-    /// Its length in the message.
-    pub(super) length: u64,
-}
-
-impl FoundField {
-    fn is_whole(&self) -> bool {
-        self.length == self.field.raw.len() as u64
-    }
-}
-
-impl<R: BufRead> FieldReader<R> {
-    /// Begins at the first octet of a message.
-    pub(super) fn new(reader: R) -> Self {
-        Self { reader, offset: 0, next: None, at_line_start: true, at_end: false }
-    }
-
-    /// The next field; `None` behind the empty line (blocking). What has no name is no field, and
-    /// is passed over.
-    pub(super) fn next_field(&mut self) -> io::Result<Option<FoundField>> {
-        let mut line = Vec::new();
-        while !self.at_end {
-            line.clear();
-            self.reader.by_ref().take(READ_SIZE as u64).read_until(b'\n', &mut line)?;
-            self.at_end = line.is_empty() || (self.at_line_start && matches!(line.as_slice(), b"\r\n" | b"\n"));
-            let continues = !self.at_end && (!self.at_line_start || line.starts_with(b" ") || line.starts_with(b"\t"));
-            let (offset, length) = (self.offset, line.len() as u64);
-            self.offset += length;
-            self.at_line_start = line.ends_with(b"\n");
-            if continues {
-                if let Some(FoundField { field, length: total }) = &mut self.next {
-                    *total += length;
-                    if field.raw.len() + line.len() <= MAX_HEADER {
-                        field.raw.extend_from_slice(&line);
-                    }
-                }
-                continue;
-            }
-            let raw = std::mem::take(&mut line);
-            let field = Field { name: name(&raw).unwrap_or_default(), raw, offset };
-            let found = self.next.replace(FoundField { field, length });
-            if let Some(found) = found.filter(|found| !found.field.name.is_empty()) {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// The name of a field (RFC 5322 §2.2), in lower case; white space before the colon is let pass
-/// (§4.5.8).
-fn name(raw: &[u8]) -> Option<String> {
-    let colon = raw.iter().position(|byte| *byte == b':')?;
-    let name = raw[..colon].trim_ascii_end();
-    let valid = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
-    valid.then(|| String::from_utf8_lossy(name).to_ascii_lowercase())
-}
-
-struct BodyHasher {
-    form: BodyForm,
-    context: Context,
-    length: u64,
-}
-
-impl BodyHasher {
-    fn new(form: Canonicalization) -> Self {
-        Self { form: BodyForm::new(form), context: Context::new(&SHA256), length: 0 }
-    }
-
-    fn add(&mut self, chunk: &[u8]) {
-        let Self { form, context, length } = self;
-        form.add(chunk, &mut |bytes| {
-            context.update(bytes);
-            *length += bytes.len() as u64;
-        });
-    }
-
-    fn finish(self) -> HashedBody {
-        let Self { form, mut context, mut length } = self;
-        form.finish(&mut |bytes| {
-            context.update(bytes);
-            length += bytes.len() as u64;
-        });
-        HashedBody { hash: context.finish().as_ref().to_vec(), length }
     }
 }
 

@@ -5,7 +5,7 @@
 //! time, the result is `temperror`, never `fail`. [`forged_results`] finds fields in which a
 //! stranger claims that we have done all this already.
 //!
-//! Deliberately absent: what follows from a result, and signing.
+//! Deliberately absent: what follows from a result, and signing, which is another module.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -49,7 +49,6 @@ use crate::dns::{MxHost, ResolveError, Resolver};
 
 mod arc;
 mod author;
-mod canonical;
 mod dkim;
 mod dmarc;
 mod forged;

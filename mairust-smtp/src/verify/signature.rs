@@ -5,10 +5,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use mairust_core::{AuthOutcome, Domain, Timestamp};
 
-use super::canonical::Canonicalization;
 use super::keys::{Algorithm, Failure, PublicKey};
-use super::message::{Field, Message};
+use super::message::Message;
 use super::tags::{Tags, words};
+use crate::signed::{Canonicalization, Field};
 
 /// Names in one `h=` list; nobody signs more.
 const MAX_NAMES: usize = 1_000;

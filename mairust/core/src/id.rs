@@ -57,6 +57,8 @@ ids! {
     TenantId
     /// A mail domain.
     DomainId
+    /// A key that signs for a domain.
+    DkimKeyId
     /// Somebody who can log in.
     UserId
     /// The store behind one address.

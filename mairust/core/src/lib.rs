@@ -3,7 +3,7 @@
 //! In reading order: [`address`] and [`domain`] (where mail goes), [`envelope`] (who sends to whom),
 //! [`dsn`] and [`xtext`] (what is asked about delivery), [`reply`] and [`rejection`] (what a peer is
 //! told, and why), [`body`] (the bytes of a message), [`content`] (what a message says about itself),
-//! [`auth_results`] (who it really comes from), [`scan`] (what a scanner says about it), [`mail`] (one
+//! [`auth_results`] (who it really comes from), [`dkim`] (how it is signed), [`scan`] (what a scanner says about it), [`mail`] (one
 //! message as hooks see it), [`sender_list`] (whom to trust and whom to keep out), [`network`],
 //! [`rate`] and [`recent`] (who may come how often), [`id`], [`clock`], [`secret`], [`scram`] and
 //! [`units`].
@@ -16,6 +16,7 @@ pub mod auth_results;
 pub mod body;
 pub mod clock;
 pub mod content;
+pub mod dkim;
 pub mod domain;
 pub mod dsn;
 pub mod envelope;
@@ -40,12 +41,13 @@ pub use auth_results::{
 pub use body::{Body, BodySource};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use content::{Attachment, Content, NamedAddress, SearchText};
+pub use dkim::DkimAlgorithm;
 pub use domain::{Domain, DomainError};
 pub use dsn::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Return};
 pub use envelope::Envelope;
 pub use id::{
-    AliasId, ApiKeyId, AuditId, DomainId, FolderId, JobId, MailboxId, MessageId, RecipientId, SessionId, TenantId,
-    UserId,
+    AliasId, ApiKeyId, AuditId, DkimKeyId, DomainId, FolderId, JobId, MailboxId, MessageId, RecipientId, SessionId,
+    TenantId, UserId,
 };
 pub use mail::{Mail, Origin, TlsFacts};
 pub use network::{IpNetwork, NetworkError, is_this_machine};

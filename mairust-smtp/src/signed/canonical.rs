@@ -5,7 +5,7 @@
 
 /// How much change on the way a signature forgives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Canonicalization {
+pub(crate) enum Canonicalization {
     /// White space may change.
     Relaxed,
     /// Almost none.
@@ -14,7 +14,7 @@ pub(super) enum Canonicalization {
 
 impl Canonicalization {
     /// The forms of header and body that a `c=` tag names; both simple without one.
-    pub(super) fn parse_pair(tag: Option<&str>) -> Option<(Self, Self)> {
+    pub(crate) fn parse_pair(tag: Option<&str>) -> Option<(Self, Self)> {
         let Some(tag) = tag else { return Some((Self::Simple, Self::Simple)) };
         let (header, body) = tag.split_once('/').unwrap_or((tag, "simple"));
         Some((Self::parse(header)?, Self::parse(body)?))
@@ -29,7 +29,7 @@ impl Canonicalization {
     }
 
     /// Adds a header field, given with its final CRLF, to what is signed.
-    pub(super) fn add_field(self, raw: &[u8], target: &mut Vec<u8>) {
+    pub(crate) fn add_field(self, raw: &[u8], target: &mut Vec<u8>) {
         match self {
             Self::Simple => target.extend_from_slice(raw),
             Self::Relaxed => {
@@ -70,7 +70,7 @@ fn add_relaxed_value(value: &[u8], target: &mut Vec<u8>) {
 
 /// A body on its way into a canonical form, chunk by chunk.
 #[derive(Debug)]
-pub(super) struct BodyForm {
+pub(crate) struct BodyForm {
     form: Canonicalization,
     /// Line ends that are not written yet: at the end of the body they may count for nothing.
     line_ends: u64,
@@ -82,12 +82,12 @@ pub(super) struct BodyForm {
 }
 
 impl BodyForm {
-    pub(super) fn new(form: Canonicalization) -> Self {
+    pub(crate) fn new(form: Canonicalization) -> Self {
         Self { form, line_ends: 0, space: false, carriage_return: false, is_empty: true }
     }
 
     /// Takes a chunk and writes what is certain.
-    pub(super) fn add(&mut self, chunk: &[u8], write: &mut impl FnMut(&[u8])) {
+    pub(crate) fn add(&mut self, chunk: &[u8], write: &mut impl FnMut(&[u8])) {
         let mut rest = chunk;
         if self.carriage_return && !rest.is_empty() {
             self.carriage_return = false;
@@ -120,7 +120,7 @@ impl BodyForm {
     }
 
     /// Writes the end.
-    pub(super) fn finish(mut self, write: &mut impl FnMut(&[u8])) {
+    pub(crate) fn finish(mut self, write: &mut impl FnMut(&[u8])) {
         if self.carriage_return {
             self.text(b"\r", write);
         }
