@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mairust_core::{AuthOutcome, AuthResults, Body, Domain, EmailAddress, ReversePath, Timestamp};
-use mairust_smtp::dns::{FakeResolver, MxHost, ResolveError, Resolver};
+use mairust_smtp::dns::{FakeResolver, MxHost, ResolveError, Resolver, SrvHost};
 use mairust_smtp::verify::{Facts, Verifier, VerifierSettings};
 
 const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
@@ -191,6 +191,10 @@ impl Resolver for Silence {
         std::future::pending().await
     }
 
+    async fn srv(&self, _: &str) -> Result<Vec<SrvHost>, ResolveError> {
+        std::future::pending().await
+    }
+
     async fn names(&self, _: IpAddr) -> Result<Vec<String>, ResolveError> {
         std::future::pending().await
     }
@@ -263,6 +267,11 @@ impl Resolver for Tarpit {
     async fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, ResolveError> {
         self.pass(name).await;
         self.0.txt(name).await
+    }
+
+    async fn srv(&self, name: &str) -> Result<Vec<SrvHost>, ResolveError> {
+        self.pass(name).await;
+        self.0.srv(name).await
     }
 
     async fn names(&self, address: IpAddr) -> Result<Vec<String>, ResolveError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mairust::{Actions, DeliverySettings, EmailAddress, HookError, Mail, Resolver, RetryPolicy, StorageBackend};
-use mairust_smtp::dns::{MxHost, ResolveError};
+use mairust_smtp::dns::{MxHost, ResolveError, SrvHost};
 use mairust_store::{DeliveryState, MessageStatus, NewAlias};
 
 use crate::TestServer;
@@ -103,6 +103,9 @@ impl Resolver for PanickingResolver {
         self.fail()
     }
     async fn txt(&self, _: &str) -> Result<Vec<Vec<u8>>, ResolveError> {
+        self.fail()
+    }
+    async fn srv(&self, _: &str) -> Result<Vec<SrvHost>, ResolveError> {
         self.fail()
     }
     async fn names(&self, _: IpAddr) -> Result<Vec<String>, ResolveError> {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
 
-use super::{MxHost, ResolveError, Resolver};
+use super::{MxHost, ResolveError, Resolver, SrvHost};
 
 type Answer<T> = Result<Vec<T>, ResolveError>;
 
@@ -20,6 +20,7 @@ pub struct FakeResolver {
     mx: HashMap<String, Answer<MxHost>>,
     addresses: HashMap<String, Answer<IpAddr>>,
     txt: HashMap<String, Answer<Vec<u8>>>,
+    srv: HashMap<String, Answer<SrvHost>>,
     names: HashMap<IpAddr, Answer<String>>,
 }
 
@@ -50,6 +51,14 @@ impl FakeResolver {
     pub fn with_txt(mut self, name: &str, answer: Result<Vec<Vec<u8>>, ResolveError>) -> Self {
         let name = self.know(name, &answer);
         self.txt.insert(name, answer);
+        self
+    }
+
+    /// Answers questions for the hosts of the service `name`.
+    #[must_use]
+    pub fn with_srv(mut self, name: &str, answer: Result<Vec<SrvHost>, ResolveError>) -> Self {
+        let name = self.know(name, &answer);
+        self.srv.insert(name, answer);
         self
     }
 
@@ -104,6 +113,10 @@ impl Resolver for FakeResolver {
 
     async fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, ResolveError> {
         self.answer(&self.txt, name)
+    }
+
+    async fn srv(&self, name: &str) -> Result<Vec<SrvHost>, ResolveError> {
+        self.answer(&self.srv, name)
     }
 
     async fn names(&self, address: IpAddr) -> Result<Vec<String>, ResolveError> {

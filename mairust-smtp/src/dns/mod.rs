@@ -27,6 +27,19 @@ pub struct MxHost {
     pub host: String,
 }
 
+/// A host that offers a service (RFC 2782).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SrvHost {
+    /// Lower is tried first.
+    pub priority: u16,
+    /// How much of the load it takes among those of its priority.
+    pub weight: u16,
+    /// Its port.
+    pub port: u16,
+    /// The host, without its final dot; empty when the service is not offered.
+    pub host: String,
+}
+
 /// Why a name did not resolve.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -74,6 +87,13 @@ pub trait Resolver: fmt::Debug + Send + Sync + 'static {
     /// [`ResolveError::NotFound`] or [`ResolveError::Temporary`].
     async fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, ResolveError>;
 
+    /// The hosts that offer a service, by a name such as `_submission._tcp.example.com`, in any order; none
+    /// if the name exists without any.
+    ///
+    /// # Errors
+    /// [`ResolveError::NotFound`] or [`ResolveError::Temporary`].
+    async fn srv(&self, name: &str) -> Result<Vec<SrvHost>, ResolveError>;
+
     /// The names that an address claims (PTR), without final dots.
     ///
     /// # Errors
@@ -117,6 +137,10 @@ impl<T: Resolver + ?Sized> Resolver for Arc<T> {
 
     async fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, ResolveError> {
         (**self).txt(name).await
+    }
+
+    async fn srv(&self, name: &str) -> Result<Vec<SrvHost>, ResolveError> {
+        (**self).srv(name).await
     }
 
     async fn names(&self, address: IpAddr) -> Result<Vec<String>, ResolveError> {

@@ -11,7 +11,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 
-use super::{MxHost, ResolveError, Resolver};
+use super::{MxHost, ResolveError, Resolver, SrvHost};
 
 /// Asks name servers. Cheap to clone; clones share a cache.
 #[derive(Clone)]
@@ -81,6 +81,16 @@ impl Resolver for DnsResolver {
         Ok(answers(&lookup)
             .filter_map(|data| if let RData::TXT(found) = data { Some(found.txt_data.concat()) } else { None })
             .collect())
+    }
+
+    async fn srv(&self, name: &str) -> Result<Vec<SrvHost>, ResolveError> {
+        let lookup = self.lookup(name, RecordType::SRV).await?;
+        let host = |data: &RData| {
+            let RData::SRV(srv) = data else { return None };
+            let (priority, weight, port) = (srv.priority, srv.weight, srv.port);
+            Some(SrvHost { priority, weight, port, host: text(&srv.target) })
+        };
+        Ok(answers(&lookup).filter_map(host).collect())
     }
 
     async fn names(&self, address: IpAddr) -> Result<Vec<String>, ResolveError> {
@@ -154,7 +164,7 @@ fn temporary(error: &NetError) -> ResolveError {
 #[cfg(test)]
 mod tests {
     use hickory_resolver::proto::op::{Message, ResponseCode};
-    use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, TXT};
+    use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SRV, TXT};
     use hickory_resolver::proto::rr::{Record, RecordType};
     use tokio::net::UdpSocket;
 
@@ -178,6 +188,9 @@ mod tests {
                 Ok(vec![RData::CNAME(CNAME(name("a.example."))), mx(10, "mx1.example.")])
             }
             ("alias.example." | "lone.example.", _) => Ok(vec![RData::CNAME(CNAME(name("a.example.")))]),
+            ("_submission._tcp.a.example.", RecordType::SRV) => {
+                Ok(vec![RData::SRV(SRV::new(1, 2, 587, name("mail.a.example.")))])
+            }
             ("null.example.", RecordType::MX) => Ok(vec![mx(0, ".")]),
             ("a.example." | "null.example.", _) => Ok(Vec::new()),
             ("7.2.0.192.in-addr.arpa.", RecordType::PTR) => Ok(vec![RData::PTR(PTR(name("mx.sender.example.")))]),
@@ -223,6 +236,8 @@ mod tests {
         assert_eq!(resolver.ipv6("a.example.").await, Ok(vec![ipv6]));
         assert_eq!(resolver.addresses("a.example").await, Ok(vec![ipv4.into(), ipv6.into()]));
         assert_eq!(resolver.txt("a.example").await, Ok(vec![b"one record".to_vec()]));
+        let srv = SrvHost { priority: 1, weight: 2, port: 587, host: "mail.a.example".to_owned() };
+        assert_eq!(resolver.srv("_submission._tcp.a.example").await, Ok(vec![srv]));
         let mut hosts: Vec<_> = resolver.mx("a.example").await.unwrap().into_iter().map(|mx| mx.host).collect();
         hosts.sort();
         assert_eq!(hosts, ["mx2.example", "mx_1.Example"]);

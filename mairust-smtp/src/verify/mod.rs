@@ -45,7 +45,7 @@ use self::dkim::DkimSignature;
 use self::dmarc::{Discovery, Identifiers};
 use self::keys::Keys;
 use self::message::Message;
-use crate::dns::{MxHost, ResolveError, Resolver};
+use crate::dns::{MxHost, ResolveError, Resolver, SrvHost};
 
 mod arc;
 mod author;
@@ -239,6 +239,10 @@ impl Resolver for Timed {
 
     async fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, ResolveError> {
         self.in_time(self.resolver.txt(name)).await
+    }
+
+    async fn srv(&self, name: &str) -> Result<Vec<SrvHost>, ResolveError> {
+        self.in_time(self.resolver.srv(name)).await
     }
 
     async fn names(&self, address: IpAddr) -> Result<Vec<String>, ResolveError> {
