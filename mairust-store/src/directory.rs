@@ -1,4 +1,5 @@
-//! Who is here: tenants, domains, users, aliases, API keys, and what a tenant thinks of senders.
+//! Who is here: tenants, domains and the keys that sign for them, users, aliases, API keys, and what a
+//! tenant thinks of senders.
 //!
 //! Deliberately absent: following aliases to their end, which is up to whoever takes the mail, and
 //! what a pattern of a sender matches.
@@ -7,20 +8,23 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mairust_core::{Domain, EmailAddress, ScramVerifier, Secret, TenantId, UserId};
+use mairust_core::{DkimKeyId, Domain, EmailAddress, ScramVerifier, Secret, TenantId, Timestamp, UserId};
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::password::{PasswordHasher, PasswordRecord};
 
+mod dkim;
 mod record;
 mod resolution;
 
+pub use dkim::{DKIM_SECRET, DkimKey, DkimKeyState, MAX_SELECTOR, NewDkimKey};
 pub use record::{
     Alias, AliasChange, ApiKey, DomainChange, DomainRow, Login, MAX_ALIAS_TARGETS, MAX_SENDER_PATTERN, NewAlias,
     NewApiKey, NewTenant, NewUser, SenderAction, SenderRule, Tenant, TenantChange, User, UserChange,
 };
 pub use resolution::{AliasRoute, MailboxRoute, Quota, QuotaLimit, Resolution};
 
+pub(crate) use dkim::check_dkim_key;
 pub(crate) use record::{check_retention, check_targets, sender_pattern};
 
 /// Who is here. Methods that change something are durable on return and safe to drop: they
@@ -187,6 +191,37 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
     /// The API key with this public part, unless its tenant is disabled. Has no tenant argument:
     /// it is how the tenant of a client is found.
     async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, StoreError>;
+
+    /// Adds a key that is to sign for a domain; it does not sign yet.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the domain has a key with this selector, `NotFound` if the domain is not the
+    /// tenant's, `Invalid` if the selector is no label or the public key is empty or too large.
+    async fn create_dkim_key(&self, tenant: TenantId, domain: &Domain, key: NewDkimKey) -> Result<DkimKey, StoreError>;
+
+    /// The keys of a domain, in all states; none if the domain is not the tenant's.
+    async fn dkim_keys(&self, tenant: TenantId, domain: &Domain) -> Result<Vec<DkimKey>, StoreError>;
+
+    /// Lets a key sign; the one of the same domain and algorithm that did retires. May run twice.
+    ///
+    /// # Errors
+    /// `NotFound` if the tenant has no such key.
+    async fn activate_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> Result<(), StoreError>;
+
+    /// Lets a key sign no more; one that does not sign stays as it is. May run twice.
+    ///
+    /// # Errors
+    /// `NotFound` if the tenant has no such key.
+    async fn retire_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> Result<(), StoreError>;
+
+    /// Removes a key that does not sign. Its private key is another matter, see [`DKIM_SECRET`].
+    ///
+    /// # Errors
+    /// `NotFound` if the tenant has no such key, `Conflict` if it is active.
+    async fn delete_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> Result<(), StoreError>;
+
+    /// Keys of all tenants that retired before a moment, at most a thousand: for whoever cleans up.
+    async fn retired_dkim_keys(&self, before: Timestamp) -> Result<Vec<DkimKey>, StoreError>;
 }
 
 /// The form in which names at login are compared: an address as its lookup key, anything else in
@@ -404,5 +439,23 @@ impl<T: Directory + ?Sized> Directory for Arc<T> {
     }
     async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, StoreError> {
         (**self).api_key(key_id).await
+    }
+    async fn create_dkim_key(&self, tenant: TenantId, domain: &Domain, key: NewDkimKey) -> Result<DkimKey, StoreError> {
+        (**self).create_dkim_key(tenant, domain, key).await
+    }
+    async fn dkim_keys(&self, tenant: TenantId, domain: &Domain) -> Result<Vec<DkimKey>, StoreError> {
+        (**self).dkim_keys(tenant, domain).await
+    }
+    async fn activate_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> Result<(), StoreError> {
+        (**self).activate_dkim_key(tenant, key).await
+    }
+    async fn retire_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> Result<(), StoreError> {
+        (**self).retire_dkim_key(tenant, key).await
+    }
+    async fn delete_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> Result<(), StoreError> {
+        (**self).delete_dkim_key(tenant, key).await
+    }
+    async fn retired_dkim_keys(&self, before: Timestamp) -> Result<Vec<DkimKey>, StoreError> {
+        (**self).retired_dkim_keys(before).await
     }
 }

@@ -45,9 +45,9 @@ pub use body::{S3Addressing, S3Bodies, S3Encryption, S3Settings, S3SettingsError
 pub use consistency::{ConsistencyCheck, ConsistencyReport, Fault, Finding};
 pub use delivery::{Attempt, AttemptOutcome, Deliveries, DeliveryRow, DeliveryState, NewRecipient};
 pub use directory::{
-    Alias, AliasChange, AliasRoute, ApiKey, Directory, DirectoryExt, DomainChange, DomainRow, Login, MailboxRoute,
-    NewAlias, NewApiKey, NewTenant, NewUser, Quota, QuotaLimit, Resolution, SenderAction, SenderRule, Tenant,
-    TenantChange, User, UserChange,
+    Alias, AliasChange, AliasRoute, ApiKey, Directory, DirectoryExt, DkimKey, DkimKeyState, DomainChange, DomainRow,
+    Login, MailboxRoute, NewAlias, NewApiKey, NewDkimKey, NewTenant, NewUser, Quota, QuotaLimit, Resolution,
+    SenderAction, SenderRule, Tenant, TenantChange, User, UserChange,
 };
 pub use disk::DiskFloor;
 pub use durability::Durability;

@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use mairust_core::{Clock, Domain, FolderId, MailboxId, MessageId, RecipientId, TenantId, Timestamp, UserId};
+use mairust_core::{
+    Clock, DkimKeyId, Domain, FolderId, MailboxId, MessageId, RecipientId, TenantId, Timestamp, UserId,
+};
 
 use crate::audit::AuditLog;
 use crate::backend::StorageBackend;
 use crate::body::{BodyStore, MemoryBodies};
 use crate::change::{ChangeCounter, TenantCounters};
 use crate::delivery::{Attempt, Deliveries, DeliveryRow};
-use crate::directory::{Alias, ApiKey, Directory, DomainRow, Quota, SenderRule, Tenant};
+use crate::directory::{Alias, ApiKey, Directory, DkimKey, DomainRow, Quota, SenderRule, Tenant};
 use crate::error::StoreError;
 use crate::lifecycle::Lifecycle;
 use crate::message::{Folder, MessageRow, MessageStore};
@@ -25,6 +27,7 @@ use crate::search::{SearchIndex, SearchOutbox};
 mod audit;
 mod delivery;
 mod directory;
+mod dkim;
 mod invariant;
 mod lifecycle;
 mod message;
@@ -58,6 +61,7 @@ struct State {
     sender_rules: BTreeMap<(TenantId, String), SenderRule>,
     /// By public part.
     api_keys: HashMap<String, ApiKey>,
+    dkim_keys: BTreeMap<(TenantId, DkimKeyId), DkimKey>,
     quotas: HashMap<(TenantId, MailboxId), Quota>,
     folders: HashMap<(TenantId, MailboxId, Folder), FolderRecord>,
     messages: HashMap<(TenantId, MessageId), MessageRow>,

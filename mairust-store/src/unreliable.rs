@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mairust_core::{AuditId, Body, Domain, EmailAddress, MessageId, ScramVerifier, TenantId, Timestamp, UserId};
+use mairust_core::{
+    AuditId, Body, DkimKeyId, Domain, EmailAddress, MessageId, ScramVerifier, TenantId, Timestamp, UserId,
+};
 use tokio::sync::watch;
 
 use crate::audit::{AuditDrop, AuditEntry, AuditHead, AuditKey, AuditLog, AuditQuery, NewAuditEvent};
@@ -18,8 +20,8 @@ use crate::backend::StorageBackend;
 use crate::body::{BodyStore, NewObject, StoredObject};
 use crate::delivery::{Attempt, Deliveries, DeliveryRow};
 use crate::directory::{
-    Alias, AliasChange, ApiKey, Directory, DomainChange, DomainRow, Login, NewAlias, NewApiKey, NewTenant, NewUser,
-    Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
+    Alias, AliasChange, ApiKey, Directory, DkimKey, DomainChange, DomainRow, Login, NewAlias, NewApiKey, NewDkimKey,
+    NewTenant, NewUser, Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
 };
 use crate::error::{StoreError, StoreErrorKind};
 use crate::invariant::{Invariant, InvariantCheck, InvariantPage, InvariantPosition};
@@ -260,6 +262,12 @@ unreliable! { Directory, directory {
     async fn delete_sender_rule(&self, tenant: TenantId, pattern: &str) -> ();
     async fn create_api_key(&self, tenant: TenantId, key: NewApiKey) -> ApiKey;
     async fn api_key(&self, key_id: &str) -> Option<ApiKey>;
+    async fn create_dkim_key(&self, tenant: TenantId, domain: &Domain, key: NewDkimKey) -> DkimKey;
+    async fn dkim_keys(&self, tenant: TenantId, domain: &Domain) -> Vec<DkimKey>;
+    async fn activate_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> ();
+    async fn retire_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> ();
+    async fn delete_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> ();
+    async fn retired_dkim_keys(&self, before: Timestamp) -> Vec<DkimKey>;
 } }
 
 unreliable! { QueueBackend, queue {

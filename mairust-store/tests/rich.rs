@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use mairust_core::{
-    Domain, EmailAddress, JobId, MessageId, RecipientDsn, RecipientId, ReversePath, Secret, TenantId, Timestamp,
+    DkimAlgorithm, DkimKeyId, Domain, EmailAddress, JobId, MessageId, RecipientDsn, RecipientId, ReversePath, Secret,
+    TenantId, Timestamp,
 };
 use mairust_store::audit::Actor;
 use mairust_store::registry::Expected;
 use mairust_store::{
     Attempt, AttemptOutcome, AuditKey, DeliveryState, Direction, Folder, LocalKeys, MessageChange, MessageQuery,
-    MessageRow, MessageStatus, NewAlias, NewApiKey, NewAuditEvent, NewJob, NewRecipient, NewUser, Owner,
+    MessageRow, MessageStatus, NewAlias, NewApiKey, NewAuditEvent, NewDkimKey, NewJob, NewRecipient, NewUser, Owner,
     PasswordRecord, Priority, RegistryExt, Sealer, SenderAction, SenderRule, Spam, SpamVerdict, SqlStorage,
     StorageBackend, User,
 };
@@ -37,6 +38,14 @@ pub(crate) async fn fill(storage: &SqlStorage) -> User {
         scopes: vec!["messages:read".to_owned()],
     };
     directory.create_api_key(tenant, key).await.unwrap();
+    let key = NewDkimKey {
+        id: DkimKeyId::new(NOW),
+        selector: "s1".to_owned(),
+        algorithm: DkimAlgorithm::Ed25519,
+        public_key: vec![7; 32],
+    };
+    let key = directory.create_dkim_key(tenant, &name, key).await.unwrap();
+    directory.activate_dkim_key(tenant, key.id).await.unwrap();
     let value = serde_json::json!({"b": [1, "ü"], "a": null});
     storage.registry().put_setting(tenant.into(), "a.setting", &value, Expected::Any).await.unwrap();
     let sealer = Sealer::new(Arc::new(LocalKeys::new(&Secret::new([1; 32]))));

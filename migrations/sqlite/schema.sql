@@ -98,6 +98,27 @@ CREATE INDEX delivery_recipients_by_message ON delivery_recipients (tenant_id, m
 
 CREATE INDEX delivery_recipients_waiting ON delivery_recipients (tenant_id, id) WHERE state IN ('deferred', 'pending');
 
+CREATE TABLE dkim_keys (
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    domain_id BLOB NOT NULL,
+    selector TEXT NOT NULL,
+    algorithm TEXT NOT NULL CHECK (algorithm IN ('ed25519', 'rsa')),
+    -- As it is published.
+    public_key BLOB NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('active', 'pending', 'retired')),
+    created_at INTEGER NOT NULL,
+    activated_at INTEGER,
+    retired_at INTEGER,
+    PRIMARY KEY (tenant_id, id),
+    UNIQUE (tenant_id, domain_id, selector),
+    FOREIGN KEY (tenant_id, domain_id) REFERENCES domains (tenant_id, id)
+) STRICT;
+
+CREATE UNIQUE INDEX dkim_keys_active ON dkim_keys (tenant_id, domain_id, algorithm) WHERE state = 'active';
+
+CREATE INDEX dkim_keys_retired ON dkim_keys (retired_at) WHERE state = 'retired';
+
 CREATE TABLE domain_aliases (
     tenant_id BLOB NOT NULL,
     domain_id BLOB NOT NULL,

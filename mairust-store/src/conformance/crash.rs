@@ -10,13 +10,13 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::select;
-use mairust_core::{Domain, ScramVerifier, Timestamp};
+use mairust_core::{DkimAlgorithm, DkimKeyId, Domain, ScramVerifier, Timestamp};
 use serde_json::json;
 
 use super::sample::{NOW, Storage, accept, address, alice, entry, id, job, queue_stats};
 use crate::directory::{
-    AliasChange, DomainChange, NewAlias, NewApiKey, NewTenant, NewUser, SenderAction, SenderRule, TenantChange,
-    UserChange,
+    AliasChange, DkimKeyState, DomainChange, NewAlias, NewApiKey, NewDkimKey, NewTenant, NewUser, SenderAction,
+    SenderRule, TenantChange, UserChange,
 };
 use crate::error::{StoreError, StoreErrorKind};
 use crate::owner::Owner;
@@ -93,6 +93,27 @@ pub async fn changes_the_directory_whole_or_not_at_all(storage: Storage) {
         };
         again(round, || directory.create_api_key(tenant, key())).await;
         assert_eq!(directory.api_key(&key().key_id).await.unwrap().unwrap().tenant, tenant);
+
+        let new = |selector: &str| NewDkimKey {
+            id: DkimKeyId::new(NOW),
+            selector: selector.to_owned(),
+            algorithm: DkimAlgorithm::Rsa,
+            public_key: vec![1],
+        };
+        for selector in ["s1", "s2"] {
+            again(round, || directory.create_dkim_key(tenant, &domain, new(selector))).await;
+        }
+        let keys = directory.dkim_keys(tenant, &domain).await.unwrap();
+        for key in &keys {
+            again(round, || directory.activate_dkim_key(tenant, key.id)).await;
+        }
+        let states: Vec<_> = directory.dkim_keys(tenant, &domain).await.unwrap().iter().map(|key| key.state).collect();
+        assert_eq!(states, [DkimKeyState::Retired, DkimKeyState::Active]);
+        again(round, || directory.retire_dkim_key(tenant, keys[1].id)).await;
+        for key in &keys {
+            again(round, || directory.delete_dkim_key(tenant, key.id)).await;
+        }
+        assert!(directory.dkim_keys(tenant, &domain).await.unwrap().is_empty());
     }
 }
 

@@ -11,6 +11,7 @@ pub mod body;
 pub mod crash;
 pub mod delivery;
 pub mod directory;
+pub mod dkim;
 pub mod invariant;
 pub mod lifecycle;
 pub mod message;
@@ -45,6 +46,9 @@ macro_rules! conformance_tests {
             sets_passwords adds_verifiers_to_passwords keeps_api_keys who_is_disabled_can_not_log_in keeps_sender_rules
             ensures_users_once tenants_may_let_users_send_as_anybody keeps_tenants_apart
             keeps_the_addresses_of_tenants_apart
+        );
+        $crate::conformance_tests!(@suite $make, dkim:
+            keeps_keys one_key_of_a_kind_signs finds_keys_that_retired keeps_tenants_apart
         );
         $crate::conformance_tests!(@suite $make, routing:
             resolves_addresses an_alias_leads_to_its_targets refuses_aliases_that_make_no_sense

@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use mairust_core::{
-    AliasId, ApiKeyId, Domain, DomainId, EmailAddress, FolderId, MailboxId, ScramVerifier, TenantId, UserId,
+    AliasId, ApiKeyId, DkimKeyId, Domain, DomainId, EmailAddress, FolderId, MailboxId, ScramVerifier, TenantId,
+    Timestamp, UserId,
 };
 
 use super::{FolderRecord, MemoryStorage, State};
 use crate::directory::{
-    Alias, AliasChange, AliasRoute, ApiKey, Directory, DomainChange, DomainRow, Login, MailboxRoute, NewAlias,
-    NewApiKey, NewTenant, NewUser, Quota, Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
+    Alias, AliasChange, AliasRoute, ApiKey, Directory, DkimKey, DomainChange, DomainRow, Login, MailboxRoute, NewAlias,
+    NewApiKey, NewDkimKey, NewTenant, NewUser, Quota, Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
     check_retention, check_targets, login_key, sender_pattern, without_tag,
 };
 use crate::error::{StoreError, StoreErrorKind};
@@ -289,6 +290,30 @@ impl Directory for MemoryStorage {
         let enabled = |key: &&ApiKey| state.tenants.get(&key.tenant).is_some_and(|tenant| tenant.enabled);
         Ok(state.api_keys.get(key_id).filter(enabled).cloned())
     }
+
+    async fn create_dkim_key(&self, tenant: TenantId, domain: &Domain, key: NewDkimKey) -> Result<DkimKey, StoreError> {
+        self.add_dkim_key(tenant, domain, key)
+    }
+
+    async fn dkim_keys(&self, tenant: TenantId, domain: &Domain) -> Result<Vec<DkimKey>, StoreError> {
+        Ok(self.dkim_keys_of(tenant, domain))
+    }
+
+    async fn activate_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> Result<(), StoreError> {
+        self.make_dkim_key_active(tenant, key)
+    }
+
+    async fn retire_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> Result<(), StoreError> {
+        self.make_dkim_key_retired(tenant, key)
+    }
+
+    async fn delete_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> Result<(), StoreError> {
+        self.remove_dkim_key(tenant, key)
+    }
+
+    async fn retired_dkim_keys(&self, before: Timestamp) -> Result<Vec<DkimKey>, StoreError> {
+        Ok(self.dkim_keys_retired_before(before))
+    }
 }
 
 impl State {
@@ -350,7 +375,7 @@ impl State {
         Ok(row)
     }
 
-    fn create_mailbox(&mut self, tenant: TenantId, mailbox: MailboxId, now: mairust_core::Timestamp) {
+    fn create_mailbox(&mut self, tenant: TenantId, mailbox: MailboxId, now: Timestamp) {
         self.quotas.insert((tenant, mailbox), Quota::default());
         for folder in Folder::ALL {
             let record = FolderRecord { id: FolderId::new(now), next_uid: 1, modseq: 0 };
@@ -410,6 +435,6 @@ impl State {
     }
 }
 
-fn not_found(operation: &'static str, what: impl std::fmt::Display) -> StoreError {
+pub(super) fn not_found(operation: &'static str, what: impl std::fmt::Display) -> StoreError {
     StoreError::new(StoreErrorKind::NotFound, operation, what)
 }

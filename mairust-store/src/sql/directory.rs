@@ -1,13 +1,13 @@
 //! The directory: one file for each kind of entry.
 
 use async_trait::async_trait;
-use mairust_core::{Domain, EmailAddress, ScramVerifier, TenantId, UserId};
+use mairust_core::{DkimKeyId, Domain, EmailAddress, ScramVerifier, TenantId, Timestamp, UserId};
 
 use super::driver::{Columns, Dialect, Query, Scope, Transaction, failed};
 use super::storage::Parts;
 use crate::directory::{
-    Alias, AliasChange, ApiKey, Directory, DomainChange, DomainRow, Login, NewAlias, NewApiKey, NewTenant, NewUser,
-    Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
+    Alias, AliasChange, ApiKey, Directory, DkimKey, DomainChange, DomainRow, Login, NewAlias, NewApiKey, NewDkimKey,
+    NewTenant, NewUser, Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
 };
 use crate::error::{StoreError, StoreErrorKind};
 use crate::password::PasswordRecord;
@@ -15,6 +15,7 @@ use crate::sql::statement;
 
 mod alias;
 mod api_key;
+mod dkim;
 mod domain;
 mod resolution;
 mod sender_rule;
@@ -155,6 +156,30 @@ impl Directory for Parts {
 
     async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, StoreError> {
         api_key::by_key_id(self, key_id).await
+    }
+
+    async fn create_dkim_key(&self, tenant: TenantId, domain: &Domain, key: NewDkimKey) -> Result<DkimKey, StoreError> {
+        dkim::create(self, tenant, domain, key).await
+    }
+
+    async fn dkim_keys(&self, tenant: TenantId, domain: &Domain) -> Result<Vec<DkimKey>, StoreError> {
+        dkim::list(self, tenant, domain).await
+    }
+
+    async fn activate_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> Result<(), StoreError> {
+        dkim::activate(self, tenant, key).await
+    }
+
+    async fn retire_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> Result<(), StoreError> {
+        dkim::retire(self, tenant, key).await
+    }
+
+    async fn delete_dkim_key(&self, tenant: TenantId, key: DkimKeyId) -> Result<(), StoreError> {
+        dkim::delete(self, tenant, key).await
+    }
+
+    async fn retired_dkim_keys(&self, before: Timestamp) -> Result<Vec<DkimKey>, StoreError> {
+        dkim::retired(self, before).await
     }
 }
 

@@ -161,6 +161,7 @@ const SQLITE: &[Source] = &[
     (6, "search", include_str!("../../migrations/sqlite/0006_search.sql")),
     (7, "queue", include_str!("../../migrations/sqlite/0007_queue.sql")),
     (8, "lifecycle", include_str!("../../migrations/sqlite/0008_lifecycle.sql")),
+    (9, "dkim", include_str!("../../migrations/sqlite/0009_dkim.sql")),
 ];
 
 /// Begins where SQLite stood when PostgreSQL came.
@@ -171,6 +172,7 @@ const POSTGRES: &[Source] = &[
     (6, "search", include_str!("../../migrations/postgres/0006_search.sql")),
     (7, "queue", include_str!("../../migrations/postgres/0007_queue.sql")),
     (8, "lifecycle", include_str!("../../migrations/postgres/0008_lifecycle.sql")),
+    (9, "dkim", include_str!("../../migrations/postgres/0009_dkim.sql")),
 ];
 
 #[cfg(test)]

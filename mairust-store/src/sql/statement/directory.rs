@@ -1,4 +1,4 @@
-//! Statements about tenants, domains, users, addresses, aliases, rules about senders and API keys.
+//! Statements about tenants, domains and their keys, users, addresses, aliases, rules about senders and API keys.
 
 pub(crate) const INSERT_TENANT: &str = "INSERT INTO tenants (id, name, any_sender, created_at) VALUES ($1, $2, $3, $4)";
 
@@ -143,3 +143,30 @@ pub(crate) const API_KEY: &str = "\
     SELECT k.tenant_id, k.id, k.key_id, k.name, k.secret_hash, k.scopes \
     FROM api_keys k JOIN tenants t ON t.id = k.tenant_id \
     WHERE k.key_id = $1 AND t.enabled";
+
+/// Nothing is inserted if the tenant has no domain of the name $3.
+pub(crate) const INSERT_DKIM_KEY: &str = "\
+    INSERT INTO dkim_keys (tenant_id, id, domain_id, selector, algorithm, public_key, created_at) \
+    SELECT d.tenant_id, $2, d.id, $4, $5, $6, $7 FROM domains d WHERE d.tenant_id = $1 AND d.name = $3";
+
+/// Conditions are to be appended.
+pub(crate) const SELECT_DKIM_KEYS: &str = "\
+    SELECT k.tenant_id, k.id, d.name AS domain, k.selector, k.algorithm, k.public_key, k.state, k.created_at, \
+        k.activated_at, k.retired_at \
+    FROM dkim_keys k JOIN domains d ON d.tenant_id = k.tenant_id AND d.id = k.domain_id ";
+
+/// Those that sign in the place of the key $2.
+pub(crate) const RETIRE_DKIM_KEYS: &str = "\
+    UPDATE dkim_keys SET state = 'retired', retired_at = $3 \
+    WHERE tenant_id = $1 AND id <> $2 AND state = 'active' AND (domain_id, algorithm) = \
+        (SELECT k.domain_id, k.algorithm FROM dkim_keys k WHERE k.tenant_id = $1 AND k.id = $2)";
+
+pub(crate) const ACTIVATE_DKIM_KEY: &str = "\
+    UPDATE dkim_keys SET state = 'active', retired_at = NULL, \
+        activated_at = CASE WHEN state = 'active' THEN activated_at ELSE $3 END \
+    WHERE tenant_id = $1 AND id = $2";
+
+pub(crate) const RETIRE_DKIM_KEY: &str = "\
+    UPDATE dkim_keys SET state = 'retired', retired_at = $3 WHERE tenant_id = $1 AND id = $2 AND state = 'active'";
+
+pub(crate) const DELETE_DKIM_KEY: &str = "DELETE FROM dkim_keys WHERE tenant_id = $1 AND id = $2 AND state <> 'active'";

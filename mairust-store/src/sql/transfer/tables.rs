@@ -65,6 +65,22 @@ pub(crate) const TABLES: &[Table] = &[
         &[("tenant_id", Kind::Id), ("domain_id", Kind::Id), ("target_id", Kind::Id)],
     ),
     table(
+        "dkim_keys",
+        &["tenant_id", "id"],
+        &[
+            ("tenant_id", Kind::Id),
+            ("id", Kind::Id),
+            ("domain_id", Kind::Id),
+            ("selector", Kind::Text),
+            ("algorithm", Kind::Text),
+            ("public_key", Kind::Bytes),
+            ("state", Kind::Text),
+            ("created_at", Kind::Time),
+            ("activated_at", Kind::Time),
+            ("retired_at", Kind::Time),
+        ],
+    ),
+    table(
         "mailboxes",
         &["tenant_id", "id"],
         &[
