@@ -1,17 +1,18 @@
-//! What a submission server adds and removes (RFC 6409 §8): a missing Date or Message-ID is
-//! added, Bcc is removed.
+//! What a submission server adds, removes and changes (RFC 6409 §8): a missing Date or Message-ID is
+//! added, Bcc is removed, and lines are made short enough for every server.
 
 use bytes::Bytes;
 use mairust_core::{Body, Content, Domain, EmailAddress, EnhancedCode, MessageId, Rejection, Timestamp};
 
 use super::authors::authors;
+use super::lines;
 
 /// A message that is fit to be sent.
 #[derive(Debug)]
 pub(crate) struct FixedUp {
     /// Header fields to put in front.
     pub(crate) added: String,
-    /// The message, without Bcc.
+    /// The message, without Bcc, in lines that are not too long.
     pub(crate) body: Body,
     /// What it says about itself.
     pub(crate) content: Content,
@@ -41,7 +42,8 @@ fn apply(raw: &Bytes, hostname: &Domain, id: MessageId, now: Timestamp) -> Resul
     if !mairust_core::content::is_readable(raw) {
         return Err(Rejection::new(550, EnhancedCode(5, 6, 0), "The header section is too large"));
     }
-    let body = without_bcc(raw).unwrap_or_else(|| raw.clone());
+    let body = without_fields(raw, is_bcc).unwrap_or_else(|| raw.clone());
+    let body = lines::shortened(&body).unwrap_or(body);
     let content = Content::parse(&body);
     if content.headers.is_empty() {
         return Err(Rejection::new(550, EnhancedCode(5, 6, 0), "The message has no header section"));
@@ -59,8 +61,8 @@ fn apply(raw: &Bytes, hostname: &Domain, id: MessageId, now: Timestamp) -> Resul
     Ok(FixedUp { added, body: body.into(), content, authors, message_id })
 }
 
-/// The message without its Bcc fields; `None` if it has none.
-fn without_bcc(raw: &[u8]) -> Option<Bytes> {
+/// A message or header section without the fields of some names; `None` if it has none.
+pub(super) fn without_fields(raw: &[u8], is_unwanted: impl Fn(&[u8]) -> bool) -> Option<Bytes> {
     let mut kept = Vec::new();
     let mut dropping = false;
     let mut found = false;
@@ -72,7 +74,8 @@ fn without_bcc(raw: &[u8]) -> Option<Bytes> {
         }
         // A line that begins with white space belongs to the field before it (RFC 5322 §2.2.3).
         if !matches!(line[0], b' ' | b'\t') {
-            dropping = is_bcc(line);
+            let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+            dropping = is_unwanted(name.trim_ascii_end());
             found |= dropping;
         }
         if !dropping {
@@ -84,9 +87,7 @@ fn without_bcc(raw: &[u8]) -> Option<Bytes> {
     found.then(|| kept.into())
 }
 
-fn is_bcc(line: &[u8]) -> bool {
-    let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-    let name = name.trim_ascii_end();
+fn is_bcc(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"bcc") || name.eq_ignore_ascii_case(b"resent-bcc")
 }
 

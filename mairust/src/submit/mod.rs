@@ -7,6 +7,7 @@
 mod authors;
 mod compose;
 mod fix_up;
+mod lines;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
