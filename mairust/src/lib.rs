@@ -33,6 +33,7 @@
 mod audit;
 mod builder;
 mod distribution;
+mod dns;
 mod error;
 mod expansion;
 mod http;

@@ -1,11 +1,12 @@
 //! `mairust domain`.
 
 use clap::Subcommand;
-use mairust_core::{Domain, EmailAddress};
-use mairust_store::{DomainChange, DomainRow, StorageBackend, StoreErrorKind};
+use mairust_core::{Domain, EmailAddress, TenantId};
+use mairust_store::{DomainChange, DomainRow, SqlStorage, StorageBackend, StoreErrorKind};
 use serde_json::{Value, json};
 
 use super::directory::{InTenant, NewState, print_list, state_note};
+use super::dns::{self, DnsArgs};
 use super::output::{Failure, print_as};
 use super::trail::Changed;
 
@@ -26,6 +27,8 @@ pub(super) enum DomainCommand {
         #[command(flatten)]
         tenant: InTenant,
     },
+    /// Print the DNS records that a domain needs, or check whether they are published
+    Dns(DnsArgs),
     /// Change a domain
     Set {
         /// The domain
@@ -47,6 +50,7 @@ pub(super) async fn run(command: DomainCommand) -> Result<(), Failure> {
     match command {
         DomainCommand::Add { domain, alias_of, tenant } => add(&domain, alias_of.as_ref(), &tenant).await,
         DomainCommand::List { tenant } => list(&tenant).await,
+        DomainCommand::Dns(arguments) => dns::run(&arguments).await,
         DomainCommand::Set { domain, catch_all, no_catch_all, state, tenant } => {
             let mut change = DomainChange::default();
             change.enabled = state.enabled();
@@ -102,6 +106,12 @@ async fn set(domain: &Domain, change: &DomainChange, arguments: &InTenant) -> Re
     let changed = Changed::from(before.as_ref().map(as_json), as_json(&row));
     trail.record(&storage, "domain.changed", ("domain", domain), changed).await?;
     print_as(arguments.format(), &as_text(&row), &as_json(&row))
+}
+
+/// A domain of the tenant.
+pub(super) async fn own(storage: &SqlStorage, tenant: TenantId, domain: &Domain) -> Result<DomainRow, Failure> {
+    let row = storage.directory().domain(domain).await?.filter(|row| row.tenant == tenant);
+    row.ok_or_else(|| unknown(domain))
 }
 
 fn unknown(domain: &Domain) -> Failure {
