@@ -15,7 +15,7 @@ use mairust_smtp::dns::{DnsResolver, Resolver};
 use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, ServerConfig, Service};
 use mairust_smtp::tls::{CertificatePair, Certificates, Roots, TlsError};
 use mairust_smtp::verify::{Verifier, VerifierSettings};
-use mairust_store::StorageBackend;
+use mairust_store::{Sealer, StorageBackend};
 
 use crate::audit::AuditSettings;
 use crate::error::{Error, Result};
@@ -50,8 +50,10 @@ pub struct ServerBuilder {
     postmaster: Option<EmailAddress>,
     mailbox_quota: Option<u64>,
     server_key: Option<ServerKey>,
+    sealer: Option<Sealer>,
     audit: AuditSettings,
     deleted_messages_days: u32,
+    retired_dkim_keys_days: u32,
     search_fallback: SearchFallback,
     limits: Limits,
     login_limits: LoginLimits,
@@ -137,8 +139,10 @@ impl ServerBuilder {
             postmaster: None,
             mailbox_quota: None,
             server_key: None,
+            sealer: None,
             audit: AuditSettings::default(),
             deleted_messages_days: 30,
+            retired_dkim_keys_days: 7,
             search_fallback: SearchFallback::default(),
             limits: Limits::default(),
             login_limits: LoginLimits::default(),
@@ -213,6 +217,20 @@ impl ServerBuilder {
     /// is kept.
     pub fn server_key(mut self, key: ServerKey) -> Self {
         self.server_key = Some(key);
+        self
+    }
+
+    /// Opens the keys that sign outgoing mail by DKIM, see
+    /// [`Directory::dkim_keys`](mairust_store::Directory::dkim_keys). Without it, nothing is signed.
+    pub fn sealer(mut self, sealer: Sealer) -> Self {
+        self.sealer = Some(sealer);
+        self
+    }
+
+    /// For how many days keys that sign no more are kept, so that their records stay published while mail
+    /// is on its way that they have signed. Default 7.
+    pub fn retired_dkim_keys_days(mut self, days: u32) -> Self {
+        self.retired_dkim_keys_days = days;
         self
     }
 
@@ -444,8 +462,10 @@ impl ServerBuilder {
             delivery: self.delivery,
             outbound: self.outbound,
             server_key: self.server_key,
+            sealer: self.sealer,
             audit: self.audit,
             deleted_messages_days: self.deleted_messages_days,
+            retired_dkim_keys_days: self.retired_dkim_keys_days,
             search_fallback: self.search_fallback,
             drain: self.drain,
             clock: self.clock,

@@ -46,6 +46,7 @@ mod receipts;
 mod receive;
 mod server;
 mod session;
+mod signing;
 mod submit;
 mod throttle;
 mod tls;
@@ -83,6 +84,6 @@ pub use mairust_smtp::client::{Login, Protocol, Relay, RelayTls};
 pub use mairust_smtp::dns::{DnsResolver, Resolver};
 pub use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, Service};
 pub use mairust_store::{
-    Deliveries, Directory, DirectoryExt, MemoryStorage, MessageQuery, MessageStore, QueueBackend, SqlStorage,
-    StorageBackend,
+    Deliveries, Directory, DirectoryExt, LocalKeys, MemoryStorage, MessageQuery, MessageStore, QueueBackend, Sealer,
+    SqlStorage, StorageBackend,
 };

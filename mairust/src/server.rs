@@ -10,7 +10,7 @@ use mairust_hooks::{HookRunner, Scanner};
 use mairust_http::{ApiState, SearchFallback, ServerKey};
 use mairust_smtp::client::Client;
 use mairust_smtp::server::{ListenerConfig, ServerConfig, Service};
-use mairust_store::{InvariantCheck, InvariantReport, StorageBackend, invariant};
+use mairust_store::{InvariantCheck, InvariantReport, Sealer, StorageBackend, invariant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -26,6 +26,7 @@ use crate::receive::recipient::Recipients;
 use crate::receive::verify::Authenticator;
 use crate::receive::{Memory, Receiver};
 use crate::session::Sessions;
+use crate::signing::Signing;
 use crate::submit::{ApiSubmitter, Submissions};
 use crate::throttle::{LoginLimits, Throttle};
 use crate::work::cleanup::Cleaner;
@@ -78,8 +79,10 @@ pub(crate) struct Parts {
     pub(crate) outbound: Outbound,
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) server_key: Option<ServerKey>,
+    pub(crate) sealer: Option<Sealer>,
     pub(crate) audit: AuditSettings,
     pub(crate) deleted_messages_days: u32,
+    pub(crate) retired_dkim_keys_days: u32,
     pub(crate) search_fallback: SearchFallback,
     pub(crate) drain: Duration,
     pub(crate) clock: Arc<dyn Clock>,
@@ -140,6 +143,7 @@ impl Server {
         let recorder = audit.as_ref().map(AuditTask::recorder);
         let memory = Memory::new(PARSING_MEMORY_KIB);
         let receipts = Arc::new(Receipts::new());
+        let signing = Arc::new(Signing::new(parts.storage.clone(), parts.sealer, parts.clock.clone()));
         let submissions = Arc::new(Submissions {
             hostname: parts.hostname.clone(),
             storage: parts.storage.clone(),
@@ -148,6 +152,7 @@ impl Server {
             outbound: parts.outbound,
             memory: memory.clone(),
             receipts: receipts.clone(),
+            signing: signing.clone(),
             clock: parts.clock.clone(),
         });
         if let Err(error) = receipts.recall(parts.storage.messages(), parts.clock.now()).await {
@@ -183,6 +188,7 @@ impl Server {
             storage: parts.storage.clone(),
             hooks: parts.hooks,
             client: parts.client.listening_at(own),
+            signing,
             settings: parts.delivery,
             metrics: metrics.clone(),
             clock: parts.clock.clone(),
@@ -225,6 +231,7 @@ impl Server {
         let cleaner = Cleaner {
             storage: parts.storage.clone(),
             days: parts.deleted_messages_days,
+            key_days: parts.retired_dkim_keys_days,
             metrics: metrics.clone(),
             clock: parts.clock.clone(),
         };

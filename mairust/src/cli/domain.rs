@@ -6,6 +6,7 @@ use mairust_store::{DomainChange, DomainRow, SqlStorage, StorageBackend, StoreEr
 use serde_json::{Value, json};
 
 use super::directory::{InTenant, NewState, print_list, state_note};
+use super::dkim::{self, DkimCommand};
 use super::dns::{self, DnsArgs};
 use super::output::{Failure, print_as};
 use super::trail::Changed;
@@ -29,6 +30,9 @@ pub(super) enum DomainCommand {
     },
     /// Print the DNS records that a domain needs, or check whether they are published
     Dns(DnsArgs),
+    /// Keys that sign mail of a domain by DKIM
+    #[command(subcommand)]
+    Dkim(DkimCommand),
     /// Change a domain
     Set {
         /// The domain
@@ -51,6 +55,7 @@ pub(super) async fn run(command: DomainCommand) -> Result<(), Failure> {
         DomainCommand::Add { domain, alias_of, tenant } => add(&domain, alias_of.as_ref(), &tenant).await,
         DomainCommand::List { tenant } => list(&tenant).await,
         DomainCommand::Dns(arguments) => dns::run(&arguments).await,
+        DomainCommand::Dkim(command) => dkim::run(command).await,
         DomainCommand::Set { domain, catch_all, no_catch_all, state, tenant } => {
             let mut change = DomainChange::default();
             change.enabled = state.enabled();

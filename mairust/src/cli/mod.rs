@@ -10,6 +10,7 @@ mod check;
 mod configuration;
 mod dev;
 mod directory;
+mod dkim;
 mod dns;
 mod domain;
 mod keys;

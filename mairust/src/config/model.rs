@@ -65,6 +65,8 @@ pub struct Config {
     pub audit_retention: Duration,
     /// For how many days deleted messages are kept.
     pub deleted_messages_days: u32,
+    /// For how many days keys are kept that sign mail no more.
+    pub retired_dkim_keys_days: u32,
     /// Sending mail to other servers.
     pub delivery: DeliverySettings,
     /// The log.

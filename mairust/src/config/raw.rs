@@ -460,6 +460,10 @@ pub(super) struct RawRetention {
     /// within a minute. Tenants may have a number of their own: `mairust tenant set`.
     #[schemars(range(max = 36500))]
     pub(super) deleted_messages_days: u32,
+    /// Days for which DKIM keys are kept that sign no more. Their records should stay published as long:
+    /// mail may be on its way that they have signed.
+    #[schemars(range(max = 36500))]
+    pub(super) retired_dkim_keys_days: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -664,7 +668,7 @@ impl Default for RawLog {
 
 impl Default for RawRetention {
     fn default() -> Self {
-        Self { audit_days: 180, deleted_messages_days: 30 }
+        Self { audit_days: 180, deleted_messages_days: 30, retired_dkim_keys_days: 7 }
     }
 }
 

@@ -102,6 +102,7 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         former_master_keys: Vec::new(),
         audit_retention: Duration::from_secs(u64::from(raw.retention.audit_days) * 24 * 60 * 60),
         deleted_messages_days: raw.retention.deleted_messages_days,
+        retired_dkim_keys_days: raw.retention.retired_dkim_keys_days,
         search: SearchSettings { enabled: raw.search.enabled, fallback: raw.search.fallback },
         master_key: key.map_or_else(|| MasterKey::KeptIn(data_dir.join("master.key")), MasterKey::Given),
         delivery: raw.delivery.settle(),

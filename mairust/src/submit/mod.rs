@@ -1,8 +1,8 @@
 //! Submission: the one way by which mail of our own users and applications starts, whether it
 //! came by SMTP or by the API.
 //!
-//! Sender's right, then fix-ups, then one commit: the sender's copy in Sent, copies for mailboxes
-//! here, recipients outside with a delivery job for each of their domains.
+//! Fix-ups, then the sender's right, then the signatures, then one commit: the sender's copy in Sent,
+//! copies for mailboxes here, recipients outside with a delivery job for each of their domains.
 
 mod authors;
 mod compose;
@@ -29,6 +29,7 @@ use crate::receipts::{Fingerprint, Receipts};
 use crate::receive::Memory;
 use crate::receive::recipient::Recipients;
 use crate::receive::trace::Trace;
+use crate::signing::{Signing, Unsigned};
 use crate::work::dsn::{Action, Notice, Report};
 
 pub(crate) use self::compose::ApiSubmitter;
@@ -44,6 +45,7 @@ pub(crate) struct Submissions {
     pub(crate) outbound: Outbound,
     pub(crate) memory: Memory,
     pub(crate) receipts: Arc<Receipts>,
+    pub(crate) signing: Arc<Signing>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -106,6 +108,17 @@ impl From<StoreError> for SubmissionError {
     }
 }
 
+impl From<Unsigned> for SubmissionError {
+    fn from(unsigned: Unsigned) -> Self {
+        match unsigned {
+            Unsigned::NotNow(error) => Self::Store(error),
+            Unsigned::TooLarge => {
+                Self::Refused(Rejection::new(550, EnhancedCode(5, 6, 0), "The header section has too many fields"))
+            }
+        }
+    }
+}
+
 impl Submissions {
     /// Whether the author may send as this address (RFC 6409 §6.1).
     pub(crate) async fn check_sender(&self, author: &Author, sender: &EmailAddress) -> Result<(), Rejection> {
@@ -129,7 +142,8 @@ impl Submissions {
         let fixed = fix_up(&submission.body, &self.hostname, id, now).await?;
         self.check_authors(&submission.author, &fixed.authors).await?;
         let mailbox = self.senders_mailbox(&submission).await?;
-        let plan = Plan { submission, fixed, id, mailbox, now };
+        let signatures = self.signatures(submission.author.tenant, &fixed).await?;
+        let plan = Plan { submission, fixed, signatures, id, mailbox, now };
         let (mut acceptances, submitted) = self.plan(&plan);
         if let (Some(own), Some(notice)) = (acceptances.first_mut(), self.success_notice(&plan).await?) {
             own.messages.extend(notice.messages);
@@ -171,6 +185,12 @@ impl Submissions {
             self.check_sender(author, address).await?;
         }
         Ok(())
+    }
+
+    /// The signatures of the domain that the message is from.
+    async fn signatures(&self, tenant: TenantId, fixed: &FixedUp) -> Result<String, SubmissionError> {
+        let Some(author) = fixed.authors.first() else { return Ok(String::new()) };
+        Ok(self.signing.sign(tenant, author.domain(), &fixed.added, &fixed.body).await?)
     }
 
     /// Where the sender's copy, and notices about it, are kept: the mailbox of the user, or of
@@ -251,7 +271,7 @@ impl Submissions {
             dsn: RecipientDsn::default(),
         });
         let distribution = Distribution::of(&[destination], Keeping::inbox(self.outbound, plan.now)).pop();
-        let original = notice.write().await?;
+        let original = notice.write(&self.signing, plan.submission.author.tenant).await?;
         Ok(distribution.map(|distribution| distribution.acceptance(&original, &self.hooks)))
     }
 
@@ -265,7 +285,7 @@ impl Submissions {
             at: plan.now,
         };
         Original {
-            prefix: format!("{}{}", trace.received(), plan.fixed.added),
+            prefix: format!("{}{}{}", plan.signatures, trace.received(), plan.fixed.added),
             body: plan.fixed.body.clone(),
             content: plan.fixed.content.clone(),
             sender: plan.submission.envelope.sender.clone(),
@@ -282,6 +302,7 @@ impl Submissions {
 struct Plan {
     submission: Submission,
     fixed: FixedUp,
+    signatures: String,
     id: MessageId,
     mailbox: MailboxId,
     now: Timestamp,

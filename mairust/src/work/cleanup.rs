@@ -1,5 +1,5 @@
-//! Cleaning up: purges messages that were deleted long enough ago, and removes what no message names any
-//! more from the body store.
+//! Cleaning up: purges messages that were deleted long enough ago, removes what no message names any more
+//! from the body store, and forgets keys that have signed no mail for long enough.
 //!
 //! It may run on several nodes at once, and be cut off at any moment: what was not done is found again.
 
@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mairust_core::{Clock, TenantId};
-use mairust_store::{Retention, StorageBackend, StoreError};
+use mairust_store::{Retention, StorageBackend, StoreError, StoreErrorKind};
 
 use crate::metrics::Metrics;
+use crate::signing;
 
 /// How often it is looked for something to do.
 const EVERY: Duration = Duration::from_secs(10);
@@ -25,6 +26,8 @@ pub(crate) struct Cleaner {
     pub(crate) storage: Arc<dyn StorageBackend>,
     /// For how many days deleted messages are kept, unless a tenant says something else.
     pub(crate) days: u32,
+    /// For how many days keys are kept that sign no more.
+    pub(crate) key_days: u32,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -67,11 +70,32 @@ impl Cleaner {
     async fn clean(&self) -> Result<(), StoreError> {
         let retention = Retention { now: self.clock.now(), days: self.days };
         let tenants: BTreeSet<_> = self.storage.lifecycle().tenants_to_clean(retention).await?.into_iter().collect();
-        let mut outcome = Ok(());
+        let mut outcome = self.forget_keys().await;
         for step in [Step::Purge(retention), Step::RemoveObjects] {
             outcome = outcome.and(self.in_turns(tenants.clone(), step).await);
         }
         outcome
+    }
+
+    /// Removes keys that retired long enough ago: the row first, so that a key that is there can always sign.
+    async fn forget_keys(&self) -> Result<(), StoreError> {
+        let directory = self.storage.directory();
+        let kept_for = Duration::from_secs(u64::from(self.key_days) * 24 * 60 * 60);
+        for key in directory.retired_dkim_keys(self.clock.now().minus(kept_for)).await? {
+            match signing::remove_key(self.storage.as_ref(), &key).await {
+                Ok(()) => tracing::info!(
+                    component = "cleanup",
+                    tenant_id = %key.tenant,
+                    domain = key.domain.as_str(),
+                    selector = key.selector,
+                    "a retired DKIM key was removed; its record need not be published any more"
+                ),
+                // It signs again, or somebody else was faster.
+                Err(error) if matches!(error.kind(), StoreErrorKind::Conflict | StoreErrorKind::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// One batch for each tenant, until none has more. While the database or the body store is down, it

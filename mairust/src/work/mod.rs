@@ -30,6 +30,7 @@ use self::job::Job;
 use self::ramp_up::RampUp;
 use self::retry::{Next, RetryPolicy, jitter};
 use crate::metrics::Metrics;
+use crate::signing::Signing;
 
 /// How long to wait before the queue is asked again after it failed.
 const QUEUE_DOWN_PAUSE: Duration = Duration::from_secs(1);
@@ -41,6 +42,7 @@ pub(crate) struct Workers {
     pub(crate) storage: Arc<dyn StorageBackend>,
     pub(crate) hooks: Arc<HookRunner>,
     pub(crate) client: Client,
+    pub(crate) signing: Arc<Signing>,
     pub(crate) settings: DeliverySettings,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,

@@ -1,7 +1,9 @@
 //! Whom a notice about deliveries goes to: the mailbox that the message was sent from, or, when it
 //! was sent on for an alias, whoever wrote to that (RFC 5321 §3.9.1: the sender stays as it was).
 
-use mairust_core::{Body, Content, EmailAddress, MessageDsn, MessageId, RecipientDsn, ReversePath, Timestamp};
+use mairust_core::{
+    Body, Content, EmailAddress, MessageDsn, MessageId, RecipientDsn, ReversePath, TenantId, Timestamp,
+};
 use mairust_store::{Acceptance, MessageRow, StoreError, StoreErrorKind};
 
 use super::Workers;
@@ -9,6 +11,7 @@ use super::dsn::{Notice, Report};
 use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original};
 use crate::expansion::{Expansion, expand};
 use crate::outbound::Outbound;
+use crate::signing::Signing;
 
 impl Workers {
     /// The notice about these recipients, ready to be accepted together with what it tells.
@@ -33,7 +36,7 @@ impl Workers {
         let destination = self.goes_to(row, sender).await?;
         let distribution = Distribution::of(&[destination], Keeping::inbox(Outbound::Deliver, now)).pop();
         let distribution = distribution.ok_or_else(|| unwritten(&"it goes nowhere"))?;
-        Ok(distribution.acceptance(&notice.write().await?, &self.hooks))
+        Ok(distribution.acceptance(&notice.write(&self.signing, row.tenant).await?, &self.hooks))
     }
 
     async fn goes_to(&self, row: &MessageRow, sender: &EmailAddress) -> Result<Destination, StoreError> {
@@ -56,18 +59,19 @@ impl Workers {
 }
 
 impl Notice {
-    /// The notice as a message that is to be kept; written off the async threads.
+    /// The notice as a message that is to be kept, signed; written off the async threads.
     ///
     /// # Errors
     /// When the original message can't be read.
-    pub(crate) async fn write(self) -> Result<Original, StoreError> {
-        let now = self.now;
+    pub(crate) async fn write(self, signing: &Signing, tenant: TenantId) -> Result<Original, StoreError> {
+        let (now, hostname, receiver) = (self.now, self.hostname.clone(), self.sender.domain().clone());
         let written = tokio::task::spawn_blocking(move || self.render()).await.map_err(|error| unwritten(&error))?;
         let raw = written.map_err(|error| unwritten(&error))?;
+        let (content, body) = (Content::parse(&raw), Body::from(raw));
         Ok(Original {
-            prefix: String::new(),
-            content: Content::parse(&raw),
-            body: raw.into(),
+            prefix: signing.sign_notice(&hostname, tenant, &receiver, &body).await,
+            content,
+            body,
             sender: ReversePath::Null,
             dsn: MessageDsn::default(),
             auth_results: None,
