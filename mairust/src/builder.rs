@@ -547,6 +547,7 @@ fn client(hostname: &Domain, settings: &DeliverySettings, roots: &Roots, resolve
     config.allow_loopback = settings.allow_loopback;
     config.source_addresses.clone_from(&settings.source_addresses);
     config.max_connections_per_host = settings.max_connections_per_host;
+    config.idle_time = settings.idle_time;
     config.roots = roots.clone();
     let client = Client::new(config, resolver.clone());
     if settings.mta_sts { client.with_mta_sts(Arc::new(HttpsPolicies::new(settings, roots, resolver))) } else { client }

@@ -220,6 +220,8 @@ fn delivery(config: &Config) -> Result<DeliverySettings, Failure> {
         lease: from.lease,
         connect_timeout: from.connect_timeout,
         retry: RetryPolicy::new(from.retry_first, from.retry_max, from.give_up_after),
+        // No setting of the file.
+        idle_time: DeliverySettings::default().idle_time,
     })
 }
 

@@ -69,6 +69,8 @@ pub struct DeliverySettings {
     pub source_addresses: Vec<IpAddr>,
     /// Connections to one address of a host at a time. Default 20.
     pub max_connections_per_host: usize,
+    /// How long a connection is kept for another message; zero to keep none. Default 5 s.
+    pub idle_time: Duration,
     /// Jobs done at the same time. Default 8.
     pub workers: usize,
     /// Jobs that are started within the first second after a start, or after the queue did not
@@ -105,6 +107,7 @@ impl Default for DeliverySettings {
             tls_roots: None,
             source_addresses: Vec::new(),
             max_connections_per_host: 20,
+            idle_time: Duration::from_secs(5),
             workers: 8,
             ramp_up: 100,
             lease: Duration::from_secs(60),
