@@ -49,6 +49,7 @@ mod session;
 mod signing;
 mod submit;
 mod throttle;
+mod time;
 mod tls;
 mod work;
 

@@ -349,7 +349,7 @@ impl RunningServer {
             let audits = async {
                 let mut pause = FIRST_AUDIT;
                 loop {
-                    tokio::time::sleep(pause).await;
+                    crate::time::sleep(&*clock, pause).await;
                     pause = AUDIT_EVERY;
                     let check = InvariantCheck::new(clock.now()).max_age(max_age);
                     match invariant::audit(&storage, &check, AUDIT_PAUSE).await {

@@ -39,7 +39,7 @@ pub use auth_results::{
     Aligned, ArcResult, AuthOutcome, AuthResults, DkimResult, DmarcPolicy, DmarcResult, IprevResult, SpfResult,
 };
 pub use body::{Body, BodySource};
-pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use clock::{Clock, ManualClock, Reached, SystemClock, Timestamp};
 pub use content::{Attachment, Content, NamedAddress, SearchText};
 pub use dkim::DkimAlgorithm;
 pub use domain::{Domain, DomainError};

@@ -31,9 +31,13 @@ use self::ramp_up::RampUp;
 use self::retry::{Next, RetryPolicy, jitter};
 use crate::metrics::Metrics;
 use crate::signing::Signing;
+use crate::time::{sleep, sleep_until};
 
 /// How long to wait before the queue is asked again after it failed.
 const QUEUE_DOWN_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long to wait before the queue is asked again when it has a job that is due but gave none.
+const DUE_PAUSE: Duration = Duration::from_millis(1);
 
 /// Does the jobs of the queue.
 #[derive(Debug)]
@@ -183,14 +187,22 @@ impl Workers {
     /// Waits until jobs were added or given back, or the next one is due.
     async fn something_to_do(&self, seen: u64) {
         let queue = self.storage.queue();
-        let wait = match queue.next_due().await {
-            Ok(Some(due)) => due.since(self.clock.now()).max(Duration::from_millis(1)),
-            Ok(None) => Duration::from_secs(3_600),
-            Err(_) => QUEUE_DOWN_PAUSE,
-        };
+        let next = queue.next_due().await;
+        let now = self.clock.now();
         // A lease of another process may end without a sign to this one.
-        let wait = wait.min(self.settings.lease);
-        let _ = tokio::time::timeout(wait, queue.changed(seen)).await;
+        let latest = now.plus(self.settings.lease);
+        let wait = async {
+            match next {
+                // It became due after it was looked for.
+                Ok(Some(due)) if due <= now => tokio::time::sleep(DUE_PAUSE).await,
+                Ok(due) => sleep_until(&*self.clock, due.map_or(latest, |due| due.min(latest))).await,
+                Err(_) => tokio::time::sleep(QUEUE_DOWN_PAUSE).await,
+            }
+        };
+        tokio::select! {
+            () = wait => {}
+            _ = queue.changed(seen) => {}
+        }
     }
 
     /// Does one job, renewing its lease, and settles it.
@@ -266,7 +278,7 @@ impl Workers {
     /// Renews the lease; returns when it is lost.
     async fn keep(&self, lease: &Lease) {
         loop {
-            tokio::time::sleep(self.settings.lease / 3).await;
+            sleep(&*self.clock, self.settings.lease / 3).await;
             let until = self.clock.now().plus(self.settings.lease);
             match self.storage.queue().extend(lease, until).await {
                 Ok(true) => {}
