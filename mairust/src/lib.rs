@@ -48,6 +48,8 @@ mod server;
 mod session;
 mod signing;
 mod submit;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod throttle;
 mod time;
 mod tls;
@@ -82,7 +84,7 @@ pub use mairust_hooks::scan::{
 pub use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookPoint, OnFailure, Verdict};
 pub use mairust_http::{ApiKeyToken, Scope, SearchFallback, ServerKey};
 pub use mairust_smtp::client::{Login, Protocol, Relay, RelayTls};
-pub use mairust_smtp::dns::{DnsResolver, Resolver};
+pub use mairust_smtp::dns::{DnsResolver, MxHost, ResolveError, Resolver, SrvHost};
 pub use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, Service};
 pub use mairust_store::{
     Deliveries, Directory, DirectoryExt, LocalKeys, MemoryStorage, MessageQuery, MessageStore, QueueBackend, Sealer,
