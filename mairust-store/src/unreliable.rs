@@ -55,6 +55,7 @@ pub struct Mishaps(Arc<Shared>);
 struct Shared {
     plan: Mutex<Plan>,
     called: watch::Sender<()>,
+    ended: watch::Sender<()>,
     cleared: watch::Sender<()>,
 }
 
@@ -115,6 +116,16 @@ impl Mishaps {
         }
     }
 
+    /// Waits until `condition` holds; it is looked at now, and whenever a call has ended, by an answer or because
+    /// nobody waits for one. Safe to drop.
+    pub async fn until<Answer: Future<Output = bool>>(&self, condition: impl Fn() -> Answer) {
+        let mut ended = self.0.ended.subscribe();
+        while !condition().await {
+            // The sender is in `self`.
+            let _ = ended.changed().await;
+        }
+    }
+
     async fn run<T>(
         &self,
         call: &'static str,
@@ -130,6 +141,7 @@ impl Mishaps {
         work: impl Future<Output = T> + Send,
         failed: impl FnOnce(&dyn Fn() -> StoreError) -> T + Send,
     ) -> T {
+        let _ended = Ended(self);
         let (mishap, mut cleared) = self.next(call);
         let kind = match mishap {
             None => return work.await,
@@ -164,6 +176,15 @@ impl Mishaps {
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
         self.0.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says in the end that a call has ended.
+struct Ended<'a>(&'a Mishaps);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.0.ended.send_replace(());
     }
 }
 

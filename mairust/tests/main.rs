@@ -3,6 +3,7 @@
 
 mod authentication;
 mod builder;
+mod deliver;
 mod receive;
 mod recipients;
 mod scan;
