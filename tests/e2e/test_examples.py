@@ -49,3 +49,12 @@ def test_smtp_only(example):
     with smtplib.SMTP("127.0.0.1", 2526, timeout=30) as client:
         client.sendmail("a@b.example", ["anyone@example.com"], "Subject: hello\r\n\r\nx\r\n")
     assert process.stdout.readline() == b"21 octets from <a@b.example>\n"
+
+
+def test_tested(example):
+    example("tested", 2527)
+    with smtplib.SMTP("127.0.0.1", 2527, timeout=30) as client:
+        client.sendmail("a@b.example", ["desk@example.com"], "Subject: hello\r\n\r\nx\r\n")
+        with pytest.raises(smtplib.SMTPDataError) as refused:
+            client.sendmail("a@b.example", ["noreply@example.com"], "Subject: hello\r\n\r\nx\r\n")
+        assert refused.value.args == (550, b"5.7.1 nobody reads this")
