@@ -30,12 +30,19 @@ pub struct NewRecipient {
 pub enum DeliveryState {
     /// Given up; the sender was told.
     Bounced,
+    /// An operator ended it; nobody was told.
+    Cancelled,
     /// Caught by the development server.
     Captured,
     /// An attempt failed for now.
     Deferred,
     /// The recipient's server took it.
     Delivered,
+    /// It waits, and its delivery is held. Never stored: it follows from the [queue](crate::QueueBackend).
+    Held,
+    /// The recipient's server may have taken it: the attempt broke off between the end of the message and the
+    /// answer to it.
+    InDoubt,
     /// No attempt yet.
     Pending,
 }
@@ -78,14 +85,23 @@ pub struct Attempt {
 }
 
 /// How an attempt ended.
+///
+/// At most one attempt of a recipient is [`Begun`](Self::Begun): the next one that is recorded takes its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AttemptOutcome {
+    /// Not yet: the end of the message is about to be sent, and what comes of it is not recorded. When nobody is
+    /// working at it any more, it is in doubt.
+    Begun,
+    /// There was none: an operator ended the delivery.
+    Cancelled,
     /// To be tried again.
     Deferred,
     /// Taken.
     Delivered,
     /// Refused, or given up.
     Failed,
+    /// Not known: the recipient's server may have taken it.
+    InDoubt,
 }
 
 /// Recipients of outgoing mail. They are added and moved on by
@@ -111,15 +127,27 @@ pub trait Deliveries: fmt::Debug + Send + Sync + 'static {
 
 impl DeliveryState {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Bounced, Self::Captured, Self::Deferred, Self::Delivered, Self::Pending];
+    pub const ALL: [Self; 8] = [
+        Self::Bounced,
+        Self::Cancelled,
+        Self::Captured,
+        Self::Deferred,
+        Self::Delivered,
+        Self::Held,
+        Self::InDoubt,
+        Self::Pending,
+    ];
 
     /// As stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Bounced => "bounced",
+            Self::Cancelled => "cancelled",
             Self::Captured => "captured",
             Self::Deferred => "deferred",
             Self::Delivered => "delivered",
+            Self::Held => "held",
+            Self::InDoubt => "in_doubt",
             Self::Pending => "pending",
         }
     }
@@ -131,29 +159,36 @@ impl DeliveryState {
 
     /// Whether nothing more will happen.
     pub fn is_settled(self) -> bool {
-        !matches!(self, Self::Deferred | Self::Pending)
+        !matches!(self, Self::Deferred | Self::Held | Self::InDoubt | Self::Pending)
     }
 }
 
 impl AttemptOutcome {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Deferred, Self::Delivered, Self::Failed];
+    pub const ALL: [Self; 6] =
+        [Self::Begun, Self::Cancelled, Self::Deferred, Self::Delivered, Self::Failed, Self::InDoubt];
 
-    /// The recipient's state after it.
-    pub fn state(self) -> DeliveryState {
+    /// The recipient's state after it; `None` if it changes nothing yet.
+    pub fn state(self) -> Option<DeliveryState> {
         match self {
-            Self::Deferred => DeliveryState::Deferred,
-            Self::Delivered => DeliveryState::Delivered,
-            Self::Failed => DeliveryState::Bounced,
+            Self::Begun => None,
+            Self::Cancelled => Some(DeliveryState::Cancelled),
+            Self::Deferred => Some(DeliveryState::Deferred),
+            Self::Delivered => Some(DeliveryState::Delivered),
+            Self::Failed => Some(DeliveryState::Bounced),
+            Self::InDoubt => Some(DeliveryState::InDoubt),
         }
     }
 
     /// As stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Begun => "begun",
+            Self::Cancelled => "cancelled",
             Self::Deferred => "deferred",
             Self::Delivered => "delivered",
             Self::Failed => "failed",
+            Self::InDoubt => "in_doubt",
         }
     }
 

@@ -29,6 +29,7 @@ pub mod message;
 pub mod observer;
 mod owner;
 pub mod password;
+pub mod pause;
 pub mod queue;
 pub mod registry;
 pub mod seal;
@@ -63,7 +64,10 @@ pub use message::{
 pub use observer::Observer;
 pub use owner::Owner;
 pub use password::PasswordRecord;
-pub use queue::{FencingToken, Lease, NewJob, Priority, QueueBackend, QueueStats};
+pub use queue::{
+    DestinationStats, FencingToken, HoldReason, ItemState, Lease, NewJob, Priority, QueueAction, QueueBackend,
+    QueueChange, QueueFilter, QueueItem, QueuePosition, QueueStats, QueueTotal,
+};
 pub use registry::{Registry, RegistryExt, SecretRow, Setting};
 pub use seal::{LocalKeys, MasterKeyService, SealedRecord, Sealer};
 pub use search::{

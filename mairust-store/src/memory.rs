@@ -32,6 +32,7 @@ mod invariant;
 mod lifecycle;
 mod message;
 mod queue;
+mod queue_items;
 mod registry;
 mod search;
 

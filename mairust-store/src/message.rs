@@ -124,6 +124,8 @@ pub enum Direction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MessageStatus {
+    /// Outbound: every recipient is settled, nobody refused it, and an operator ended the delivery to at least one.
+    Cancelled,
     /// Outbound: caught by the development server instead of being sent.
     Captured,
     /// Outbound: every recipient is settled, and at least one was not reached.
@@ -392,12 +394,13 @@ impl SpamVerdict {
 
 impl MessageStatus {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Captured, Self::Failed, Self::Quarantined, Self::Queued, Self::Sent, Self::Stored];
+    pub const ALL: [Self; 7] =
+        [Self::Cancelled, Self::Captured, Self::Failed, Self::Quarantined, Self::Queued, Self::Sent, Self::Stored];
 
     /// As stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Cancelled => "cancelled",
             Self::Captured => "captured",
             Self::Failed => "failed",
             Self::Quarantined => "quarantined",

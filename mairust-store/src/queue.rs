@@ -13,7 +13,13 @@ use mairust_core::{JobId, MessageId, TenantId, Timestamp};
 
 use crate::error::StoreError;
 
+mod item;
 pub(crate) mod turns;
+
+pub use self::item::{
+    DestinationStats, HoldReason, ItemState, QueueAction, QueueChange, QueueFilter, QueueItem, QueuePosition,
+    QueueTotal,
+};
 
 /// Work to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +75,10 @@ pub struct Lease {
     pub destination: Option<String>,
     /// How often it was leased, this time included.
     pub attempts: u32,
+    /// Whether it is to be given up instead of being done, because an operator wants it.
+    pub give_up: bool,
+    /// The way that it is to go instead of the usual one, as an operator wrote it.
+    pub route: Option<String>,
     /// When the job was made.
     pub created_at: Timestamp,
     /// When the lease ends.
@@ -100,6 +110,8 @@ pub struct QueueStats {
     pub waiting: u64,
     /// Jobs being done.
     pub leased: u64,
+    /// Jobs that are held until somebody releases them.
+    pub held: u64,
     /// Jobs that were given up and are kept for people to look at.
     pub buried: u64,
     /// Since when the job has been due that has been due the longest.
@@ -145,6 +157,45 @@ pub trait QueueBackend: fmt::Debug + Send + Sync + 'static {
     /// Gives a job up but keeps it; `false` if the lease was lost. Durable on return.
     async fn bury(&self, lease: &Lease, reason: &str) -> Result<bool, StoreError>;
 
+    /// Gives a job back, to be held until somebody releases it; `false` if the lease was lost. Durable on return.
+    async fn park(&self, lease: &Lease, because: HoldReason, reason: &str) -> Result<bool, StoreError>;
+
+    /// The items of a tenant that the filter lets through, in the order of their positions: up to `limit`, behind
+    /// `after`.
+    async fn items(
+        &self,
+        tenant: TenantId,
+        filter: &QueueFilter,
+        after: Option<QueuePosition>,
+        limit: u32,
+    ) -> Result<Vec<QueueItem>, StoreError>;
+
+    /// Does something to up to `limit` items of a tenant behind `after` that the filter lets through, those in
+    /// which it would change nothing left alone. What is leased is left alone, too, unless the lease has ended:
+    /// then whoever had it can no longer finish it. All or nothing of one call, durable on return, and in one
+    /// order with all leases: what this has changed is not being delivered.
+    ///
+    /// # Errors
+    /// `Invalid` if the filter names too many items.
+    async fn change(
+        &self,
+        tenant: TenantId,
+        filter: &QueueFilter,
+        action: &QueueAction,
+        now: Timestamp,
+        after: Option<QueuePosition>,
+        limit: u32,
+    ) -> Result<QueueChange, StoreError>;
+
+    /// What there is for each destination of a tenant, those with the most items first, up to `limit`. Looks at
+    /// all items of the tenant.
+    async fn destinations(
+        &self,
+        tenant: TenantId,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<DestinationStats>, StoreError>;
+
     /// How much there is to do, by kind; of [`QueueStats::KINDS`] kinds at most.
     async fn stats(&self, now: Timestamp) -> Result<BTreeMap<String, QueueStats>, StoreError>;
 
@@ -156,6 +207,33 @@ pub trait QueueBackend: fmt::Debug + Send + Sync + 'static {
 
     /// Waits until [`version`](Self::version) is above `seen`, and returns it. Safe to drop.
     async fn changed(&self, seen: u64) -> u64;
+}
+
+/// Items that [`change_all`] looks at in one step.
+const PAGE: u32 = 500;
+
+/// Does something to all items of a tenant that the filter lets through, in steps that are short enough to be in
+/// nobody's way. What was done before an error is done, and in `total`.
+///
+/// # Errors
+/// As [`QueueBackend::change`].
+pub async fn change_all(
+    queue: &dyn QueueBackend,
+    tenant: TenantId,
+    (filter, action): (&QueueFilter, &QueueAction),
+    now: Timestamp,
+    total: &mut QueueTotal,
+) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let page = queue.change(tenant, filter, action, now, after, PAGE).await?;
+        total.changed += u64::from(page.changed);
+        total.busy += u64::from(page.busy);
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 impl Priority {
@@ -225,6 +303,8 @@ impl Lease {
             priority: job.priority,
             destination: job.destination,
             attempts: token.attempt,
+            give_up: false,
+            route: None,
             created_at,
             until,
             token,
@@ -259,6 +339,37 @@ impl<T: QueueBackend + ?Sized> QueueBackend for Arc<T> {
     }
     async fn bury(&self, lease: &Lease, reason: &str) -> Result<bool, StoreError> {
         (**self).bury(lease, reason).await
+    }
+    async fn park(&self, lease: &Lease, because: HoldReason, reason: &str) -> Result<bool, StoreError> {
+        (**self).park(lease, because, reason).await
+    }
+    async fn items(
+        &self,
+        tenant: TenantId,
+        filter: &QueueFilter,
+        after: Option<QueuePosition>,
+        limit: u32,
+    ) -> Result<Vec<QueueItem>, StoreError> {
+        (**self).items(tenant, filter, after, limit).await
+    }
+    async fn change(
+        &self,
+        tenant: TenantId,
+        filter: &QueueFilter,
+        action: &QueueAction,
+        now: Timestamp,
+        after: Option<QueuePosition>,
+        limit: u32,
+    ) -> Result<QueueChange, StoreError> {
+        (**self).change(tenant, filter, action, now, after, limit).await
+    }
+    async fn destinations(
+        &self,
+        tenant: TenantId,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<DestinationStats>, StoreError> {
+        (**self).destinations(tenant, now, limit).await
     }
     async fn stats(&self, now: Timestamp) -> Result<BTreeMap<String, QueueStats>, StoreError> {
         (**self).stats(now).await

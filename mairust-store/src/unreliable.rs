@@ -29,7 +29,10 @@ use crate::lifecycle::{Lifecycle, Purge, Retention};
 use crate::message::{Acceptance, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStore, Page};
 use crate::owner::Owner;
 use crate::password::PasswordRecord;
-use crate::queue::{Lease, NewJob, QueueBackend, QueueStats};
+use crate::queue::{
+    DestinationStats, HoldReason, Lease, NewJob, QueueAction, QueueBackend, QueueChange, QueueFilter, QueueItem,
+    QueuePosition, QueueStats,
+};
 use crate::registry::{Expected, Registry, SecretRow, Setting};
 use crate::seal::{SealedPlace, SealedRecord};
 use crate::search::{SearchDocument, SearchIndex, SearchOutbox, SearchRequest, UnindexedMessage};
@@ -61,9 +64,18 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Plan {
-    /// By the name of a call, and whether only the next one is meant.
-    mishaps: HashMap<String, (Mishap, bool)>,
+    /// By the name of a call.
+    mishaps: HashMap<String, Planned>,
     calls: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Planned {
+    mishap: Mishap,
+    /// How many calls are spared before.
+    spared: u64,
+    /// Whether one call is meant only.
+    once: bool,
 }
 
 /// A [`StorageBackend`] that passes everything on, unless a mishap is planned.
@@ -88,12 +100,17 @@ impl Mishaps {
 
     /// Plans a mishap for the next call of this name.
     pub fn once(&self, call: &str, mishap: Mishap) {
-        self.plan().mishaps.insert(call.to_owned(), (mishap, true));
+        self.once_after(0, call, mishap);
+    }
+
+    /// Plans a mishap for one call of this name; so many before it are spared.
+    pub fn once_after(&self, spared: u64, call: &str, mishap: Mishap) {
+        self.plan().mishaps.insert(call.to_owned(), Planned { mishap, spared, once: true });
     }
 
     /// Plans a mishap for all calls of this name.
     pub fn always(&self, call: &str, mishap: Mishap) {
-        self.plan().mishaps.insert(call.to_owned(), (mishap, false));
+        self.plan().mishaps.insert(call.to_owned(), Planned { mishap, spared: 0, once: false });
     }
 
     /// From now on nothing goes wrong. Calls that hang end.
@@ -166,9 +183,13 @@ impl Mishaps {
         self.0.called.send_replace(());
         let facet = call.split('.').next().unwrap_or(call);
         let name = [call, facet, "*"].into_iter().find(|name| plan.mishaps.contains_key(*name));
-        let mishap = name.and_then(|name| match plan.mishaps.get(name).copied() {
-            Some((mishap, true)) => plan.mishaps.remove(name).map(|_| mishap),
-            planned => planned.map(|(mishap, _)| mishap),
+        let mishap = name.and_then(|name| match plan.mishaps.get_mut(name)? {
+            Planned { spared: spared @ 1.., .. } => {
+                *spared -= 1;
+                None
+            }
+            Planned { once: true, .. } => plan.mishaps.remove(name).map(|planned| planned.mishap),
+            planned => Some(planned.mishap),
         });
         // While the plan is held, so that no end is missed.
         (mishap, self.0.cleared.subscribe())
@@ -298,6 +319,15 @@ unreliable! { QueueBackend, queue {
     async fn complete(&self, lease: &Lease) -> bool;
     async fn retry(&self, lease: &Lease, at: Timestamp, reason: &str) -> bool;
     async fn bury(&self, lease: &Lease, reason: &str) -> bool;
+    async fn park(&self, lease: &Lease, because: HoldReason, reason: &str) -> bool;
+    async fn items(
+        &self, tenant: TenantId, filter: &QueueFilter, after: Option<QueuePosition>, limit: u32
+    ) -> Vec<QueueItem>;
+    async fn change(
+        &self, tenant: TenantId, filter: &QueueFilter, action: &QueueAction, now: Timestamp,
+        after: Option<QueuePosition>, limit: u32
+    ) -> QueueChange;
+    async fn destinations(&self, tenant: TenantId, now: Timestamp, limit: u32) -> Vec<DestinationStats>;
     async fn stats(&self, now: Timestamp) -> BTreeMap<String, QueueStats>;
     async fn next_due(&self) -> Option<Timestamp>;
 }

@@ -31,10 +31,10 @@ mod validate;
 
 pub use check::{PortCheck, check};
 pub use model::{
-    AuthenticationMode, Config, DatabaseSettings, DeliverySettings, EarlyTalkers, HttpSettings, Listener, ListenerKind,
-    LogFormat, LogLevel, LogSettings, LoginSettings, MailboxSettings, MasterKey, OnScanFailure, ProxyProtocol, Relay,
-    RelayLogin, RelayProtocol, RelayTls, SearchSettings, ServerSettings, SmtpLimits, SmtpSettings, SpamEngine,
-    SpamSettings, StorageSettings, TlsFiles,
+    AuthenticationMode, Config, DatabaseSettings, DeliverySettings, EarlyTalkers, HttpSettings, InDoubt, Listener,
+    ListenerKind, LogFormat, LogLevel, LogSettings, LoginSettings, MailboxSettings, MasterKey, OnScanFailure,
+    ProxyProtocol, Relay, RelayLogin, RelayProtocol, RelayTls, SearchSettings, ServerSettings, SmtpLimits,
+    SmtpSettings, SpamEngine, SpamSettings, StorageSettings, TlsFiles,
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use render::{example_yaml, reference_markdown, schema_json};

@@ -69,8 +69,8 @@ pub use receive::verify::{Authentication, Enforcement};
 pub use server::{Addresses, RunningServer, Server, shutdown_signal};
 pub use throttle::LoginLimits;
 pub use tls::self_signed;
-pub use work::DeliverySettings;
 pub use work::retry::RetryPolicy;
+pub use work::{DeliverySettings, InDoubt};
 
 pub use mairust_core::{
     AuthOutcome, AuthResults, Body, Clock, Content, Domain, EmailAddress, EnhancedCode, Envelope, IpNetwork, Mail,

@@ -333,9 +333,13 @@ impl Metrics {
     }
 
     fn queue_of(&self, kind: &str, stats: &QueueStats, now: Timestamp) {
-        for (state, count) in
-            [("ready", stats.ready), ("waiting", stats.waiting), ("leased", stats.leased), ("buried", stats.buried)]
-        {
+        for (state, count) in [
+            ("ready", stats.ready),
+            ("waiting", stats.waiting),
+            ("leased", stats.leased),
+            ("held", stats.held),
+            ("buried", stats.buried),
+        ] {
             let labels = vec![("kind", kind.to_owned()), ("state", state.to_owned())];
             self.jobs.get_or_create(&labels).set(gauge(count));
         }

@@ -155,7 +155,7 @@ async fn a_lost_final_reply_is_no_delivery() {
     let script = Sink::builder().on(Step::Message, Act::lose_reply().times(1));
     let remote = server.fleet().domain("remote.example", script).await.unwrap();
     write(&server, &[BOB]).await;
-    assert_eq!(states(&server).await, [(DeliveryState::Deferred, 1)]);
+    assert_eq!(states(&server).await, [(DeliveryState::InDoubt, 1)]);
     server.pass(2 * MINUTE).await.unwrap();
     let messages = remote.wait_for(2).await;
     assert_eq!(messages.len(), 2, "the host has it twice: better than not at all");

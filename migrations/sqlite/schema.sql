@@ -79,6 +79,8 @@ CREATE TABLE delivery_attempts (
     FOREIGN KEY (tenant_id, recipient_id) REFERENCES delivery_recipients (tenant_id, id)
 ) STRICT;
 
+CREATE UNIQUE INDEX delivery_attempts_begun ON delivery_attempts (tenant_id, recipient_id) WHERE outcome = 'begun';
+
 CREATE INDEX delivery_attempts_by_message ON delivery_attempts (tenant_id, message_id, at, id);
 
 CREATE TABLE delivery_recipients (
@@ -96,7 +98,8 @@ CREATE TABLE delivery_recipients (
 
 CREATE INDEX delivery_recipients_by_message ON delivery_recipients (tenant_id, message_id, id);
 
-CREATE INDEX delivery_recipients_waiting ON delivery_recipients (tenant_id, id) WHERE state IN ('deferred', 'pending');
+CREATE INDEX delivery_recipients_waiting ON delivery_recipients (tenant_id, id)
+WHERE state IN ('deferred', 'in_doubt', 'pending');
 
 CREATE TABLE dkim_keys (
     tenant_id BLOB NOT NULL REFERENCES tenants (id),
@@ -160,8 +163,8 @@ CREATE TABLE "jobs" (
     tenant_id BLOB NOT NULL REFERENCES tenants (id),
     kind TEXT NOT NULL,
     payload TEXT NOT NULL,
-    -- `waiting` until its time has come, then `ready` to be taken.
-    state TEXT NOT NULL CHECK (state IN ('buried', 'leased', 'ready', 'waiting')),
+    -- `waiting` until its time has come, then `ready` to be taken; `held` until somebody releases it.
+    state TEXT NOT NULL CHECK (state IN ('buried', 'held', 'leased', 'ready', 'waiting')),
     -- Empty for work that leads nowhere else.
     destination TEXT NOT NULL DEFAULT '',
     priority TEXT NOT NULL DEFAULT 'normal',
@@ -177,14 +180,21 @@ CREATE TABLE "jobs" (
     lease_token BLOB,
     last_error TEXT,
     created_at INTEGER NOT NULL,
-    CHECK ((state = 'leased') = (lease_until IS NOT NULL))
+    -- Is there exactly while the job is held.
+    held_because TEXT,
+    -- Whether whoever takes it is to give it up instead of doing it.
+    give_up INTEGER NOT NULL DEFAULT 0 CHECK (give_up IN (0, 1)),
+    -- The way that it is to go instead of the usual one; whoever does it knows the form.
+    route TEXT,
+    CHECK ((state = 'leased') = (lease_until IS NOT NULL)),
+    CHECK ((state = 'held') = (held_because IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX jobs_asleep ON jobs (coalesce(lease_until, not_before), id) WHERE state IN ('leased', 'waiting');
 
 CREATE INDEX jobs_by_kind ON jobs (kind, state, coalesce(lease_until, not_before));
 
-CREATE INDEX jobs_by_message ON jobs (tenant_id, message_id) WHERE message_id IS NOT NULL;
+CREATE INDEX jobs_by_message ON jobs (tenant_id, message_id, id) WHERE message_id IS NOT NULL;
 
 CREATE INDEX jobs_ready ON jobs (tenant_id, destination, rank, id) WHERE state = 'ready';
 

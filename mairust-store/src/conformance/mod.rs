@@ -16,6 +16,7 @@ pub mod invariant;
 pub mod lifecycle;
 pub mod message;
 pub mod queue;
+pub mod queue_items;
 pub mod registry;
 pub mod routing;
 pub(crate) mod sample;
@@ -63,6 +64,11 @@ macro_rules! conformance_tests {
             a_backlog_delays_no_other_tenant tenants_take_turns destinations_take_turns urgent_jobs_go_first
             what_is_not_due_takes_no_turn jobs_that_come_back_keep_the_turns counts_each_kind
             ends_many_leases_at_once
+        );
+        $crate::conformance_tests!(@suite $make, queue_items:
+            lists_items holds_and_releases leaves_alone_what_is_leased parks_what_is_leased retries_at_once cancels
+            tells_workers_what_is_wanted changes_many holding_and_leasing_have_one_order an_attempt_begins_and_ends
+            hides_items_from_other_tenants
         );
         $crate::conformance_tests!(@suite $make, invariant:
             mail_on_its_way_keeps_all_rules finds_recipients_without_a_job finds_jobs_without_a_purpose

@@ -1,10 +1,10 @@
 //! Recipients of outgoing mail, in memory.
 
 use async_trait::async_trait;
-use mairust_core::{MessageId, TenantId};
+use mairust_core::{MessageId, RecipientId, TenantId};
 
 use super::{MemoryStorage, State};
-use crate::delivery::{Attempt, Deliveries, DeliveryRow, DeliveryState};
+use crate::delivery::{Attempt, AttemptOutcome, Deliveries, DeliveryRow, DeliveryState};
 use crate::error::StoreError;
 use crate::invariant::{Invariant, InvariantCheck, InvariantPage, InvariantPosition};
 use crate::message::MessageStatus;
@@ -12,7 +12,14 @@ use crate::message::MessageStatus;
 #[async_trait]
 impl Deliveries for MemoryStorage {
     async fn recipients(&self, tenant: TenantId, message: MessageId) -> Result<Vec<DeliveryRow>, StoreError> {
-        Ok(self.state().recipients_of(tenant, message).cloned().collect())
+        let state = self.state();
+        let mut rows: Vec<_> = state.recipients_of(tenant, message).cloned().collect();
+        for row in rows.iter_mut().filter(|row| matches!(row.state, DeliveryState::Deferred | DeliveryState::Pending)) {
+            if state.jobs.holds_delivery(tenant, message, row.address.domain().as_str()) {
+                row.state = DeliveryState::Held;
+            }
+        }
+        Ok(rows)
     }
 
     async fn attempts(&self, tenant: TenantId, message: MessageId) -> Result<Vec<Attempt>, StoreError> {
@@ -40,27 +47,46 @@ impl State {
     pub(super) fn record(&mut self, tenant: TenantId, attempt: Attempt) {
         let Some(recipient) = self.recipients.get_mut(&(tenant, attempt.recipient)) else { return };
         let message = recipient.message;
+        let Some(state) = attempt.outcome.state() else {
+            self.attempts.push((tenant, message, attempt));
+            return;
+        };
         // A job may run twice: what is settled stays as it is, and the history tells the rest.
         let moves = !recipient.state.is_settled();
         if moves {
-            recipient.state = attempt.outcome.state();
-            recipient.attempts += 1;
+            recipient.state = state;
+            recipient.attempts += u32::from(attempt.outcome != AttemptOutcome::Cancelled);
             recipient.last_result = Some(attempt.result.clone());
             recipient.updated_at = attempt.at;
         }
-        self.attempts.push((tenant, message, attempt));
+        match self.begun(tenant, attempt.recipient) {
+            Some(place) => self.attempts[place].2 = attempt,
+            None => self.attempts.push((tenant, message, attempt)),
+        }
         if moves {
             self.settle(tenant, message);
         }
+    }
+
+    /// The place of the attempt of a recipient whose result is not known yet.
+    pub(super) fn begun(&self, tenant: TenantId, recipient: RecipientId) -> Option<usize> {
+        self.attempts.iter().position(|(owner, _, attempt)| {
+            (*owner, attempt.recipient, attempt.outcome) == (tenant, recipient, AttemptOutcome::Begun)
+        })
     }
 
     fn settle(&mut self, tenant: TenantId, message: MessageId) {
         if self.recipients_of(tenant, message).any(|recipient| !recipient.state.is_settled()) {
             return;
         }
-        let failed = self.recipients_of(tenant, message).any(|recipient| recipient.state == DeliveryState::Bounced);
+        let any = |state| self.recipients_of(tenant, message).any(|recipient| recipient.state == state);
+        let (failed, cancelled) = (any(DeliveryState::Bounced), any(DeliveryState::Cancelled));
         let Some(row) = self.messages.get_mut(&(tenant, message)) else { return };
-        row.status = if failed { MessageStatus::Failed } else { MessageStatus::Sent };
+        row.status = match (failed, cancelled) {
+            (true, _) => MessageStatus::Failed,
+            (false, true) => MessageStatus::Cancelled,
+            (false, false) => MessageStatus::Sent,
+        };
         if let Some(folder) = self.folders.get_mut(&(tenant, row.mailbox, row.folder)) {
             folder.modseq += 1;
             row.modseq = folder.modseq;

@@ -35,7 +35,8 @@ impl State {
     fn look_at(&self, invariant: Invariant, check: &InvariantCheck) -> Vec<Looked> {
         match invariant {
             Invariant::JobAge => {
-                self.jobs_looked_at(invariant, |job| job.state != JobState::Buried && job.created_at < check.oldest())
+                let ends = |job: &JobRecord| !matches!(job.state, JobState::Buried | JobState::Held(_));
+                self.jobs_looked_at(invariant, |job| ends(job) && job.created_at < check.oldest())
             }
             Invariant::JobPurpose => self.jobs_looked_at(invariant, |job| {
                 let overdue = matches!(job.state, JobState::Ready | JobState::Waiting) && job.due() < check.patience();

@@ -8,7 +8,7 @@ use mairust_core::{Body, MailboxId, MessageId, TenantId, Timestamp};
 
 use super::{MemoryStorage, State};
 use crate::body::{BodyStore, StoredObject, verify};
-use crate::delivery::DeliveryRow;
+use crate::delivery::{AttemptOutcome, DeliveryRow};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::matching;
 use crate::message::{
@@ -160,9 +160,17 @@ impl State {
                 return exists(&recipient.id);
             }
         }
-        for id in entry.attempts.iter().map(|attempt| attempt.recipient) {
-            if !self.recipients.contains_key(&(tenant, id)) && !recipients.contains(&id) {
+        for attempt in &entry.attempts {
+            let (id, begins) = (attempt.recipient, attempt.outcome == AttemptOutcome::Begun);
+            let row = self.recipients.get(&(tenant, id));
+            if row.is_none() && !recipients.contains(&id) {
                 return missing(&id);
+            }
+            if begins && row.is_some_and(|row| row.state.is_settled()) {
+                return Err(StoreError::new(StoreErrorKind::Conflict, "accept", id));
+            }
+            if begins && self.begun(tenant, id).is_some() {
+                return exists(&id);
             }
         }
         self.check_jobs("accept", &entry.jobs)

@@ -12,7 +12,10 @@ use mairust_core::{JobId, MessageId, TenantId, Timestamp};
 use super::{MemoryStorage, State};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::queue::turns::Turns;
-use crate::queue::{FencingToken, Lease, NewJob, QueueBackend, QueueStats};
+use crate::queue::{
+    DestinationStats, FencingToken, HoldReason, Lease, NewJob, QueueAction, QueueBackend, QueueChange, QueueFilter,
+    QueueItem, QueuePosition, QueueStats,
+};
 
 /// All jobs, and the orders in which they are looked for.
 #[derive(Debug, Default)]
@@ -31,15 +34,19 @@ pub(super) struct Jobs {
 pub(super) struct JobRecord {
     pub(super) job: NewJob,
     pub(super) created_at: Timestamp,
-    attempts: u32,
+    pub(super) attempts: u32,
+    pub(super) last_error: Option<String>,
+    pub(super) give_up: bool,
+    pub(super) route: Option<String>,
     /// Of the last lease, until the job is given back or given up.
-    token: Option<FencingToken>,
+    pub(super) token: Option<FencingToken>,
     pub(super) state: JobState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JobState {
     Buried,
+    Held(HoldReason),
     Leased {
         until: Timestamp,
     },
@@ -87,23 +94,66 @@ impl QueueBackend for MemoryStorage {
             record.job.not_before = at;
             record.token = None;
             record.state = JobState::Waiting;
+            record.last_error = Some(reason.to_owned());
         });
         if held {
-            tracing::debug!(job = %lease.job, reason, "a job was given back");
             self.queue_changed.bump();
         }
         Ok(held)
     }
 
     async fn bury(&self, lease: &Lease, reason: &str) -> Result<bool, StoreError> {
-        let held = self.state().jobs.with_leased(lease, |record| {
+        Ok(self.state().jobs.with_leased(lease, |record| {
             record.token = None;
             record.state = JobState::Buried;
-        });
-        if held {
-            tracing::debug!(job = %lease.job, reason, "a job was given up");
+            record.last_error = Some(reason.to_owned());
+        }))
+    }
+
+    async fn park(&self, lease: &Lease, because: HoldReason, reason: &str) -> Result<bool, StoreError> {
+        Ok(self.state().jobs.with_leased(lease, |record| {
+            record.token = None;
+            record.state = JobState::Held(because);
+            record.last_error = Some(reason.to_owned());
+        }))
+    }
+
+    async fn items(
+        &self,
+        tenant: TenantId,
+        filter: &QueueFilter,
+        after: Option<QueuePosition>,
+        limit: u32,
+    ) -> Result<Vec<QueueItem>, StoreError> {
+        self.state().jobs.items(tenant, filter, self.clock.now(), after, limit)
+    }
+
+    async fn change(
+        &self,
+        tenant: TenantId,
+        filter: &QueueFilter,
+        action: &QueueAction,
+        now: Timestamp,
+        after: Option<QueuePosition>,
+        limit: u32,
+    ) -> Result<QueueChange, StoreError> {
+        let change = self.state().change_items(tenant, (filter, action), now, after, limit)?;
+        if change.changed > 0 {
+            self.queue_changed.bump();
+            if matches!(action, QueueAction::Cancel { .. }) {
+                self.messages_changed.bump(tenant);
+            }
         }
-        Ok(held)
+        Ok(change)
+    }
+
+    async fn destinations(
+        &self,
+        tenant: TenantId,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<DestinationStats>, StoreError> {
+        self.state().jobs.destinations(tenant, now, limit)
     }
 
     async fn stats(&self, now: Timestamp) -> Result<BTreeMap<String, QueueStats>, StoreError> {
@@ -142,13 +192,22 @@ impl State {
 impl Jobs {
     pub(super) fn add(&mut self, jobs: Vec<NewJob>, now: Timestamp) {
         for job in jobs {
-            self.enter(JobRecord { job, created_at: now, attempts: 0, token: None, state: JobState::Waiting });
+            self.enter(JobRecord::new(job, now));
         }
     }
 
     /// All jobs, in no order.
     pub(super) fn records(&self) -> impl Iterator<Item = &JobRecord> {
         self.records.values()
+    }
+
+    /// Whether the delivery of a message to a destination is held.
+    pub(super) fn holds_delivery(&self, tenant: TenantId, message: MessageId, destination: &str) -> bool {
+        self.records.values().any(|record| {
+            matches!(record.state, JobState::Held(_))
+                && (record.job.tenant, record.job.message) == (tenant, Some(message))
+                && record.job.destination.as_deref() == Some(destination)
+        })
     }
 
     /// Moves to the others that can be taken whatever has become due.
@@ -170,7 +229,8 @@ impl Jobs {
             record.state = JobState::Leased { until };
         });
         let record = self.records.get(&id)?;
-        Some(Lease::new(record.job.clone(), record.created_at, record.token?, until))
+        let lease = Lease::new(record.job.clone(), record.created_at, record.token?, until);
+        Some(Lease { give_up: record.give_up, route: record.route.clone(), ..lease })
     }
 
     /// Removes the jobs about a message that were given up.
@@ -196,7 +256,7 @@ impl Jobs {
         self.records.get(&lease.job).is_some_and(|record| record.token == Some(lease.token))
     }
 
-    fn change(&mut self, id: JobId, change: impl FnOnce(&mut JobRecord)) {
+    pub(super) fn change(&mut self, id: JobId, change: impl FnOnce(&mut JobRecord)) {
         if let Some(mut record) = self.leave(id) {
             change(&mut record);
             self.enter(record);
@@ -206,7 +266,7 @@ impl Jobs {
     fn enter(&mut self, record: JobRecord) {
         let id = record.job.id;
         match record.state {
-            JobState::Buried => {}
+            JobState::Buried | JobState::Held(_) => {}
             JobState::Leased { .. } | JobState::Waiting => drop(self.asleep.insert((record.due(), id))),
             JobState::Ready => {
                 self.awake.insert((record.due(), id));
@@ -217,10 +277,10 @@ impl Jobs {
         self.records.insert(id, record);
     }
 
-    fn leave(&mut self, id: JobId) -> Option<JobRecord> {
+    pub(super) fn leave(&mut self, id: JobId) -> Option<JobRecord> {
         let record = self.records.remove(&id)?;
         match record.state {
-            JobState::Buried => {}
+            JobState::Buried | JobState::Held(_) => {}
             JobState::Leased { .. } | JobState::Waiting => drop(self.asleep.remove(&(record.due(), id))),
             JobState::Ready => {
                 self.awake.remove(&(record.due(), id));
@@ -253,6 +313,7 @@ impl Jobs {
             let due = record.due();
             let count = match record.state {
                 JobState::Buried => &mut stats.buried,
+                JobState::Held(_) => &mut stats.held,
                 JobState::Leased { .. } if due > now => &mut stats.leased,
                 JobState::Ready | JobState::Waiting if due > now => &mut stats.waiting,
                 JobState::Leased { .. } | JobState::Ready | JobState::Waiting => {
@@ -271,15 +332,20 @@ impl Jobs {
 }
 
 impl JobRecord {
+    fn new(job: NewJob, now: Timestamp) -> Self {
+        let (last_error, give_up, route) = (None, false, None);
+        Self { job, created_at: now, attempts: 0, last_error, give_up, route, token: None, state: JobState::Waiting }
+    }
+
     fn destination(&self) -> String {
         self.job.destination.clone().unwrap_or_default()
     }
 
-    /// When the job can be taken; without a meaning if it is given up.
+    /// When the job can be taken; without a meaning if it is held or given up.
     pub(super) fn due(&self) -> Timestamp {
         match self.state {
             JobState::Leased { until } => until,
-            JobState::Buried | JobState::Ready | JobState::Waiting => self.job.not_before,
+            JobState::Buried | JobState::Held(_) | JobState::Ready | JobState::Waiting => self.job.not_before,
         }
     }
 

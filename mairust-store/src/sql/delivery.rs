@@ -77,14 +77,20 @@ pub(super) async fn insert_attempt(
     tenant: TenantId,
     attempt: &Attempt,
 ) -> Result<Option<MessageId>, StoreError> {
+    let Some(state) = attempt.outcome.state() else {
+        return begin_attempt(transaction, tenant, attempt).await.map(|()| None);
+    };
+    // A delivery that an operator ended was not tried.
+    let tries = i64::from(attempt.outcome != AttemptOutcome::Cancelled);
     let moved = transaction
         .fetch_optional(
             Query::new(statement::message::MOVE_RECIPIENT)
                 .bind(tenant.as_bytes())
                 .bind(attempt.recipient.as_bytes())
-                .bind(attempt.outcome.state().as_str())
+                .bind(state.as_str())
                 .bind(attempt.result.as_str())
-                .bind(attempt.at),
+                .bind(attempt.at)
+                .bind(tries),
         )
         .await
         .map_err(failed("accept", attempt.recipient))?;
@@ -95,11 +101,10 @@ pub(super) async fn insert_attempt(
         None => known_recipient(transaction, tenant, attempt).await?,
     };
     let message = MessageId::from_bytes(Columns::new("accept", &row).id("message_id")?);
-    transaction
+    let ended = transaction
         .execute(
-            Query::new(statement::message::INSERT_ATTEMPT)
+            Query::new(statement::message::END_ATTEMPT)
                 .bind(tenant.as_bytes())
-                .bind(message.as_bytes())
                 .bind(attempt.recipient.as_bytes())
                 .bind(attempt.at)
                 .bind(attempt.outcome.as_str())
@@ -108,7 +113,66 @@ pub(super) async fn insert_attempt(
         )
         .await
         .map_err(failed("accept", attempt.recipient))?;
+    if ended == 0 {
+        insert(transaction, tenant, message, attempt).await?;
+    }
     Ok(moves.then_some(message))
+}
+
+/// Records that an attempt has begun, for a recipient who waits.
+async fn begin_attempt(transaction: &mut Transaction, tenant: TenantId, attempt: &Attempt) -> Result<(), StoreError> {
+    let row = known_recipient(transaction, tenant, attempt).await?;
+    let columns = Columns::new("accept", &row);
+    if columns.parsed("state", DeliveryState::parse)?.is_settled() {
+        return Err(StoreError::new(StoreErrorKind::Conflict, "accept", attempt.recipient));
+    }
+    insert(transaction, tenant, MessageId::from_bytes(columns.id("message_id")?), attempt).await
+}
+
+async fn insert(
+    transaction: &mut Transaction,
+    tenant: TenantId,
+    message: MessageId,
+    attempt: &Attempt,
+) -> Result<(), StoreError> {
+    let query = Query::new(statement::message::INSERT_ATTEMPT)
+        .bind(tenant.as_bytes())
+        .bind(message.as_bytes())
+        .bind(attempt.recipient.as_bytes())
+        .bind(attempt.at)
+        .bind(attempt.outcome.as_str())
+        .bind(attempt.host.as_deref())
+        .bind(attempt.result.as_str());
+    transaction.execute(query).await.map_err(failed("accept", attempt.recipient))?;
+    Ok(())
+}
+
+/// Ends the delivery of a message to those at a destination who wait.
+pub(super) async fn cancel_recipients(
+    transaction: &mut Transaction,
+    tenant: TenantId,
+    (message, destination): (MessageId, &str),
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let query = Query::new(statement::message::WAITING_RECIPIENTS).bind(tenant.as_bytes()).bind(message.as_bytes());
+    let rows = transaction.fetch_all(query).await.map_err(failed("cancel", message))?;
+    for row in &rows {
+        let columns = Columns::new("cancel", row);
+        let address = columns.parsed("address", |text| EmailAddress::parse(text).ok())?;
+        if address.domain().as_str() == destination {
+            let attempt = Attempt {
+                recipient: RecipientId::from_bytes(columns.id("id")?),
+                at: now,
+                outcome: AttemptOutcome::Cancelled,
+                host: None,
+                result: reason.to_owned(),
+            };
+            insert_attempt(transaction, tenant, &attempt).await?;
+        }
+    }
+    // Those at other destinations may have been settled before.
+    settle(transaction, tenant, message).await
 }
 
 async fn known_recipient(
@@ -142,8 +206,11 @@ pub(super) async fn settle(
     if columns.value::<i64>("unsettled")? > 0 {
         return Ok(());
     }
-    let failed = columns.value::<i64>("bounced")? > 0;
-    let status = if failed { MessageStatus::Failed } else { MessageStatus::Sent };
+    let status = match (columns.value::<i64>("bounced")?, columns.value::<i64>("cancelled")?) {
+        (1.., _) => MessageStatus::Failed,
+        (_, 1..) => MessageStatus::Cancelled,
+        _ => MessageStatus::Sent,
+    };
     let modseq = next_modseq(transaction, tenant, message).await?;
     transaction
         .execute(

@@ -162,6 +162,7 @@ const SQLITE: &[Source] = &[
     (7, "queue", include_str!("../../migrations/sqlite/0007_queue.sql")),
     (8, "lifecycle", include_str!("../../migrations/sqlite/0008_lifecycle.sql")),
     (9, "dkim", include_str!("../../migrations/sqlite/0009_dkim.sql")),
+    (10, "queue_operations", include_str!("../../migrations/sqlite/0010_queue_operations.sql")),
 ];
 
 /// Begins where SQLite stood when PostgreSQL came.
@@ -173,6 +174,7 @@ const POSTGRES: &[Source] = &[
     (7, "queue", include_str!("../../migrations/postgres/0007_queue.sql")),
     (8, "lifecycle", include_str!("../../migrations/postgres/0008_lifecycle.sql")),
     (9, "dkim", include_str!("../../migrations/postgres/0009_dkim.sql")),
+    (10, "queue_operations", include_str!("../../migrations/postgres/0010_queue_operations.sql")),
 ];
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod message;
 mod migrations;
 mod postgres;
 mod queue;
+mod queue_items;
 mod registry;
 mod search;
 mod spool;

@@ -17,7 +17,10 @@ use super::driver::{Columns, Dialect, Json, Query, Row, Rows, Scope, failed};
 use super::finish::Ending;
 use super::storage::Parts;
 use crate::error::StoreError;
-use crate::queue::{FencingToken, Lease, NewJob, Priority, QueueBackend, QueueStats};
+use crate::queue::{
+    DestinationStats, FencingToken, HoldReason, Lease, NewJob, Priority, QueueAction, QueueBackend, QueueChange,
+    QueueFilter, QueueItem, QueuePosition, QueueStats,
+};
 use crate::sql::statement;
 
 /// How many jobs are taken by one statement.
@@ -85,6 +88,42 @@ impl QueueBackend for Parts {
 
     async fn bury(&self, lease: &Lease, reason: &str) -> Result<bool, StoreError> {
         self.finish("bury", leased(statement::queue::BURY_JOB, lease).bind(reason), Ending::Over).await
+    }
+
+    async fn park(&self, lease: &Lease, because: HoldReason, reason: &str) -> Result<bool, StoreError> {
+        let query = leased(statement::queue::PARK_JOB, lease).bind(because.as_str()).bind(reason);
+        self.finish("park", query, Ending::Over).await
+    }
+
+    async fn items(
+        &self,
+        tenant: TenantId,
+        filter: &QueueFilter,
+        after: Option<QueuePosition>,
+        limit: u32,
+    ) -> Result<Vec<QueueItem>, StoreError> {
+        self.find_items(tenant, filter, after, limit).await
+    }
+
+    async fn change(
+        &self,
+        tenant: TenantId,
+        filter: &QueueFilter,
+        action: &QueueAction,
+        now: Timestamp,
+        after: Option<QueuePosition>,
+        limit: u32,
+    ) -> Result<QueueChange, StoreError> {
+        self.change_items(tenant, (filter, action), now, after, limit).await
+    }
+
+    async fn destinations(
+        &self,
+        tenant: TenantId,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<DestinationStats>, StoreError> {
+        self.count_destinations(tenant, now, limit).await
     }
 
     async fn stats(&self, now: Timestamp) -> Result<BTreeMap<String, QueueStats>, StoreError> {
@@ -268,6 +307,8 @@ fn lease(columns: &Columns<'_>, until: Timestamp, nonce: [u8; 16]) -> Result<(La
         priority: columns.parsed("priority", Priority::parse)?,
         destination: Some(destination.clone()).filter(|destination| !destination.is_empty()),
         attempts,
+        give_up: columns.value("give_up")?,
+        route: columns.value("route")?,
         created_at: columns.time("created_at")?,
         until,
         token: FencingToken::new(attempts, nonce),
@@ -280,6 +321,7 @@ fn counts(columns: &Columns<'_>) -> Result<(String, QueueStats), StoreError> {
         ready: columns.number("ready")?,
         waiting: columns.number("waiting")?,
         leased: columns.number("leased")?,
+        held: columns.number("held")?,
         buried: columns.number("buried")?,
         oldest_due: columns.optional_time("oldest_due")?,
     };

@@ -13,8 +13,8 @@ use crate::builder::{Limits, ServerBuilder};
 use crate::config::{self, Config, ListenerKind, LogFormat};
 use crate::logging;
 use crate::server::{RunningServer, Server, shutdown_signal};
-use crate::work::DeliverySettings;
 use crate::work::retry::RetryPolicy;
+use crate::work::{DeliverySettings, InDoubt};
 use crate::{
     AdmissionConfig, AuditSettings, DnsResolver, EarlyTalkers, HttpLimits, ListenerConfig, Login, LoginLimits,
     Protocol, ProxyProtocol, Relay, RelayTls, SearchFallback, ServerKey, Service, StorageBackend,
@@ -218,6 +218,10 @@ fn delivery(config: &Config) -> Result<DeliverySettings, Failure> {
         workers: from.workers as usize,
         ramp_up: from.ramp_up,
         lease: from.lease,
+        in_doubt: match from.in_doubt {
+            config::InDoubt::Hold => InDoubt::Hold,
+            config::InDoubt::Resend => InDoubt::Resend,
+        },
         connect_timeout: from.connect_timeout,
         retry: RetryPolicy::new(from.retry_first, from.retry_max, from.give_up_after),
         // No setting of the file.

@@ -9,7 +9,7 @@ use mairust_core::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{DeliverySettings, Relay, RelayLogin, RelayProtocol, RelayTls};
+use super::model::{DeliverySettings, InDoubt, Relay, RelayLogin, RelayProtocol, RelayTls};
 use super::raw::{minutes, seconds};
 use super::resolve::Judge;
 use super::secret::SecretRef;
@@ -76,6 +76,9 @@ pub(super) struct RawDelivery {
     /// How long a worker owns a delivery without renewing its claim, at least 1s. After a crash,
     /// deliveries go on after this time.
     pub(super) lease: DurationText,
+    /// What becomes of a delivery that broke off between the end of the message and the answer to it, by a crash
+    /// or a lost connection, so that nobody knows whether the recipients have it.
+    pub(super) in_doubt: InDoubt,
     /// Time to connect to one address of a host. The default outlasts three lost packets.
     pub(super) connect_timeout: DurationText,
 }
@@ -101,6 +104,7 @@ impl Default for RawDelivery {
             retry_max: minutes(4 * 60),
             give_up_after: minutes(5 * 24 * 60),
             lease: seconds(60),
+            in_doubt: InDoubt::Resend,
             connect_timeout: seconds(30),
         }
     }
@@ -138,6 +142,7 @@ impl RawDelivery {
             retry_max: self.retry_max.0,
             give_up_after: self.give_up_after.0,
             lease: self.lease.0,
+            in_doubt: self.in_doubt,
             connect_timeout: self.connect_timeout.0,
         }
     }

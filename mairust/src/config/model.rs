@@ -404,6 +404,8 @@ pub struct DeliverySettings {
     pub give_up_after: Duration,
     /// How long a worker owns a job without renewing its claim.
     pub lease: Duration,
+    /// What becomes of a delivery whose end is not known.
+    pub in_doubt: InDoubt,
     /// Time to connect to one address.
     pub connect_timeout: Duration,
 }
@@ -444,6 +446,17 @@ pub enum RelayTls {
     /// STARTTLS, and the relay must prove that it has the name that is written here; otherwise mail
     /// waits.
     Starttls,
+}
+
+/// What becomes of a delivery whose end is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum InDoubt {
+    /// It is held until it is released or cancelled: `mairust queue`.
+    Hold,
+    /// It is tried again: recipients may get the message twice.
+    Resend,
 }
 
 /// Whom to log in as at a relay.

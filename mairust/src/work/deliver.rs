@@ -5,16 +5,26 @@ use std::time::Duration;
 
 use mairust_core::{Body, Domain, EmailAddress, MessageId, RecipientDsn, RecipientId, ReversePath, Timestamp};
 use mairust_smtp::client::{
-    AttemptFacts, LineEnds, Notices, Outcome, Outgoing, Receiver, RecipientReport, Route, TlsRule,
+    AttemptFacts, LineEnds, Notices, Outcome, Outgoing, Receiver, RecipientReport, Relay, Route, TlsRule,
 };
-use mairust_store::{Acceptance, Attempt, AttemptOutcome, DeliveryRow, Lease, MessageRow, StoreError, StoreErrorKind};
+use mairust_store::{
+    Acceptance, Attempt, AttemptOutcome, DeliveryRow, HoldReason, Lease, MessageRow, StoreError, StoreErrorKind, pause,
+};
 
+use super::doubt::{Begin, InDoubt, accept, nothing};
 use super::dsn::{Action, Report};
 use super::retry::{Next, jitter};
 use super::{Disposition, Workers};
 
 /// Wait before a job is tried again when the fault is ours.
 const OWN_FAULT_PAUSE: Duration = Duration::from_secs(10);
+
+/// How a delivery begins.
+enum Beginning {
+    Delivery(Delivery),
+    /// It does not: this becomes of the job.
+    Over(Disposition),
+}
 
 /// A message on its way, and those of its recipients who are waiting.
 struct Delivery {
@@ -26,9 +36,12 @@ struct Delivery {
 
 impl Workers {
     pub(super) async fn deliver(&self, lease: &Lease, message: MessageId, domain: &Domain) -> Disposition {
-        let delivery = match self.load(lease, message, domain).await {
-            Ok(Some(delivery)) => delivery,
-            Ok(None) => return Disposition::Complete,
+        if lease.give_up {
+            return self.give_up(lease, message, domain, "given up by an operator").await;
+        }
+        let delivery = match self.begin(lease, message, domain).await {
+            Ok(Beginning::Delivery(delivery)) => delivery,
+            Ok(Beginning::Over(disposition)) => return disposition,
             Err(error) => {
                 let reason = crate::error::chain(&error);
                 tracing::error!(component = "deliver", message_id = %message, error = reason, "not tried, the store fails");
@@ -39,7 +52,7 @@ impl Workers {
         // Each recipient has been tried as often as the job was leased, or less.
         let next = self.settings.retry.next(lease.attempts, age, jitter(lease.job, lease.attempts));
         let (results, original) = match &delivery.body {
-            Ok(body) => (self.attempt(&delivery, body, domain, next == Next::GiveUp).await, body.clone()),
+            Ok(body) => (self.attempt(lease, &delivery, body, domain, next == Next::GiveUp).await, body.clone()),
             Err(error) => {
                 let reason = crate::error::chain(error);
                 tracing::error!(component = "deliver", message_id = %message, error = reason, "the stored message can't be read");
@@ -55,20 +68,47 @@ impl Workers {
             }
         };
         self.log(message, &results);
-        let reason = results.iter().find(|result| result.outcome == AttemptOutcome::Deferred).map(|r| r.detail.clone());
         self.record(lease, &delivery, &results, &original).await;
-        match (reason, next) {
-            (Some(reason), Next::After(wait)) => Disposition::Retry(wait, reason),
+        let reason = |outcome| results.iter().find(|result| result.outcome == outcome).map(|r| r.detail.clone());
+        match (reason(AttemptOutcome::InDoubt), reason(AttemptOutcome::Deferred), next) {
+            (Some(reason), _, _) if self.settings.in_doubt == InDoubt::Hold => {
+                Disposition::Hold(HoldReason::InDoubt, reason)
+            }
+            (Some(reason), _, Next::After(wait)) | (None, Some(reason), Next::After(wait)) => {
+                Disposition::Retry(wait, reason)
+            }
             _ => Disposition::Complete,
         }
     }
 
-    /// Ends a delivery that can't be tried: everybody who waits has failed.
-    pub(super) async fn give_up(&self, lease: &Lease, message: MessageId, domain: &Domain) -> Disposition {
+    /// What is to be delivered, unless there is a reason not to.
+    async fn begin(&self, lease: &Lease, message: MessageId, domain: &Domain) -> Result<Beginning, StoreError> {
+        if pause::paused(&*self.storage, lease.tenant).await?.covers(domain.as_str()) {
+            let reason = "nothing is delivered to this destination for now".to_owned();
+            return Ok(Beginning::Over(Disposition::Hold(HoldReason::Paused, reason)));
+        }
+        let Some(delivery) = self.load(lease, message, domain).await? else {
+            return Ok(Beginning::Over(Disposition::Complete));
+        };
+        if self.doubt(lease, message, &delivery.waiting).await? && self.settings.in_doubt == InDoubt::Hold {
+            let reason = "a recipient may have the message already".to_owned();
+            return Ok(Beginning::Over(Disposition::Hold(HoldReason::InDoubt, reason)));
+        }
+        Ok(Beginning::Delivery(delivery))
+    }
+
+    /// Ends a delivery that is not tried any more: everybody who waits has failed.
+    pub(super) async fn give_up(
+        &self,
+        lease: &Lease,
+        message: MessageId,
+        domain: &Domain,
+        reason: &str,
+    ) -> Disposition {
         match self.load(lease, message, domain).await {
             Ok(None) => Disposition::Complete,
             Ok(Some(delivery)) => {
-                let results = failed(&delivery.waiting, "given up after repeated faults of our system");
+                let results = failed(&delivery.waiting, reason);
                 let original = delivery.body.as_ref().map_or_else(|_| Body::from(Vec::new()), Body::clone);
                 self.log(message, &results);
                 self.record(lease, &delivery, &results, &original).await;
@@ -78,7 +118,14 @@ impl Workers {
         }
     }
 
-    async fn attempt(&self, delivery: &Delivery, body: &Body, domain: &Domain, last: bool) -> Vec<Tried> {
+    async fn attempt(
+        &self,
+        lease: &Lease,
+        delivery: &Delivery,
+        body: &Body,
+        domain: &Domain,
+        last: bool,
+    ) -> Vec<Tried> {
         let outgoing = Outgoing {
             sender: delivery.row.sender.clone(),
             recipients: delivery.waiting.iter().map(receiver).collect(),
@@ -87,7 +134,10 @@ impl Workers {
             // Only a binary message is stored with any that stand alone.
             line_ends: LineEnds::Keep,
         };
-        tried(&delivery.waiting, self.client.deliver(&self.route(domain), &outgoing, &()).await, last)
+        let (storage, clock, waiting) = (&*self.storage, &*self.clock, &*delivery.waiting);
+        let begin = Begin { storage, clock, tenant: lease.tenant, waiting };
+        let reports = self.client.deliver(&self.route(lease, domain), &outgoing, &begin).await;
+        tried(waiting, reports, last, self.settings.in_doubt)
     }
 
     /// The message and its waiting recipients; `None` if there is nothing to do any more.
@@ -102,7 +152,10 @@ impl Workers {
         Ok(Some(Delivery { row, body, waiting }))
     }
 
-    fn route(&self, domain: &Domain) -> Route {
+    fn route(&self, lease: &Lease, domain: &Domain) -> Route {
+        if let Some(detour) = lease.route.as_deref().and_then(detour) {
+            return Route::Relay(detour);
+        }
         match &self.settings.relay {
             Some(relay) => Route::Relay(relay.clone()),
             None => Route::Mx { domain: domain.clone(), port: self.settings.mx_port },
@@ -154,8 +207,7 @@ impl Workers {
             Some(prepared) => prepared,
             None => prepared.insert(self.results(lease, delivery, results, original).await?),
         };
-        let answer = self.storage.messages().accept(vec![acceptance.clone()]).await.pop();
-        match answer.unwrap_or_else(|| Err(crate::error::no_answer())) {
+        match accept(&*self.storage, acceptance.clone()).await {
             // The notice is there: an earlier try did its work, and its answer was lost.
             Err(error) if error.kind() == StoreErrorKind::AlreadyExists => Ok(()),
             answer => answer,
@@ -177,13 +229,7 @@ impl Workers {
                 self.notice(&delivery.row, original, sender, reports, now).await?
             }
             // Nobody is told about mail that has no sender (RFC 5321 §4.5.5).
-            _ => Acceptance {
-                tenant: lease.tenant,
-                messages: Vec::new(),
-                recipients: Vec::new(),
-                jobs: Vec::new(),
-                attempts: Vec::new(),
-            },
+            _ => nothing(lease.tenant),
         };
         acceptance.attempts = results.iter().map(|result| result.attempt(now)).collect();
         Ok(acceptance)
@@ -209,7 +255,11 @@ impl Tried {
         let action = match (self.outcome, self.notices) {
             (AttemptOutcome::Failed, _) => Action::Failed,
             (AttemptOutcome::Delivered, Notices::StayHere) => Action::Relayed,
-            (AttemptOutcome::Delivered, Notices::PassedOn) | (AttemptOutcome::Deferred, _) => return None,
+            (AttemptOutcome::Delivered, Notices::PassedOn)
+            | (
+                AttemptOutcome::Begun | AttemptOutcome::Cancelled | AttemptOutcome::Deferred | AttemptOutcome::InDoubt,
+                _,
+            ) => return None,
         };
         action.is_wanted(&self.dsn).then(|| Report {
             recipient: self.address.clone(),
@@ -237,14 +287,17 @@ fn receiver(row: &DeliveryRow) -> Receiver {
     Receiver { address: row.address.clone(), dsn: row.dsn.clone() }
 }
 
-/// Joins recipients with their reports. When it was the last attempt, what is deferred has failed.
-fn tried(waiting: &[DeliveryRow], reports: Vec<RecipientReport>, last: bool) -> Vec<Tried> {
+/// Joins recipients with their reports. When it was the last attempt, what would be tried again has failed.
+fn tried(waiting: &[DeliveryRow], reports: Vec<RecipientReport>, last: bool, in_doubt: InDoubt) -> Vec<Tried> {
     let join = |(row, report): (&DeliveryRow, RecipientReport)| {
-        let (outcome, detail) = match recorded(report.outcome) {
-            AttemptOutcome::Deferred if last => {
+        let outcome = recorded(report.outcome);
+        let again =
+            outcome == AttemptOutcome::Deferred || (outcome == AttemptOutcome::InDoubt && in_doubt == InDoubt::Resend);
+        let (outcome, detail) = match last && again {
+            true => {
                 (AttemptOutcome::Failed, format!("given up after {} attempts: {}", row.attempts + 1, report.detail))
             }
-            outcome => (outcome, report.detail),
+            false => (outcome, report.detail),
         };
         Tried {
             recipient: row.id,
@@ -261,17 +314,23 @@ fn tried(waiting: &[DeliveryRow], reports: Vec<RecipientReport>, last: bool) -> 
     waiting.iter().zip(reports).map(join).collect()
 }
 
-/// What is recorded of an outcome. Who may have got a message or not is tried again: twice is
-/// better than never.
+/// What is recorded of an outcome.
 fn recorded(outcome: Outcome) -> AttemptOutcome {
     match outcome {
+        Outcome::Deferred => AttemptOutcome::Deferred,
         Outcome::Delivered => AttemptOutcome::Delivered,
         Outcome::Failed => AttemptOutcome::Failed,
-        Outcome::Deferred | Outcome::InDoubt => AttemptOutcome::Deferred,
+        Outcome::InDoubt => AttemptOutcome::InDoubt,
     }
 }
 
-/// Everybody who waits for a message that is given up for a fault of ours.
+/// The host that an operator has named for a delivery, with TLS where it offers it.
+fn detour(text: &str) -> Option<Relay> {
+    let relay: crate::config::Relay = text.parse().ok()?;
+    Some(Relay::new(relay.host, relay.port))
+}
+
+/// Everybody who waits for a message that is given up.
 fn failed(waiting: &[DeliveryRow], detail: &str) -> Vec<Tried> {
     let fail = |row: &DeliveryRow| Tried {
         recipient: row.id,

@@ -2,6 +2,7 @@
 
 pub(crate) mod cleanup;
 mod deliver;
+mod doubt;
 pub(crate) mod dsn;
 pub(crate) mod index;
 pub(crate) mod job;
@@ -21,11 +22,14 @@ use futures::FutureExt;
 use mairust_core::{Clock, Domain, Timestamp};
 use mairust_hooks::HookRunner;
 use mairust_smtp::client::{Client, Relay};
-use mairust_store::{Lease, QueueBackend, StorageBackend, StoreError, StoreErrorKind};
+use mairust_store::{
+    HoldReason, Lease, QueueAction, QueueBackend, QueueFilter, StorageBackend, StoreError, StoreErrorKind, pause,
+};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
 
+pub use self::doubt::InDoubt;
 use self::job::Job;
 use self::ramp_up::RampUp;
 use self::retry::{Next, RetryPolicy, jitter};
@@ -87,6 +91,9 @@ pub struct DeliverySettings {
     pub connect_timeout: Duration,
     /// When to try again, and when to give up.
     pub retry: RetryPolicy,
+    /// What becomes of a delivery whose end is not known, after a crash or a lost answer. Default: it is tried
+    /// again.
+    pub in_doubt: InDoubt,
 }
 
 /// What becomes of a job when it was worked on.
@@ -96,6 +103,8 @@ pub(crate) enum Disposition {
     Bury(String),
     /// Done.
     Complete,
+    /// Not before somebody releases it.
+    Hold(HoldReason, String),
     /// Again, after this time.
     Retry(Duration, String),
 }
@@ -117,6 +126,7 @@ impl Default for DeliverySettings {
             lease: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(30),
             retry: RetryPolicy::default(),
+            in_doubt: InDoubt::default(),
         }
     }
 }
@@ -217,7 +227,9 @@ impl Workers {
                     return;
                 }
             };
+            let is_paused = matches!(disposition, Disposition::Hold(HoldReason::Paused, _));
             match settle(self.storage.queue(), &lease, self.clock.now(), disposition).await {
+                Ok(true) if is_paused => self.release_if_resumed(&lease).await,
                 Ok(true) => {}
                 Ok(false) => {
                     tracing::warn!(component = "work", "the lease was lost before the job was settled");
@@ -259,6 +271,23 @@ impl Workers {
         }
     }
 
+    /// Who ends a pause releases what is held at that moment: what was parked just then must not stay behind.
+    async fn release_if_resumed(&self, lease: &Lease) {
+        let release = async {
+            let paused = pause::paused(&*self.storage, lease.tenant).await?;
+            if lease.destination.as_deref().is_some_and(|destination| !paused.covers(destination)) {
+                let filter = QueueFilter { held: Some(HoldReason::Paused), ..QueueFilter::one(lease.job) };
+                let (queue, now) = (self.storage.queue(), self.clock.now());
+                queue.change(lease.tenant, &filter, &QueueAction::Release, now, None, 1).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = release.await {
+            let error = crate::error::chain(&error);
+            tracing::error!(component = "work", error, "whether the pause has ended meanwhile can't be found out");
+        }
+    }
+
     async fn perform(&self, lease: &Lease, job: &Job) -> Disposition {
         match job {
             Job::Deliver { message, domain } => self.deliver(lease, *message, domain).await,
@@ -271,7 +300,7 @@ impl Workers {
         let age = self.clock.now().since(lease.created_at);
         match self.settings.retry.next(lease.attempts, age, jitter(lease.job, lease.attempts)) {
             Next::After(wait) => Disposition::Retry(wait, reason),
-            Next::GiveUp => self.give_up(lease, *message, domain).await,
+            Next::GiveUp => self.give_up(lease, *message, domain, "given up after repeated faults of our system").await,
         }
     }
 
@@ -306,6 +335,10 @@ async fn settle(
 ) -> Result<bool, StoreError> {
     match disposition {
         Disposition::Complete => queue.complete(lease).await,
+        Disposition::Hold(because, reason) => {
+            tracing::info!(component = "work", because = because.as_str(), reason, "the delivery is held");
+            queue.park(lease, because, &reason).await
+        }
         Disposition::Retry(after, reason) => queue.retry(lease, now.plus(after), &reason).await,
         Disposition::Bury(reason) => {
             tracing::error!(component = "work", kind = lease.kind, reason, "the job is given up and kept");

@@ -53,20 +53,31 @@ pub(crate) const INSERT_RECIPIENTS: &str = "\
 /// Moves a recipient on; no row if it is settled or not there.
 pub(crate) const MOVE_RECIPIENT: &str = "\
     UPDATE delivery_recipients \
-    SET state = $3, attempts = attempts + 1, last_result = $4, updated_at = $5 \
-    WHERE tenant_id = $1 AND id = $2 AND state IN ('deferred', 'pending') \
+    SET state = $3, attempts = attempts + $6, last_result = $4, updated_at = $5 \
+    WHERE tenant_id = $1 AND id = $2 AND state IN ('deferred', 'in_doubt', 'pending') \
     RETURNING message_id";
 
 pub(crate) const MESSAGE_OF_RECIPIENT: &str =
-    "SELECT message_id FROM delivery_recipients WHERE tenant_id = $1 AND id = $2";
+    "SELECT message_id, state FROM delivery_recipients WHERE tenant_id = $1 AND id = $2";
+
+/// Recipients who wait.
+pub(crate) const WAITING_RECIPIENTS: &str = "\
+    SELECT id, address FROM delivery_recipients \
+    WHERE tenant_id = $1 AND message_id = $2 AND state IN ('deferred', 'in_doubt', 'pending')";
+
+/// Gives the attempt that was begun for a recipient its result.
+pub(crate) const END_ATTEMPT: &str = "\
+    UPDATE delivery_attempts SET at = $3, outcome = $4, host = $5, result = $6 \
+    WHERE tenant_id = $1 AND recipient_id = $2 AND outcome = 'begun'";
 
 pub(crate) const INSERT_ATTEMPT: &str = "\
     INSERT INTO delivery_attempts (tenant_id, message_id, recipient_id, at, outcome, host, result) \
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
 
 pub(crate) const COUNT_RECIPIENTS: &str = "\
-    SELECT count(*) FILTER (WHERE state IN ('deferred', 'pending')) AS unsettled, \
-        count(*) FILTER (WHERE state = 'bounced') AS bounced \
+    SELECT count(*) FILTER (WHERE state IN ('deferred', 'in_doubt', 'pending')) AS unsettled, \
+        count(*) FILTER (WHERE state = 'bounced') AS bounced, \
+        count(*) FILTER (WHERE state = 'cancelled') AS cancelled \
     FROM delivery_recipients WHERE tenant_id = $1 AND message_id = $2";
 
 /// Counts a change in the folder of a message; no row if the tenant has no such message.
@@ -116,10 +127,15 @@ pub(crate) const OBJECT_OF_MESSAGE: &str = "\
     LEFT JOIN spooled_bodies s ON s.tenant_id = m.tenant_id AND s.object_key = m.object_key \
     WHERE m.tenant_id = $1 AND m.id = $2";
 
+/// With those as `held` who wait for a delivery that is.
 pub(crate) const RECIPIENTS: &str = "\
-    SELECT id, message_id, address, state, attempts, last_result, updated_at, dsn_notify, dsn_orcpt \
-    FROM delivery_recipients \
-    WHERE tenant_id = $1 AND message_id = $2 ORDER BY id";
+    SELECT r.id, r.message_id, r.address, r.attempts, r.last_result, r.updated_at, r.dsn_notify, r.dsn_orcpt, \
+        CASE WHEN r.state IN ('deferred', 'pending') AND EXISTS (SELECT 1 FROM jobs j \
+            WHERE j.tenant_id = r.tenant_id AND j.message_id = r.message_id AND j.state = 'held' \
+                AND substr(r.address, length(r.address) - length(j.destination)) = '@' || j.destination) \
+        THEN 'held' ELSE r.state END AS state \
+    FROM delivery_recipients r \
+    WHERE r.tenant_id = $1 AND r.message_id = $2 ORDER BY r.id";
 
 pub(crate) const ATTEMPTS: &str = "\
     SELECT recipient_id, at, outcome, host, result FROM delivery_attempts \

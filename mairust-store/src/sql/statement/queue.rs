@@ -76,7 +76,7 @@ pub(crate) const TAKE_JOBS: &str = "WITH turns (id) AS MATERIALIZED (";
 pub(crate) const TAKEN: &str = ") \
     UPDATE jobs SET state = 'leased', attempts = attempts + 1, lease_until = $1, lease_token = $2 \
     WHERE id IN (SELECT id FROM turns) \
-    RETURNING id, tenant_id, kind, payload, destination, priority, attempts, rank, created_at";
+    RETURNING id, tenant_id, kind, payload, destination, priority, attempts, rank, created_at, give_up, route";
 
 /// The end of the subquery for one tenant and destination: how it is kept from waiting for others.
 pub(crate) fn without_waiting(dialect: Dialect) -> &'static str {
@@ -97,6 +97,69 @@ pub(crate) const BURY_JOB: &str = "\
     UPDATE jobs SET state = 'buried', lease_until = NULL, lease_token = NULL, last_error = $4 \
     WHERE id = $1 AND attempts = $2 AND lease_token = $3";
 
+pub(crate) const PARK_JOB: &str = "\
+    UPDATE jobs SET state = 'held', held_because = $4, lease_until = NULL, lease_token = NULL, last_error = $5 \
+    WHERE id = $1 AND attempts = $2 AND lease_token = $3";
+
+/// Conditions are to be appended.
+pub(crate) const SELECT_ITEMS: &str = "\
+    SELECT id, tenant_id, message_id, destination, state, held_because, lease_until, priority, attempts, not_before, \
+        created_at, last_error, give_up, route \
+    FROM jobs WHERE tenant_id = $1 AND message_id IS NOT NULL AND destination <> ''";
+
+/// The order of items.
+pub(crate) const IN_ORDER: &str = " ORDER BY message_id, id LIMIT ";
+
+// What operators do begins in one of these ways; $1 is the tenant, $2 the time. Guards and ids are to be appended.
+
+pub(crate) const HOLD_JOBS: &str = "\
+    UPDATE jobs SET state = 'held', held_because = $3, lease_until = NULL, lease_token = NULL WHERE tenant_id = $1";
+
+macro_rules! due_now {
+    ($set:literal) => {
+        concat!(
+            "UPDATE jobs SET ",
+            $set,
+            "lease_until = NULL, lease_token = NULL, rank = rank + ($2 - not_before), not_before = $2 WHERE tenant_id = $1"
+        )
+    };
+}
+
+pub(crate) const RELEASE_JOBS: &str = due_now!("state = 'ready', held_because = NULL, ");
+
+pub(crate) const GIVE_UP_JOBS: &str = due_now!("state = 'ready', held_because = NULL, give_up = TRUE, ");
+
+pub(crate) const REROUTE_JOBS: &str =
+    due_now!("state = CASE state WHEN 'held' THEN 'held' ELSE 'ready' END, route = $3, ");
+
+pub(crate) const CANCEL_JOBS: &str = "DELETE FROM jobs WHERE tenant_id = $1";
+
+/// A guard: nobody is doing it at $2.
+pub(crate) const NOT_BUSY: &str = " AND (lease_until IS NULL OR lease_until <= $2)";
+
+/// A guard: it is held.
+pub(crate) const IS_HELD: &str = " AND state = 'held'";
+
+/// A guard: it is not held.
+pub(crate) const IS_NOT_HELD: &str = " AND state <> 'held'";
+
+/// A guard: it was not given up.
+pub(crate) const IS_NOT_BURIED: &str = " AND state <> 'buried'";
+
+/// Of the items of a tenant ($1), at $2; so many destinations ($3).
+pub(crate) const COUNT_DESTINATIONS: &str = "\
+    SELECT destination, count(*) AS items, \
+        count(*) FILTER (WHERE state IN ('leased', 'ready', 'waiting') AND coalesce(lease_until, not_before) <= $2) \
+            AS ready, \
+        count(*) FILTER (WHERE state IN ('ready', 'waiting') AND not_before > $2) AS waiting, \
+        count(*) FILTER (WHERE state = 'leased' AND lease_until > $2) AS leased, \
+        count(*) FILTER (WHERE state = 'held') AS held, \
+        count(*) FILTER (WHERE state = 'buried') AS buried, \
+        min(created_at) AS oldest, \
+        min(not_before) FILTER (WHERE state IN ('ready', 'waiting')) AS next_attempt \
+    FROM jobs WHERE tenant_id = $1 AND message_id IS NOT NULL AND destination <> '' \
+    GROUP BY destination ORDER BY items DESC, destination LIMIT $3";
+
 /// Counts to a bound ($3), for so many kinds ($2).
 pub(crate) const COUNT_JOBS: &str = "\
     WITH RECURSIVE kinds (number, kind) AS ( \
@@ -113,6 +176,8 @@ pub(crate) const COUNT_JOBS: &str = "\
             LIMIT $3) counted) AS waiting, \
         (SELECT count(*) FROM (SELECT 1 FROM jobs j WHERE j.kind = k.kind \
             AND j.state = 'leased' AND coalesce(j.lease_until, j.not_before) > $1 LIMIT $3) counted) AS leased, \
+        (SELECT count(*) FROM (SELECT 1 FROM jobs j WHERE j.kind = k.kind AND j.state = 'held' LIMIT $3) counted) \
+            AS held, \
         (SELECT count(*) FROM (SELECT 1 FROM jobs j WHERE j.kind = k.kind AND j.state = 'buried' LIMIT $3) counted) \
             AS buried, \
         (SELECT min(s.due) FROM ( \

@@ -252,6 +252,9 @@ pub(crate) const TABLES: &[Table] = &[
             ("lease_token", Kind::Bytes),
             ("last_error", Kind::Text),
             ("created_at", Kind::Time),
+            ("held_because", Kind::Text),
+            ("give_up", Kind::Bool),
+            ("route", Kind::Text),
         ],
     ),
     table(

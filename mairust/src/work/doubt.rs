@@ -1,0 +1,101 @@
+//! Deliveries of which nobody knows how they ended: the end of the message was sent, or was about to be, and no
+//! answer to it was recorded.
+//!
+//! Before the end of a message is sent, it is recorded that the attempt has begun; the result takes the place of
+//! that. A worker that finds an attempt begun by another one, whose lease has ended, knows that it is in doubt.
+
+use async_trait::async_trait;
+use mairust_core::{Clock, MessageId, TenantId};
+use mairust_smtp::client::{BeforeFinalDot, Handover};
+use mairust_store::{Acceptance, Attempt, AttemptOutcome, DeliveryRow, Lease, StorageBackend, StoreError};
+
+use super::Workers;
+
+/// What becomes of a delivery that is in doubt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InDoubt {
+    /// It is held until an operator releases or cancels it: recipients get the message twice only if somebody
+    /// wants it.
+    Hold,
+    /// It is tried again: recipients get the message, some of them twice.
+    #[default]
+    Resend,
+}
+
+/// Records that attempts begin.
+pub(super) struct Begin<'a> {
+    pub(super) storage: &'a dyn StorageBackend,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) tenant: TenantId,
+    pub(super) waiting: &'a [DeliveryRow],
+}
+
+#[async_trait]
+impl BeforeFinalDot for Begin<'_> {
+    async fn permit(&self, handover: &Handover<'_>) -> Result<(), String> {
+        let at = self.clock.now();
+        let begun = |place: &usize| {
+            Some(Attempt {
+                recipient: self.waiting.get(*place)?.id,
+                at,
+                outcome: AttemptOutcome::Begun,
+                host: Some(handover.host.to_owned()),
+                result: "the end of the message is being sent".to_owned(),
+            })
+        };
+        let attempts = handover.accepted.iter().filter_map(begun).collect();
+        let recorded = accept(self.storage, Acceptance { attempts, ..nothing(self.tenant) }).await;
+        recorded.map_err(|error| format!("not sent, for it can't be recorded: {}", crate::error::chain(&error)))
+    }
+}
+
+impl Workers {
+    /// Says of the attempts that another worker has begun that they are in doubt; whether there are any.
+    pub(super) async fn doubt(
+        &self,
+        lease: &Lease,
+        message: MessageId,
+        waiting: &[DeliveryRow],
+    ) -> Result<bool, StoreError> {
+        // The first worker of a job finds nothing of others.
+        if lease.attempts < 2 {
+            return Ok(false);
+        }
+        let now = self.clock.now();
+        let mut attempts = self.storage.deliveries().attempts(lease.tenant, message).await?;
+        attempts.retain(|attempt| {
+            attempt.outcome == AttemptOutcome::Begun && waiting.iter().any(|row| row.id == attempt.recipient)
+        });
+        for attempt in &mut attempts {
+            attempt.outcome = AttemptOutcome::InDoubt;
+            attempt.result =
+                format!("broke off at {} when the end of the message was being sent", attempt.at.to_rfc3339());
+            attempt.at = now;
+            self.metrics.delivery_attempted(attempt.outcome);
+            tracing::warn!(
+                component = "deliver",
+                message_id = %message,
+                recipient_id = %attempt.recipient,
+                host = attempt.host.as_deref().unwrap_or("none"),
+                "an attempt is in doubt: the recipient may have the message"
+            );
+        }
+        let any = !attempts.is_empty();
+        if any {
+            accept(&*self.storage, Acceptance { attempts, ..nothing(lease.tenant) }).await?;
+        }
+        Ok(any)
+    }
+}
+
+/// An acceptance of nothing.
+pub(super) fn nothing(tenant: TenantId) -> Acceptance {
+    Acceptance { tenant, messages: Vec::new(), recipients: Vec::new(), jobs: Vec::new(), attempts: Vec::new() }
+}
+
+/// Accepts one thing.
+pub(super) async fn accept(storage: &dyn StorageBackend, acceptance: Acceptance) -> Result<(), StoreError> {
+    let answer = storage.messages().accept(vec![acceptance]).await.pop();
+    answer.unwrap_or_else(|| Err(crate::error::no_answer()))
+}
