@@ -24,8 +24,8 @@ use axum::{Router, middleware as layers};
 use utoipa_axum::router::OpenApiRouter;
 
 pub use auth::{
-    ApiKeyToken, AuditSink, ContentView, KeyGuard, Principal, PurgedMessage, RefusedKey, Scope, ServerKey,
-    random_key_id, token_hash,
+    ApiKeyToken, AuditSink, ContentView, KeyGuard, Principal, PurgedMessage, QueueOperation, RefusedKey, Scope,
+    ServerKey, random_key_id, token_hash,
 };
 pub use openapi::openapi_json;
 pub use state::{ApiState, MetricsSource, SearchFallback};

@@ -10,8 +10,8 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mairust_core::{MessageId, TenantId, Timestamp};
-use mairust_store::MessagePosition;
+use mairust_core::{JobId, MessageId, TenantId, Timestamp};
+use mairust_store::{MessagePosition, QueuePosition};
 use serde::de::DeserializeOwned;
 
 use crate::auth::ServerKey;
@@ -51,6 +51,17 @@ impl Position for MessagePosition {
         let (at, id) = bytes.split_first_chunk()?;
         let received_at = Timestamp::from_micros(i64::from_be_bytes(*at));
         Some(Self { received_at, id: MessageId::from_bytes(id.try_into().ok()?) })
+    }
+}
+
+impl Position for QueuePosition {
+    fn to_bytes(&self) -> Vec<u8> {
+        [&self.message.as_bytes()[..], self.job.as_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (message, job) = bytes.split_first_chunk()?;
+        Some(Self { message: MessageId::from_bytes(*message), job: JobId::from_bytes(job.try_into().ok()?) })
     }
 }
 

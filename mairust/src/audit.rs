@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mairust_core::{Clock, MessageId, RecentMap, TenantId, Timestamp};
-use mairust_http::{AuditSink, ContentView, PurgedMessage, RefusedKey};
+use mairust_http::{AuditSink, ContentView, PurgedMessage, QueueOperation, RefusedKey};
 use mairust_store::audit::{Actor, AuditDrop, Target};
 use mairust_store::{AuditEntry, AuditKey, MessageRow, NewAuditEvent, Owner, StorageBackend, User};
 use serde_json::json;
@@ -251,6 +251,18 @@ impl AuditSink for Recorder {
             ..self.event("message.purged", actor, json!(null))
         };
         self.record(Record { owner: purged.principal.tenant.into(), event });
+    }
+
+    fn queue_changed(&self, operation: &QueueOperation<'_>) {
+        let key = operation.principal.key_id.clone();
+        let actor = Actor { kind: "api_key".to_owned(), id: Some(key), ip: operation.client };
+        let after = json!({"deliveries": operation.deliveries});
+        let event = NewAuditEvent {
+            target: Some(Target { kind: "queue".to_owned(), id: operation.target.to_owned() }),
+            request_id: operation.request_id.map(str::to_owned),
+            ..self.event(&format!("queue.{}", operation.action), actor, after)
+        };
+        self.record(Record { owner: operation.principal.tenant.into(), event });
     }
 }
 

@@ -22,7 +22,7 @@ use crate::state::ApiState;
 pub use api_key::{ApiKeyToken, ServerKey, random_key_id, token_hash};
 pub use guard::KeyGuard;
 pub use scope::Scope;
-pub use sink::{AuditSink, ContentView, PurgedMessage, RefusedKey};
+pub use sink::{AuditSink, ContentView, PurgedMessage, QueueOperation, RefusedKey};
 
 /// Who asks, and what the key allows. The tenant of everything the request sees comes from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +128,21 @@ impl Caller {
         if let Some(sink) = state.audit_sink() {
             let (client, request_id) = (self.client, self.request_id.as_deref());
             sink.message_purged(&PurgedMessage { principal, row, client, request_id });
+        }
+    }
+
+    /// Tells the audit log what was done to deliveries in the queue.
+    pub(crate) fn changed_queue(
+        &self,
+        state: &ApiState,
+        principal: &Principal,
+        action: &'static str,
+        target: &str,
+        deliveries: u64,
+    ) {
+        if let Some(sink) = state.audit_sink() {
+            let (client, request_id) = (self.client, self.request_id.as_deref());
+            sink.queue_changed(&QueueOperation { principal, action, target, deliveries, client, request_id });
         }
     }
 }

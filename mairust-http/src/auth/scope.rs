@@ -16,6 +16,10 @@ pub enum Scope {
     MessagesWrite,
     /// `metrics:read`: `/metrics`.
     MetricsRead,
+    /// `queue:read`: deliveries that wait, are being done, or are held.
+    QueueRead,
+    /// `queue:write`: retrying, holding, releasing and cancelling deliveries. Implies `queue:read`.
+    QueueWrite,
     /// `send:write`: sending.
     SendWrite,
     /// `sends:read`: what became of mail that was sent.
@@ -24,12 +28,14 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::AuditRead,
         Self::MessagesContent,
         Self::MessagesRead,
         Self::MessagesWrite,
         Self::MetricsRead,
+        Self::QueueRead,
+        Self::QueueWrite,
         Self::SendWrite,
         Self::SendsRead,
     ];
@@ -41,7 +47,14 @@ impl Scope {
 
     /// The preset `read_only`: everything that changes nothing.
     pub fn read_only() -> Vec<Self> {
-        vec![Self::AuditRead, Self::MessagesContent, Self::MessagesRead, Self::MetricsRead, Self::SendsRead]
+        vec![
+            Self::AuditRead,
+            Self::MessagesContent,
+            Self::MessagesRead,
+            Self::MetricsRead,
+            Self::QueueRead,
+            Self::SendsRead,
+        ]
     }
 
     /// The preset `send_only`: sending, and seeing what became of it.
@@ -57,6 +70,8 @@ impl Scope {
             Self::MessagesRead => "messages:read",
             Self::MessagesWrite => "messages:write",
             Self::MetricsRead => "metrics:read",
+            Self::QueueRead => "queue:read",
+            Self::QueueWrite => "queue:write",
             Self::SendWrite => "send:write",
             Self::SendsRead => "sends:read",
         }
@@ -69,7 +84,8 @@ impl Scope {
 
     /// Whether who holds this scope may do what needs `other`.
     pub fn implies(self, other: Self) -> bool {
-        self == other || (self == Self::MessagesWrite && other == Self::MessagesRead)
+        self == other
+            || matches!((self, other), (Self::MessagesWrite, Self::MessagesRead) | (Self::QueueWrite, Self::QueueRead))
     }
 }
 
@@ -96,5 +112,6 @@ mod tests {
         assert!(Scope::MessagesWrite.implies(Scope::MessagesRead));
         assert!(!Scope::MessagesWrite.implies(Scope::MessagesContent));
         assert!(!Scope::MessagesRead.implies(Scope::MessagesWrite));
+        assert!(Scope::QueueWrite.implies(Scope::QueueRead) && !Scope::QueueRead.implies(Scope::QueueWrite));
     }
 }

@@ -19,6 +19,9 @@ pub trait AuditSink: fmt::Debug + Send + Sync + 'static {
 
     /// A message was removed for good.
     fn message_purged(&self, purged: &PurgedMessage<'_>);
+
+    /// Something was done to deliveries in the queue.
+    fn queue_changed(&self, operation: &QueueOperation<'_>);
 }
 
 /// A key that was not valid.
@@ -55,6 +58,24 @@ pub struct PurgedMessage<'a> {
     pub principal: &'a Principal,
     /// What it was.
     pub row: &'a MessageRow,
+    /// From where.
+    pub client: Option<IpAddr>,
+    /// The value of `X-Request-Id`.
+    pub request_id: Option<&'a str>,
+}
+
+/// Something that was done to deliveries in the queue.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct QueueOperation<'a> {
+    /// Who asked.
+    pub principal: &'a Principal,
+    /// What was done: `retried`, `held`, `released`, `cancelled`, `bounced`, `paused` or `resumed`.
+    pub action: &'static str,
+    /// To what: the id of an item, a destination, or a description of a selection.
+    pub target: &'a str,
+    /// To how many deliveries.
+    pub deliveries: u64,
     /// From where.
     pub client: Option<IpAddr>,
     /// The value of `X-Request-Id`.

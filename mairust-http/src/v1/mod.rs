@@ -2,11 +2,14 @@
 //! and the conversion between them and what the store knows.
 
 mod audit;
+mod body;
 mod content;
 mod draft;
 mod lifecycle;
 mod messages;
 mod meta;
+mod queue;
+mod queue_actions;
 mod search;
 mod send;
 mod sends;
@@ -39,6 +42,18 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(search::search))
         .routes(routes!(send::send))
         .routes(routes!(sends::submission))
+        .routes(routes!(queue::overview))
+        .routes(routes!(queue::destinations))
+        .routes(routes!(queue::items))
+        .routes(routes!(queue::item))
+        .routes(routes!(queue::attempts))
+        .routes(routes!(queue_actions::retry))
+        .routes(routes!(queue_actions::hold))
+        .routes(routes!(queue_actions::release))
+        .routes(routes!(queue_actions::cancel))
+        .routes(routes!(queue_actions::batch))
+        .routes(routes!(queue_actions::pause))
+        .routes(routes!(queue_actions::resume))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(audit::verify))

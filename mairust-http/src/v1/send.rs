@@ -1,10 +1,8 @@
 //! Sending a message.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -12,9 +10,10 @@ use utoipa::ToSchema;
 
 use crate::auth::{Authenticated, Scope};
 use crate::openapi::{AccessErrors, BodyErrors};
-use crate::problem::{ErrorCode, FieldError, Problem};
+use crate::problem::Problem;
 use crate::state::ApiState;
 use crate::submit::Submitted;
+use crate::v1::body::json_object;
 use crate::v1::draft;
 
 /// A message to be sent. At least one recipient, and at least one of `text`, `html` and
@@ -146,28 +145,4 @@ impl From<Submitted> for SendAnswer {
             recipients: recipients.collect(),
         }
     }
-}
-
-/// Reads the body as a JSON object.
-async fn json_object(request: Request) -> Result<Map<String, Value>, Problem> {
-    if !is_json(request.headers()) {
-        return Err(Problem::new(ErrorCode::UnsupportedMediaType, "the body must be application/json"));
-    }
-    let body = Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(ErrorCode::PayloadTooLarge, "the body is too large"),
-        _ => Problem::new(ErrorCode::MalformedJson, "the body could not be read"),
-    })?;
-    let value = serde_json::from_slice(&body);
-    match value.map_err(|error| Problem::new(ErrorCode::MalformedJson, error.to_string()))? {
-        Value::Object(fields) => Ok(fields),
-        _ => {
-            let message = "must be an object".to_owned();
-            Err(Problem::validation(&[FieldError { path: String::new(), code: "invalid_type", message }]))
-        }
-    }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }

@@ -45,7 +45,7 @@ pub(crate) struct RecipientState {
 pub(crate) struct AttemptResult {
     email: String,
     at: String,
-    /// `deferred`, `delivered` or `failed`.
+    /// `begun`, `cancelled`, `deferred`, `delivered`, `failed` or `in_doubt`.
     outcome: &'static str,
     /// The host that answered.
     host: Option<String>,
@@ -95,7 +95,7 @@ impl From<DeliveryRow> for RecipientState {
     }
 }
 
-fn attempt_results(recipients: &[DeliveryRow], attempts: Vec<Attempt>) -> Vec<AttemptResult> {
+pub(super) fn attempt_results(recipients: &[DeliveryRow], attempts: Vec<Attempt>) -> Vec<AttemptResult> {
     let addresses: HashMap<_, _> = recipients.iter().map(|row| (row.id, row.address.to_string())).collect();
     let result = |attempt: Attempt| {
         Some(AttemptResult {

@@ -5,6 +5,7 @@ mod lifecycle;
 mod lists;
 mod openapi;
 mod ops;
+mod queue;
 mod search;
 mod send;
 mod support;

@@ -15,7 +15,8 @@ use mairust_core::{
 };
 use mairust_http::{
     ApiKeyToken, ApiState, AuditSink, ContentView, Draft, KeyGuard, MetricsSource, Principal, PurgedMessage,
-    RefusedKey, Scope, SearchFallback, ServerKey, SubmitError, Submitted, SubmittedRecipient, Submitter, router,
+    QueueOperation, RefusedKey, Scope, SearchFallback, ServerKey, SubmitError, Submitted, SubmittedRecipient,
+    Submitter, router,
 };
 use mairust_store::search::feed::feed;
 use mairust_store::{
@@ -333,6 +334,12 @@ impl AuditSink for Notes {
     fn message_purged(&self, purged: &PurgedMessage<'_>) {
         let (row, key, request) = (purged.row, &purged.principal.key_id, purged.request_id.unwrap_or_default());
         self.add(purged.client, &format!("purged {} by {key} from CLIENT in {request}", row.id));
+    }
+
+    fn queue_changed(&self, operation: &QueueOperation<'_>) {
+        let (action, target, count) = (operation.action, operation.target, operation.deliveries);
+        let (key, request) = (&operation.principal.key_id, operation.request_id.unwrap_or_default());
+        self.add(operation.client, &format!("{action} {target} ({count}) by {key} from CLIENT in {request}"));
     }
 }
 

@@ -1,0 +1,355 @@
+//! The queue: deliveries that wait, are being done, or are held.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, OriginalUri, State};
+use axum::http::request::Parts;
+use axum::response::Response;
+use mairust_core::{Domain, JobId, MessageId};
+use mairust_store::{DestinationStats, HoldReason, ItemState, QueueFilter, QueueItem, pause};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::auth::{Authenticated, Principal, Scope};
+use crate::openapi::{AccessErrors, MissingErrors, QueryErrors};
+use crate::page::{self, CursorContext};
+use crate::problem::Problem;
+use crate::state::ApiState;
+use crate::v1::messages::{page_limit, parse};
+use crate::v1::parameters;
+use crate::v1::sends::{AttemptResult, attempt_results};
+
+/// How many destinations are counted.
+const DESTINATIONS: u32 = 1_000;
+
+/// What there is in the queue.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QueueOverview {
+    /// By state, over the 1,000 destinations with the most deliveries.
+    totals: QueueTotals,
+    /// When the oldest delivery was queued.
+    oldest_at: Option<String>,
+    paused: PausedDestinations,
+}
+
+/// How many deliveries there are in each state.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct QueueTotals {
+    /// Due.
+    ready: u64,
+    /// Until their time comes.
+    waiting: u64,
+    /// Being done.
+    leased: u64,
+    /// Until somebody releases them.
+    held: u64,
+    /// Given up for a fault of the server, and kept.
+    buried: u64,
+}
+
+/// To which destinations nothing is delivered for now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PausedDestinations {
+    all: bool,
+    destinations: Vec<String>,
+}
+
+/// Destinations, those with the most deliveries first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DestinationList {
+    items: Vec<DestinationTotals>,
+}
+
+/// What there is for one destination.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DestinationTotals {
+    /// The domain.
+    destination: String,
+    #[serde(flatten)]
+    totals: QueueTotals,
+    /// When its oldest delivery was queued.
+    oldest_at: String,
+    /// When the next attempt is due.
+    next_attempt_at: Option<String>,
+    /// Whether nothing is delivered to it for now.
+    paused: bool,
+}
+
+/// A page of deliveries, in the order of their messages.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QueueItemList {
+    items: Vec<QueueEntry>,
+    /// For the query parameter `cursor` of the next page.
+    next_cursor: Option<String>,
+    /// Always null: lists are walked forwards.
+    prev_cursor: Option<String>,
+    has_more: bool,
+}
+
+/// The delivery of a message to a destination.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QueueEntry {
+    id: String,
+    /// The message, as in `GET /sends/{id}`.
+    message_id: String,
+    /// The domain that it goes to.
+    destination: String,
+    /// `ready`, `waiting`, `leased`, `held` or `buried`.
+    state: &'static str,
+    /// Why it is held: `operator`, `paused` or `in_doubt`.
+    held_because: Option<&'static str>,
+    /// Number of attempts.
+    attempts: u32,
+    /// When the next attempt is due, if it is not held, buried or being done.
+    next_attempt_at: Option<String>,
+    /// Until when it is owned by whoever does it.
+    leased_until: Option<String>,
+    queued_at: String,
+    /// Why it is still here: what the last attempt came to.
+    last_result: Option<String>,
+    /// Whether it is given up, and the sender told, as soon as it is taken.
+    gives_up: bool,
+    /// The host and port that it goes to instead of the usual way.
+    route: Option<String>,
+}
+
+/// All attempts of a delivery, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AttemptList {
+    items: Vec<AttemptResult>,
+}
+
+/// The query of the list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ItemsQuery {
+    /// Number of entries on a page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before, with the same filters.
+    cursor: Option<String>,
+    /// Of this message.
+    message_id: Option<String>,
+    /// To this domain.
+    destination: Option<String>,
+    /// In this state: `ready`, `waiting`, `leased`, `held` or `buried`.
+    state: Option<String>,
+    /// Held for this reason: `operator`, `paused` or `in_doubt`.
+    held_because: Option<String>,
+}
+
+/// An extractor: the id in the path. What is no id is the id of nothing.
+#[derive(Debug)]
+pub(crate) struct ItemPath(Option<JobId>);
+
+impl ItemPath {
+    pub(super) fn id(&self) -> Result<JobId, Problem> {
+        self.0.ok_or_else(Problem::not_found)
+    }
+}
+
+impl FromRequestParts<ApiState> for ItemPath {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Self::Rejection> {
+        Ok(Self(parameters(parts, state).await.next().and_then(|text| text.parse().ok())))
+    }
+}
+
+/// Look at the queue
+#[utoipa::path(
+    get, path = "/queue", tag = "queue", operation_id = "read_queue", security(("api_key" = ["queue:read"])),
+    responses((status = 200, description = "What there is", body = QueueOverview), AccessErrors)
+)]
+pub(crate) async fn overview(
+    State(state): State<ApiState>,
+    Authenticated(principal): Authenticated,
+) -> Result<Json<QueueOverview>, Problem> {
+    principal.require(Scope::QueueRead)?;
+    let found = counted(&state, &principal).await?;
+    let mut totals = QueueTotals::default();
+    found.iter().for_each(|stats| totals.add(stats));
+    let oldest_at = found.iter().map(|stats| stats.oldest).min().map(|at| at.to_rfc3339());
+    let paused = paused(&state, &principal).await?;
+    Ok(Json(QueueOverview { totals, oldest_at, paused: paused.into() }))
+}
+
+/// List destinations
+///
+/// Those with the most deliveries first, 1,000 at most.
+#[utoipa::path(
+    get, path = "/queue/destinations", tag = "queue", operation_id = "list_queue_destinations",
+    security(("api_key" = ["queue:read"])),
+    responses((status = 200, description = "The destinations", body = DestinationList), AccessErrors)
+)]
+pub(crate) async fn destinations(
+    State(state): State<ApiState>,
+    Authenticated(principal): Authenticated,
+) -> Result<Json<DestinationList>, Problem> {
+    principal.require(Scope::QueueRead)?;
+    let (found, paused) = (counted(&state, &principal).await?, paused(&state, &principal).await?);
+    let totals = |stats: DestinationStats| {
+        let mut totals = QueueTotals::default();
+        totals.add(&stats);
+        DestinationTotals {
+            paused: paused.covers(&stats.destination),
+            oldest_at: stats.oldest.to_rfc3339(),
+            next_attempt_at: stats.next_attempt.map(|at| at.to_rfc3339()),
+            destination: stats.destination,
+            totals,
+        }
+    };
+    Ok(Json(DestinationList { items: found.into_iter().map(totals).collect() }))
+}
+
+/// List deliveries
+///
+/// In the order of their messages, oldest first. All filters must hold.
+#[utoipa::path(
+    get, path = "/queue/items", tag = "queue", operation_id = "list_queue_items",
+    params(ItemsQuery), security(("api_key" = ["queue:read"])),
+    responses(
+        (status = 200, description = "A page of deliveries", body = QueueItemList,
+            headers(("Link" = String, description = "The next page, `rel=\"next\"`"))),
+        QueryErrors, AccessErrors,
+    )
+)]
+pub(crate) async fn items(
+    State(state): State<ApiState>,
+    Authenticated(principal): Authenticated,
+    OriginalUri(uri): OriginalUri,
+) -> Result<Response, Problem> {
+    principal.require(Scope::QueueRead)?;
+    let query: ItemsQuery = page::parse_query(&uri)?;
+    let limit = page_limit(query.limit)?;
+    let filter = query.filter()?;
+    let cursors = CursorContext { key: state.server_key(), tenant: principal.tenant, filter_hash: hash(&filter) };
+    let after = query.cursor.as_deref().map(|cursor| cursors.decode(cursor)).transpose()?;
+    let found = state.storage().queue().items(principal.tenant, &filter, after, limit + 1).await;
+    let mut found = found.map_err(|error| Problem::store(&error))?;
+    let has_more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let next_cursor = found.last().filter(|_| has_more).map(|item| cursors.encode(&item.position()));
+    let items = found.into_iter().map(QueueEntry::from).collect();
+    let list = QueueItemList { items, has_more, prev_cursor: None, next_cursor };
+    Ok(page::with_next_link(&uri, list.next_cursor.clone().as_deref(), Json(list)))
+}
+
+/// Read a delivery
+#[utoipa::path(
+    get, path = "/queue/items/{id}", tag = "queue", operation_id = "read_queue_item",
+    params(("id" = String, Path, description = "The delivery")), security(("api_key" = ["queue:read"])),
+    responses((status = 200, description = "The delivery", body = QueueEntry), MissingErrors, AccessErrors)
+)]
+pub(crate) async fn item(
+    State(state): State<ApiState>,
+    Authenticated(principal): Authenticated,
+    path: ItemPath,
+) -> Result<Json<QueueEntry>, Problem> {
+    principal.require(Scope::QueueRead)?;
+    Ok(Json(find(&state, &principal, path.id()?).await?.into()))
+}
+
+/// List the attempts of a delivery
+#[utoipa::path(
+    get, path = "/queue/items/{id}/attempts", tag = "queue", operation_id = "list_queue_item_attempts",
+    params(("id" = String, Path, description = "The delivery")), security(("api_key" = ["queue:read"])),
+    responses((status = 200, description = "The attempts", body = AttemptList), MissingErrors, AccessErrors)
+)]
+pub(crate) async fn attempts(
+    State(state): State<ApiState>,
+    Authenticated(principal): Authenticated,
+    path: ItemPath,
+) -> Result<Json<AttemptList>, Problem> {
+    principal.require(Scope::QueueRead)?;
+    let item = find(&state, &principal, path.id()?).await?;
+    let deliveries = state.storage().deliveries();
+    let recipients = deliveries.recipients(item.tenant, item.message).await;
+    let mut recipients = recipients.map_err(|error| Problem::store(&error))?;
+    recipients.retain(|recipient| recipient.address.domain().as_str() == item.destination);
+    let attempts = deliveries.attempts(item.tenant, item.message).await.map_err(|error| Problem::store(&error))?;
+    Ok(Json(AttemptList { items: attempt_results(&recipients, attempts) }))
+}
+
+/// One delivery of the tenant.
+pub(super) async fn find(state: &ApiState, principal: &Principal, id: JobId) -> Result<QueueItem, Problem> {
+    let found = state.storage().queue().items(principal.tenant, &QueueFilter::one(id), None, 1).await;
+    found.map_err(|error| Problem::store(&error))?.pop().ok_or_else(Problem::not_found)
+}
+
+async fn counted(state: &ApiState, principal: &Principal) -> Result<Vec<DestinationStats>, Problem> {
+    let found = state.storage().queue().destinations(principal.tenant, state.now(), DESTINATIONS).await;
+    found.map_err(|error| Problem::store(&error))
+}
+
+pub(super) async fn paused(state: &ApiState, principal: &Principal) -> Result<pause::Paused, Problem> {
+    pause::paused(state.storage(), principal.tenant).await.map_err(|error| Problem::store(&error))
+}
+
+impl ItemsQuery {
+    fn filter(&self) -> Result<QueueFilter, Problem> {
+        let state = |text: &str| ItemState::NAMES.into_iter().find(|name| *name == text);
+        let domain = |text: &str| Domain::parse(text).ok();
+        Ok(QueueFilter {
+            ids: None,
+            message: parse("message_id", self.message_id.as_deref(), |text| text.parse::<MessageId>().ok())?,
+            destination: parse("destination", self.destination.as_deref(), domain)?
+                .map(|name| name.as_str().to_owned()),
+            state: parse("state", self.state.as_deref(), state)?,
+            held: parse("held_because", self.held_because.as_deref(), HoldReason::parse)?,
+        })
+    }
+}
+
+/// Filters that mean the same have the same hash.
+fn hash(filter: &QueueFilter) -> [u8; 32] {
+    page::filter_hash(&[
+        // The name of the list, so that no cursor of another one fits.
+        Some("queue".to_owned()),
+        filter.message.map(|message| message.to_string()),
+        filter.destination.clone(),
+        filter.state.map(str::to_owned),
+        filter.held.map(|reason| reason.as_str().to_owned()),
+    ])
+}
+
+impl QueueTotals {
+    fn add(&mut self, stats: &DestinationStats) {
+        self.ready += stats.ready;
+        self.waiting += stats.waiting;
+        self.leased += stats.leased;
+        self.held += stats.held;
+        self.buried += stats.buried;
+    }
+}
+
+impl From<pause::Paused> for PausedDestinations {
+    fn from(paused: pause::Paused) -> Self {
+        Self { all: paused.all, destinations: paused.destinations.into_iter().collect() }
+    }
+}
+
+impl From<QueueItem> for QueueEntry {
+    fn from(item: QueueItem) -> Self {
+        let (held_because, leased_until) = match item.state {
+            ItemState::Held(reason) => (Some(reason.as_str()), None),
+            ItemState::Leased { until } => (None, Some(until.to_rfc3339())),
+            _ => (None, None),
+        };
+        let waits = matches!(item.state, ItemState::Ready | ItemState::Waiting);
+        Self {
+            id: item.id.to_string(),
+            message_id: item.message.to_string(),
+            destination: item.destination,
+            state: item.state.as_str(),
+            held_because,
+            attempts: item.attempts,
+            next_attempt_at: waits.then(|| item.not_before.to_rfc3339()),
+            leased_until,
+            queued_at: item.created_at.to_rfc3339(),
+            last_result: item.last_error,
+            gives_up: item.give_up,
+            route: item.route,
+        }
+    }
+}
