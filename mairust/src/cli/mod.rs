@@ -19,6 +19,7 @@ mod open;
 mod output;
 mod password;
 mod progress;
+mod queue;
 mod run;
 mod search;
 mod send_test;
@@ -75,6 +76,9 @@ enum Command {
     /// What becomes of messages: delete, restore, archive, hold
     #[command(subcommand)]
     Message(message::MessageCommand),
+    /// Deliveries that wait, are being done, or are held
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
     /// Senders that are welcome, or not
     #[command(subcommand)]
     Sender(sender::SenderCommand),
@@ -185,6 +189,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::User(command) => user::run(command).await,
             Command::Alias(command) => alias::run(command).await,
             Command::Message(command) => message::run(command).await,
+            Command::Queue(command) => queue::run(command).await,
             Command::Sender(command) => sender::run(command).await,
             Command::Search(command) => search::run(command).await,
             Command::Apikey(command) => apikey::run(command).await,

@@ -355,6 +355,12 @@ impl JsonSchema for ThresholdNumber {
 }
 
 /// `host:port`, with brackets around an IPv6 address.
+impl std::fmt::Display for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.write())
+    }
+}
+
 impl std::str::FromStr for Relay {
     type Err = String;
 

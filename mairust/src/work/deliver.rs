@@ -19,13 +19,6 @@ use super::{Disposition, Workers};
 /// Wait before a job is tried again when the fault is ours.
 const OWN_FAULT_PAUSE: Duration = Duration::from_secs(10);
 
-/// How a delivery begins.
-enum Beginning {
-    Delivery(Delivery),
-    /// It does not: this becomes of the job.
-    Over(Disposition),
-}
-
 /// A message on its way, and those of its recipients who are waiting.
 struct Delivery {
     row: MessageRow,
@@ -40,8 +33,8 @@ impl Workers {
             return self.give_up(lease, message, domain, "given up by an operator").await;
         }
         let delivery = match self.begin(lease, message, domain).await {
-            Ok(Beginning::Delivery(delivery)) => delivery,
-            Ok(Beginning::Over(disposition)) => return disposition,
+            Ok(Ok(delivery)) => delivery,
+            Ok(Err(disposition)) => return disposition,
             Err(error) => {
                 let reason = crate::error::chain(&error);
                 tracing::error!(component = "deliver", message_id = %message, error = reason, "not tried, the store fails");
@@ -81,20 +74,25 @@ impl Workers {
         }
     }
 
-    /// What is to be delivered, unless there is a reason not to.
-    async fn begin(&self, lease: &Lease, message: MessageId, domain: &Domain) -> Result<Beginning, StoreError> {
+    /// What is to be delivered, or what becomes of the job because there is nothing to do now.
+    async fn begin(
+        &self,
+        lease: &Lease,
+        message: MessageId,
+        domain: &Domain,
+    ) -> Result<Result<Delivery, Disposition>, StoreError> {
         if pause::paused(&*self.storage, lease.tenant).await?.covers(domain.as_str()) {
             let reason = "nothing is delivered to this destination for now".to_owned();
-            return Ok(Beginning::Over(Disposition::Hold(HoldReason::Paused, reason)));
+            return Ok(Err(Disposition::Hold(HoldReason::Paused, reason)));
         }
         let Some(delivery) = self.load(lease, message, domain).await? else {
-            return Ok(Beginning::Over(Disposition::Complete));
+            return Ok(Err(Disposition::Complete));
         };
         if self.doubt(lease, message, &delivery.waiting).await? && self.settings.in_doubt == InDoubt::Hold {
             let reason = "a recipient may have the message already".to_owned();
-            return Ok(Beginning::Over(Disposition::Hold(HoldReason::InDoubt, reason)));
+            return Ok(Err(Disposition::Hold(HoldReason::InDoubt, reason)));
         }
-        Ok(Beginning::Delivery(delivery))
+        Ok(Ok(delivery))
     }
 
     /// Ends a delivery that is not tried any more: everybody who waits has failed.
