@@ -54,8 +54,10 @@ def module(name):
 
 
 @contextlib.contextmanager
-def started(bench, name, traced=None):
-    """A server with an empty store, its groups, and the folder of the run. `traced`: the system calls to trace."""
+def started(bench, start, traced=None):
+    """A server with an empty store, its groups, and the folder of the run. `start`: as in `subjects`; `traced`: the
+    system calls to trace.
+    """
     groups = {}
 
     def group(part):
@@ -65,7 +67,7 @@ def started(bench, name, traced=None):
 
     with machine.fresh_folder(bench.data) as folder:
         try:
-            with module(name).start(folder, group) as running:
+            with start(folder, group) as running:
                 yield running, groups, folder
         finally:
             for part in groups.values():
@@ -74,7 +76,7 @@ def started(bench, name, traced=None):
 
 def timed(bench, name, row):
     """What a load without anything else gives."""
-    with started(bench, name) as (running, groups, _):
+    with started(bench, module(name).start) as (running, groups, _):
         sent = settle(running, groups, row)
         before = {part: group.cpu_seconds() for part, group in groups.items()}
         result = load(running, row, "--seconds", bench.seconds)
@@ -87,7 +89,7 @@ def timed(bench, name, row):
 
 def traced(bench, name, row):
     """How often files are synced, and how much memory is used."""
-    with started(bench, name, SYNCS) as (running, groups, _):
+    with started(bench, module(name).start, SYNCS) as (running, groups, _):
         sent = settle(running, groups, row)
         traces = [group.trace for group in groups.values()]
         before = strace.syncs(traces)
@@ -103,7 +105,7 @@ def traced(bench, name, row):
 def prove(bench, name):
     """The version of a server, and what it syncs before it replies to a message that is alone."""
     alone = Row(kibibytes=5, sessions=1)
-    with started(bench, name, SYNCS + WRITES) as (running, groups, folder):
+    with started(bench, module(name).start, SYNCS + WRITES) as (running, groups, folder):
         for _ in range(PROOFS):
             load(running, alone, "--messages", 1)
             seconds_until_idle(groups.values())

@@ -14,6 +14,7 @@ KEEPS = (
     "in the mailbox: rows in SQLite, bodies in files; durability power-safe; `authentication.mode: off`, "
     "`spam.engine: none`"
 )
+PASSWORD = "correct-horse"
 BINARY = os.environ.get("MAIRUST_BIN") or str(BUILT / "mairust")
 
 
@@ -29,16 +30,20 @@ def start(folder, group):
 
 
 @contextlib.contextmanager
-def serve(folder, group, database, environment):
-    """The server, with this section `database` in its configuration."""
+def serve(folder, group, database, environment, kind="mx", more="", prepare=lambda config: None):
+    """The server, with this section `database` in its configuration, a listener of this kind, and more sections.
+    `prepare` gets the configuration file before the server starts.
+    """
     port, http = free_port(), free_port()
     config = folder / "mairust.yaml"
-    config.write_text(CONFIGURATION.format(folder=folder, hostname=HOSTNAME, port=port, http=http, database=database))
+    settings = {"folder": folder, "hostname": HOSTNAME, "port": port, "http": http, "database": database}
+    config.write_text(CONFIGURATION.format(**settings, kind=kind) + more)
     run(BINARY, "config", "check", "-c", config, env=environment)
     run(BINARY, "migrate", "-c", config, env=environment)
     run(BINARY, "domain", "add", RECIPIENT.partition("@")[2], "-c", config, env=environment)
-    run(BINARY, "user", "add", RECIPIENT, "-c", config, "--password-stdin", input="correct-horse", env=environment)
+    run(BINARY, "user", "add", RECIPIENT, "-c", config, "--password-stdin", input=PASSWORD, env=environment)
     key = json.loads(run(BINARY, "apikey", "create", "count", "-c", config, "-o", "json", env=environment))["key"]
+    prepare(config)
     version = run(BINARY, "--version").split()[-1]
     command = group("server").command(BINARY, "serve", "-c", config)
     with process(command, folder / "log", [port], cwd=folder, env=environment):
@@ -70,7 +75,7 @@ server:
   data_dir: {folder}/data
 smtp:
   listeners:
-    - {{ bind: "127.0.0.1:{port}", kind: mx }}
+    - {{ bind: "127.0.0.1:{port}", kind: {kind} }}
 authentication:
   mode: "off"
 spam:

@@ -17,13 +17,20 @@ install = postfix.install
 
 @contextlib.contextmanager
 def start(folder, group):
+    with serve(folder, group, HOLD) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def serve(folder, group, settings):
+    """The server, with these settings of main.cf beside its own."""
     port = free_port()
     config, spool, data = folder / "etc", folder / "spool", folder / "data"
     for path in (config, spool, data):
         path.mkdir()
     owner = pwd.getpwnam("postfix")
     os.chown(data, owner.pw_uid, owner.pw_gid)
-    (config / "main.cf").write_text(MAIN.format(folder=folder, hostname=HOSTNAME))
+    (config / "main.cf").write_text(MAIN.format(folder=folder, hostname=HOSTNAME) + settings)
     (config / "master.cf").write_text(MASTER.format(port=port))
     run("postfix", "-c", config, "check")
 
@@ -48,6 +55,10 @@ inet_protocols = ipv4
 disable_dns_lookups = yes
 smtpd_peername_lookup = no
 alias_maps =
+"""
+
+# For mail that is taken only.
+HOLD = """
 relay_domains = example.com
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_recipient_restrictions = check_recipient_access static:HOLD
@@ -74,5 +85,6 @@ retry unix - - n - - error
 smtp unix - - n - - smtp
 relay unix - - n - - smtp
 anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 """
