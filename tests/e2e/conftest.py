@@ -10,6 +10,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -19,6 +20,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# What tests and measurements share.
+sys.path.append(str(ROOT / "tests"))
 BINARY = os.environ.get("MAIRUST_BIN") or str(ROOT / "target/release/mairust")
 
 

@@ -2,19 +2,26 @@
 
 import collections
 import json
+import random
+import socket
+import time
 
 import pytest
+from bulk import Bulk
+from bulk import letter as bulk_letter
 from conftest import Api, free_port, run, wait_until
 from test_serve import PASSWORD, production
 
 DEAD = 2_000
+BACKLOG = 10_000
+KILLED_MESSAGES, KILLED_DOMAINS, WORKERS = 2_000, 20, 8
 
 
 @pytest.fixture
 def dns():
     """Every domain under dead.example has an exchanger that refuses connections, all others the sinks."""
     from dnslib import MX, QTYPE, RR, A
-    from dnslib.server import BaseResolver, DNSServer
+    from dnslib.server import BaseResolver, DNSLogger, DNSServer
 
     class Zone(BaseResolver):
         def resolve(self, request, handler):
@@ -26,7 +33,7 @@ def dns():
             return answer
 
     port = free_port()
-    server = DNSServer(Zone(), port=port, address="127.0.0.1")
+    server = DNSServer(Zone(), port=port, address="127.0.0.1", logger=DNSLogger("-request,-reply"))
     server.start_thread()
     yield {"servers": [f"127.0.0.1:{port}"]}
     server.stop()
@@ -79,6 +86,60 @@ def test_each_message_arrives_although_the_server_is_killed(servers, sinks, dns,
     assert set(arrived) == {f"r{number}@remote.example" for number in range(count)}
     # A worker that was killed between the final dot and its note about it: each of them once at most.
     assert sum(arrived.values()) <= count + 8
+
+
+def submit(server, recipients):
+    """A message of its own for each recipient, with the number of its place as subject."""
+    with Bulk(server.address("submission"), login=("alice@example.com", PASSWORD)) as bulk:
+        bulk.send(("alice@example.com", to, bulk_letter("alice@example.com", to, number))
+                  for number, to in enumerate(recipients))
+
+
+def test_nothing_is_lost_however_often_deliveries_are_killed(servers, sinks, dns, tmp_path):
+    gate = socket.create_server(("127.0.0.1", 0))  # nobody greets
+    port = gate.getsockname()[1]
+    delivery = {"mx_port": port, "allow_loopback": True, "workers": WORKERS, "lease": "1s", "ramp_up": 0}
+    server, key = production(servers, tmp_path, delivery=delivery, dns=dns)
+    everybody = [f"r{number}@d{number % KILLED_DOMAINS}.example" for number in range(KILLED_MESSAGES)]
+    submit(server, everybody)
+    server.kill()
+    gate.close()
+    sink, moments, kills = sinks(port=port), random.Random("kills"), 0
+    server.start()
+    while True:
+        goal = len(sink.received) + moments.randint(50, 250)
+        if goal >= KILLED_MESSAGES:
+            break
+        wait_until(lambda goal=goal: len(sink.received) >= goal, "deliveries")
+        server.kill()
+        kills += 1
+        server.start()
+    api = Api(server.ready["http"], key)
+    wait_until(lambda: len(sent := api.messages(direction="outbound", status="sent")) == KILLED_MESSAGES and sent, "the end", 60)
+    arrived = collections.Counter(mail["to"][0] for mail in sink.received)
+    assert set(arrived) == set(everybody), "lost"
+    again = {to: copies for to, copies in arrived.items() if copies > 1}
+    print(f"{KILLED_MESSAGES} messages, {kills} kills, {sum(again.values()) - len(again)} duplicates")
+    assert kills > 5 and sum(arrived.values()) <= KILLED_MESSAGES + kills * WORKERS
+    for to in again:
+        # What came twice is known to have been sent once: the process died before it could tell of the other time.
+        (message,) = api.messages(direction="outbound", subject=f"letter {everybody.index(to)}", to=to)
+        attempts = api.json(f"/api/v1/sends/{message['id']}")["attempts"]
+        assert [attempt["outcome"] for attempt in attempts].count("delivered") == 1, attempts
+
+
+def test_a_backlog_for_a_dead_host_is_not_in_the_way_of_a_fresh_letter(servers, sinks, dns, tmp_path):
+    sink = sinks()
+    # So short that more of them are always due than can be tried.
+    delivery = {"mx_port": sink.port, "allow_loopback": True, "retry_first": "1s", "retry_max": "1s"}
+    server, key = production(servers, tmp_path, delivery=delivery, dns=dns)
+    submit(server, [f"r{number}@dead.example" for number in range(BACKLOG)])
+    began = time.monotonic()
+    Api(server.ready["http"], key).send(letter("alice@example.com", ["carol@remote.example"]))
+    sink.wait_for(1)
+    took = time.monotonic() - began
+    print(f"behind {BACKLOG} messages for a dead host, a fresh one took {took * 1e3:.0f} ms")
+    assert [mail["to"] for mail in sink.received] == [["carol@remote.example"]] and took < 5
 
 
 def test_the_depth_of_the_queue_is_told(servers, dns, tmp_path):
