@@ -347,6 +347,11 @@ def sinks():
         sink.stop()
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
 @pytest.fixture(scope="session")
 def postgres():
     from postgresql import Postgres

@@ -24,7 +24,7 @@ template:
     journal-content: none
     zonefile-load: whole
 zone:
-  - domain: {domain}
+{zones}
 """
 
 # What the owner of a domain has already; the records of its mail are in a file of their own.
@@ -34,21 +34,23 @@ $TTL 1
 @ IN NS ns.{domain}.
 ns IN A 127.0.0.1
 mail IN A 127.0.0.1
-$INCLUDE {folder}/mail.zone
+$INCLUDE {folder}/{domain}.mail
 """
 
 
 class Knot:
     """A running knotd. `publish` puts records into its zone."""
 
-    def __init__(self, domain):
+    def __init__(self, domain, broken=()):
+        """`broken`: zones that it is to serve and has no file of, so that the answer is SERVFAIL until `mend`."""
         assert shutil.which("knotd") and shutil.which("knotc"), "Knot DNS is missing: install the Debian package knot"
         self.domain, self.port, self.serial = domain, free_port(), 1
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="mairust-knot-", dir="/tmp"))
         self.address = f"127.0.0.1:{self.port}"
         self.config = self.folder / "knot.conf"
-        self.config.write_text(CONFIG.format(folder=self.folder, port=self.port, domain=domain))
-        self._write("")
+        self.config.write_text(CONFIG.format(folder=self.folder, port=self.port, zones="\n".join(
+            f"  - domain: {zone}" for zone in (domain, *broken))))
+        self._write(domain, "")
         self.log = open(self.folder / "log.txt", "wb")
         self.process = subprocess.Popen(["knotd", "-c", self.config], stdin=subprocess.DEVNULL, stdout=self.log,
                                         stderr=self.log)
@@ -57,12 +59,11 @@ class Knot:
 
     def publish(self, records):
         """Serves these lines of a zone file, and none of those before."""
-        self.serial += 1
-        self._write(records)
-        done = subprocess.run(["knotc", "-c", self.config, "-b", "zone-reload", self.domain], capture_output=True,
-                              text=True, timeout=30)
-        assert done.returncode == 0, (done.stdout, done.stderr, (self.folder / "log.txt").read_text())
-        wait_until(lambda: f" {self.serial} " in self.query(self.domain, "SOA")[0], "the new zone")
+        self._reload(self.domain, records)
+
+    def mend(self, zone, records):
+        """Serves a zone that was broken."""
+        self._reload(zone, records)
 
     def query(self, name, kind):
         """The answers as text, strings of TXT records joined."""
@@ -82,7 +83,15 @@ class Knot:
         self.log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _write(self, records):
-        (self.folder / "mail.zone").write_text(records)
-        zone = ZONE.format(domain=self.domain, folder=self.folder, serial=self.serial)
-        (self.folder / f"{self.domain}.zone").write_text(zone)
+    def _reload(self, zone, records):
+        self.serial += 1
+        self._write(zone, records)
+        done = subprocess.run(["knotc", "-c", self.config, "-b", "zone-reload", zone], capture_output=True,
+                              text=True, timeout=30)
+        assert done.returncode == 0, (done.stdout, done.stderr, (self.folder / "log.txt").read_text())
+        wait_until(lambda: any(f" {self.serial} " in answer for answer in self.query(zone, "SOA")), "the new zone")
+
+    def _write(self, zone, records):
+        (self.folder / f"{zone}.mail").write_text(records)
+        text = ZONE.format(domain=zone, folder=self.folder, serial=self.serial)
+        (self.folder / f"{zone}.zone").write_text(text)

@@ -59,7 +59,7 @@ smtpd_tls_loglevel = 1
 """
 
 MASTER = """
-127.0.0.1:{port} inet n - n - - smtpd
+{host}:{port} inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -83,14 +83,17 @@ postlog unix-dgram n - n - 1 postlogd
 class Postfix:
     """A running Postfix. The process that is held is its master, which ends all others."""
 
+    host = "127.0.0.1"
+
     def __init__(self, relay, lmtp, lmtp_domains):
         transports = ", ".join("{ %s = lmtp:inet:%s:%d }" % (domain, *lmtp) for domain in lmtp_domains)
         self._prepare(MAIN, relay=relay, transports=transports)
 
     @classmethod
-    def receiver(cls, certificate, key, level="may"):
-        """A Postfix that takes mail and throws it away, under this certificate."""
+    def receiver(cls, certificate, key, level="may", host="127.0.0.1"):
+        """A Postfix that takes mail and throws it away, under this certificate, at this address."""
         server = cls.__new__(cls)
+        server.host = host
         server._prepare(RECEIVER, chain=f"{key}, {certificate}", level=level)
         return server
 
@@ -106,7 +109,7 @@ class Postfix:
             path.mkdir()
         shutil.chown(data, pwd.getpwnam("postfix").pw_uid)
         (etc / "main.cf").write_text(main.format(folder=self.folder, **settings))
-        (etc / "master.cf").write_text(MASTER.format(port=self.port))
+        (etc / "master.cf").write_text(MASTER.format(host=self.host, port=self.port))
 
     def start(self):
         etc = self.folder / "etc"
@@ -120,16 +123,19 @@ class Postfix:
 
     def smtp(self):
         """A client of this Postfix."""
-        return smtplib.SMTP("127.0.0.1", self.port, timeout=30)
+        return smtplib.SMTP(self.host, self.port, timeout=30)
 
     def log(self):
         path = self.folder / "log.txt"
         return path.read_text() if path.exists() else ""
 
-    def remove(self):
+    def stop(self):
         if self.process and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(30)
+
+    def remove(self):
+        self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _command(self, *arguments):

@@ -7,7 +7,7 @@ import threading
 import pytest
 from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import AuthResult
-from conftest import Api, Authority, Sink, free_port, wait_until
+from conftest import Api, Sink, free_port, wait_until
 from dnslib import A, MX
 from dnslib.server import DNSServer
 from postfix import Postfix
@@ -16,11 +16,6 @@ from test_serve import production
 
 LETTER = {"from": "alice@example.com", "to": ["bob@remote.example"], "subject": "x", "text": "hello\n"}
 USER, RELAY_PASSWORD = "mail.example.com", "a relay's secret"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture
