@@ -13,7 +13,7 @@ from conftest import Api, free_port, run, wait_until
 from test_serve import PASSWORD, production
 
 DEAD = 2_000
-BACKLOG = 10_000
+BACKLOG, DEAD_HOST = 10_000, "127.0.0.9"
 KILLED_MESSAGES, KILLED_DOMAINS, WORKERS = 2_000, 20, 8
 
 
@@ -29,7 +29,7 @@ def dns():
             if request.q.qtype == QTYPE.MX:
                 answer.add_answer(RR(name, QTYPE.MX, rdata=MX("mx." + name, 10)))
             elif request.q.qtype == QTYPE.A:
-                answer.add_answer(RR(name, QTYPE.A, rdata=A("127.0.0.9" if name.endswith("dead.example") else "127.0.0.1")))
+                answer.add_answer(RR(name, QTYPE.A, rdata=A(DEAD_HOST if name.endswith("dead.example") else "127.0.0.1")))
             return answer
 
     port = free_port()
@@ -130,10 +130,11 @@ def test_nothing_is_lost_however_often_deliveries_are_killed(servers, sinks, dns
 
 def test_a_backlog_for_a_dead_host_is_not_in_the_way_of_a_fresh_letter(servers, sinks, dns, tmp_path):
     sink = sinks()
-    # So short that more of them are always due than can be tried.
-    delivery = {"mx_port": sink.port, "allow_loopback": True, "retry_first": "1s", "retry_max": "1s"}
+    delivery = {"mx_port": sink.port, "allow_loopback": True}
     server, key = production(servers, tmp_path, delivery=delivery, dns=dns)
-    submit(server, [f"r{number}@dead.example" for number in range(BACKLOG)])
+    # The host greets nobody at first, and refuses connections once all are there: then they are tried.
+    with socket.create_server((DEAD_HOST, sink.port)):
+        submit(server, [f"r{number}@dead.example" for number in range(BACKLOG)])
     began = time.monotonic()
     Api(server.ready["http"], key).send(letter("alice@example.com", ["carol@remote.example"]))
     sink.wait_for(1)
