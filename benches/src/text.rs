@@ -104,8 +104,7 @@ impl Writer {
             fingerprint: None,
             placements: vec![place],
         };
-        let (recipients, jobs, attempts) = (Vec::new(), Vec::new(), Vec::new());
-        Acceptance { tenant: to.tenant, messages: vec![message], recipients, jobs, attempts }
+        Acceptance { messages: vec![message], ..Acceptance::new(to.tenant) }
     }
 
     fn raw(&mut self) -> String {

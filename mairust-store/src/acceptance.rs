@@ -1,10 +1,18 @@
 //! What every backend asks of an [`Acceptance`] before it writes anything.
 
+use mairust_core::TenantId;
+
 use crate::body::{NewObject, object_key};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::message::{Acceptance, NewMessage};
 
 impl Acceptance {
+    /// Nothing yet.
+    pub fn new(tenant: TenantId) -> Self {
+        let (messages, recipients, jobs, attempts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { tenant, messages, recipients, jobs, attempts, completes: None }
+    }
+
     /// Refuses what makes no sense in any backend: a message without a place, work for another
     /// tenant.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
@@ -12,7 +20,8 @@ impl Acceptance {
         if self.messages.iter().any(|message| message.placements.is_empty()) {
             return invalid("a message goes to no mailbox");
         }
-        if self.jobs.iter().any(|job| job.tenant != self.tenant) {
+        let completed = self.completes.iter().map(|lease| lease.tenant);
+        if self.jobs.iter().map(|job| job.tenant).chain(completed).any(|tenant| tenant != self.tenant) {
             return invalid("a job is another tenant's");
         }
         Ok(())

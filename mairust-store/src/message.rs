@@ -13,7 +13,7 @@ use mairust_core::{
 use crate::delivery::{Attempt, NewRecipient};
 use crate::error::StoreError;
 use crate::lifecycle::ARCHIVE;
-use crate::queue::NewJob;
+use crate::queue::{Lease, NewJob};
 
 /// What one 250 promises: everything in it becomes durable and visible together, or not at all.
 #[derive(Debug, Clone)]
@@ -29,6 +29,9 @@ pub struct Acceptance {
     /// Results of delivery attempts. A failed delivery and the notice about it are accepted in
     /// one step, so that neither is lost nor doubled.
     pub attempts: Vec<Attempt>,
+    /// The job that is done with all this: completed in the same step. If the lease was lost, the job stays as
+    /// it is, and the rest is accepted all the same.
+    pub completes: Option<Lease>,
 }
 
 /// One body and the mailboxes that it goes to.

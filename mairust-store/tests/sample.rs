@@ -53,8 +53,7 @@ pub(crate) fn entry(to: &User, raw: &str) -> Acceptance {
         fingerprint: None,
         placements: vec![place],
     };
-    let (messages, recipients, jobs, attempts) = (vec![message], Vec::new(), Vec::new(), Vec::new());
-    Acceptance { tenant: to.tenant, messages, recipients, jobs, attempts }
+    Acceptance { messages: vec![message], ..Acceptance::new(to.tenant) }
 }
 
 pub(crate) fn job(tenant: TenantId) -> NewJob {

@@ -155,8 +155,7 @@ impl Distribution {
     /// Everything that becomes durable together.
     pub(crate) fn acceptance(self, original: &Original, hooks: &HookRunner) -> Acceptance {
         let (tenant, now) = (self.tenant, original.received_at);
-        let mut acceptance =
-            Acceptance { tenant, messages: Vec::new(), recipients: Vec::new(), jobs: Vec::new(), attempts: Vec::new() };
+        let mut acceptance = Acceptance::new(tenant);
         if !self.placements.is_empty() {
             let hook_jobs = |placement: &Placement| hook_jobs(hooks, tenant, placement.id, now);
             acceptance.jobs.extend(self.placements.iter().flat_map(hook_jobs));

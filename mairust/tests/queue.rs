@@ -168,13 +168,7 @@ async fn an_attempt_that_broke_off_is_in_doubt() {
             host: Some("mx.remote.example".to_owned()),
             result: "begun".to_owned(),
         };
-        let acceptance = Acceptance {
-            tenant: sent.tenant,
-            messages: Vec::new(),
-            recipients: Vec::new(),
-            jobs: Vec::new(),
-            attempts: vec![begun],
-        };
+        let acceptance = Acceptance { attempts: vec![begun], ..Acceptance::new(sent.tenant) };
         server.storage().messages().accept(vec![acceptance]).await.remove(0).unwrap();
         server.pass(DAY).await.unwrap();
         assert_eq!(outcomes(&server).await, expected);

@@ -72,7 +72,8 @@ def test_a_backlog_is_not_in_the_way_of_another_tenant(servers, sinks, dns, tmp_
 
 def test_each_message_arrives_although_the_server_is_killed(servers, sinks, dns, tmp_path):
     sink, count = sinks(), 200
-    server, key = production(servers, tmp_path, delivery={"mx_port": sink.port, "allow_loopback": True, "lease": "2s"}, dns=dns)
+    server, key = production(servers, tmp_path, delivery={
+        "mx_port": sink.port, "allow_loopback": True, "lease": "2s", "workers": WORKERS}, dns=dns)
     api = Api(server.ready["http"], key)
     sends = [api.send(letter("alice@example.com", [f"r{number}@remote.example"])) for number in range(count)]
     sink.wait_for(1)
@@ -85,7 +86,7 @@ def test_each_message_arrives_although_the_server_is_killed(servers, sinks, dns,
     arrived = collections.Counter(mail["to"][0] for mail in sink.received)
     assert set(arrived) == {f"r{number}@remote.example" for number in range(count)}
     # A worker that was killed between the final dot and its note about it: each of them once at most.
-    assert sum(arrived.values()) <= count + 8
+    assert sum(arrived.values()) <= count + WORKERS
 
 
 def submit(server, recipients):
@@ -121,11 +122,12 @@ def test_nothing_is_lost_however_often_deliveries_are_killed(servers, sinks, dns
     again = {to: copies for to, copies in arrived.items() if copies > 1}
     print(f"{KILLED_MESSAGES} messages, {kills} kills, {sum(again.values()) - len(again)} duplicates")
     assert kills > 5 and sum(arrived.values()) <= KILLED_MESSAGES + kills * WORKERS
-    for to in again:
-        # What came twice is known to have been sent once: the process died before it could tell of the other time.
+    for to, copies in again.items():
+        # Each further copy is one of an attempt that is known to be in doubt.
         (message,) = api.messages(direction="outbound", subject=f"letter {everybody.index(to)}", to=to)
         attempts = api.json(f"/api/v1/sends/{message['id']}")["attempts"]
-        assert [attempt["outcome"] for attempt in attempts].count("delivered") == 1, attempts
+        outcomes = collections.Counter(attempt["outcome"] for attempt in attempts)
+        assert outcomes["delivered"] == 1 and outcomes["in_doubt"] >= copies - 1, attempts
 
 
 def test_a_backlog_for_a_dead_host_is_not_in_the_way_of_a_fresh_letter(servers, sinks, dns, tmp_path):

@@ -266,7 +266,7 @@ async fn commit(storage: &MemoryStorage, acceptance: Acceptance) {
 }
 
 fn empty(tenant: TenantId) -> Acceptance {
-    Acceptance { tenant, messages: vec![], recipients: vec![], jobs: vec![], attempts: vec![] }
+    Acceptance::new(tenant)
 }
 
 /// Keeps drafts; the subject says what it answers.

@@ -122,13 +122,7 @@ pub async fn delivers_what_was_deleted(storage: Storage) {
     assert_eq!(purge_deleted(&storage, &alice, at(9), 0).await, 0);
     let delivered = attempt(&recipient, at(1), AttemptOutcome::Delivered);
     let tenant = alice.tenant;
-    let result = Acceptance {
-        tenant,
-        messages: Vec::new(),
-        recipients: Vec::new(),
-        jobs: Vec::new(),
-        attempts: vec![delivered],
-    };
+    let result = Acceptance { attempts: vec![delivered], ..Acceptance::new(tenant) };
     accept(&storage, result).await.unwrap();
     let row = kept(&storage, &alice, id).await.unwrap();
     assert_eq!((row.status, row.deleted_at), (MessageStatus::Sent, Some(NOW)));

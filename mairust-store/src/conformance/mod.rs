@@ -68,7 +68,7 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@suite $make, queue_items:
             lists_items holds_and_releases leaves_alone_what_is_leased parks_what_is_leased retries_at_once cancels
             tells_workers_what_is_wanted changes_many holding_and_leasing_have_one_order an_attempt_begins_and_ends
-            hides_items_from_other_tenants
+            a_result_completes_its_job hides_items_from_other_tenants
         );
         $crate::conformance_tests!(@suite $make, invariant:
             mail_on_its_way_keeps_all_rules finds_recipients_without_a_job finds_jobs_without_a_purpose

@@ -246,6 +246,27 @@ pub async fn an_attempt_begins_and_ends(storage: Storage) {
     assert_eq!((rows[0].state, rows[0].attempts), (DeliveryState::Delivered, 2));
 }
 
+/// A result and the end of its job are one step; a lease that was lost ends nothing, and the result is kept.
+pub async fn a_result_completes_its_job(storage: Storage) {
+    let alice = alice(&storage, "a.example").await;
+    let (queued, other) = (queue(&storage, &alice, 1).await, queue(&storage, &alice, 1).await);
+    let mut leases = storage.queue().lease(NOW, 10, TTL).await.unwrap();
+    leases.sort_by_key(|lease| lease.job == other.job);
+    assert!(storage.queue().retry(&leases[1], NOW, "lost").await.unwrap());
+    for (queued, lease) in [&queued, &other].into_iter().zip(leases) {
+        let attempts = vec![attempt(&queued.to[0], NOW, AttemptOutcome::Delivered)];
+        let completes = Some(lease);
+        accept(&storage, Acceptance { attempts, completes, ..nothing(alice.tenant) }).await.unwrap();
+        assert_eq!(recipient(&storage, queued).await, DeliveryState::Delivered);
+    }
+    let left = items(&storage, alice.tenant, &QueueFilter::default()).await;
+    assert_eq!(left.iter().map(|item| item.id).collect::<Vec<_>>(), [other.job]);
+    let tenant = self::alice(&storage, "b.example").await.tenant;
+    let again = storage.queue().lease(at(1), 10, TTL).await.unwrap().remove(0);
+    let foreign = Acceptance { completes: Some(again), ..nothing(tenant) };
+    assert_eq!(kind(accept(&storage, foreign).await), StoreErrorKind::Invalid);
+}
+
 /// Nobody sees or changes what is another tenant's.
 pub async fn hides_items_from_other_tenants(storage: Storage) {
     let alice = alice(&storage, "a.example").await;

@@ -60,7 +60,7 @@ pub(crate) async fn person(storage: &Storage, tenant: TenantId, text: &str) -> P
 }
 
 pub(crate) fn nothing(tenant: TenantId) -> Acceptance {
-    Acceptance { tenant, messages: Vec::new(), recipients: Vec::new(), jobs: Vec::new(), attempts: Vec::new() }
+    Acceptance::new(tenant)
 }
 
 pub(crate) fn place(person: &Person) -> Placement {

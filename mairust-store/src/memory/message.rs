@@ -177,7 +177,7 @@ impl State {
     }
 
     fn apply(&mut self, entry: Acceptance, kept: &[Kept], now: Timestamp) {
-        let Acceptance { tenant, messages, recipients, jobs, attempts } = entry;
+        let Acceptance { tenant, messages, recipients, jobs, attempts, completes } = entry;
         for (message, kept) in messages.iter().zip(kept) {
             for place in &message.placements {
                 self.add_message(tenant, message, place, kept);
@@ -199,6 +199,9 @@ impl State {
         self.jobs.add(jobs, now);
         for attempt in attempts {
             self.record(tenant, attempt);
+        }
+        if let Some(lease) = completes {
+            self.jobs.complete(&lease);
         }
     }
 

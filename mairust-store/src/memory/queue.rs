@@ -239,7 +239,7 @@ impl Jobs {
         self.records.retain(|_, record| !(record.state == JobState::Buried && about(record)));
     }
 
-    fn complete(&mut self, lease: &Lease) -> bool {
+    pub(super) fn complete(&mut self, lease: &Lease) -> bool {
         self.holds(lease) && self.leave(lease.job).is_some()
     }
 

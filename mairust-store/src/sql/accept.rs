@@ -15,7 +15,7 @@ use sqlx::error::ErrorKind;
 use super::changes::Change;
 use super::delivery::{insert_attempt, insert_recipients, settle};
 use super::driver::{Columns, Dialect, Query, Rows, Scope, Transaction, failed};
-use super::queue::insert_jobs;
+use super::queue::{complete_job, insert_jobs};
 use super::search::{Search, insert_notes};
 use super::storage::Parts;
 use crate::body::{HASH_HERE, NewObject, StoredObject, digest_of_all, interrupted, io_error};
@@ -280,7 +280,8 @@ impl Entry {
     /// Whether there are rows to insert and nothing else: no body that would have to be removed again, no
     /// row that has to be read first.
     fn is_plain(&self) -> bool {
-        self.acceptance.attempts.is_empty() && self.objects.iter().all(|object| object.spooled.is_some())
+        let Acceptance { attempts, completes, .. } = &self.acceptance;
+        attempts.is_empty() && completes.is_none() && self.objects.iter().all(|object| object.spooled.is_some())
     }
 }
 
@@ -361,6 +362,9 @@ async fn write_rows(
         }
         for message in moved {
             settle(transaction, entry.acceptance.tenant, message).await?;
+        }
+        if let Some(lease) = &entry.acceptance.completes {
+            transaction.execute(complete_job(lease)).await.map_err(failed("accept", lease.job))?;
         }
     }
     // Mailboxes come last: whoever deletes a message locks its folder before its mailbox.

@@ -77,7 +77,7 @@ impl QueueBackend for Parts {
     }
 
     async fn complete(&self, lease: &Lease) -> Result<bool, StoreError> {
-        self.finish("complete", leased(statement::queue::COMPLETE_JOB, lease), Ending::Over).await
+        self.finish("complete", complete_job(lease), Ending::Over).await
     }
 
     async fn retry(&self, lease: &Lease, at: Timestamp, reason: &str) -> Result<bool, StoreError> {
@@ -280,6 +280,11 @@ pub(super) fn take_jobs(dialect: Dialect, lanes: &[Lane], now: Timestamp, until:
     }
     query.push(statement::queue::TAKEN);
     query
+}
+
+/// The statement that ends a job for good, unless the lease was lost.
+pub(super) fn complete_job(lease: &Lease) -> Query {
+    leased(statement::queue::COMPLETE_JOB, lease)
 }
 
 fn leased(statement: &'static str, lease: &Lease) -> Query {

@@ -98,7 +98,7 @@ impl Default for RawDelivery {
             tls_roots: None,
             source_addresses: Vec::new(),
             max_connections_per_host: 20,
-            workers: 8,
+            workers: 50,
             ramp_up: 100,
             retry_first: minutes(2),
             retry_max: minutes(4 * 60),

@@ -224,11 +224,10 @@ impl Submissions {
         let status = if remote.is_empty() { MessageStatus::Sent } else { self.outbound.status() };
         let original = self.original(plan);
         let mut own = Acceptance {
-            tenant,
             recipients: self.outbound.recipients(plan.id, remote.iter().copied(), plan.now),
             jobs: self.outbound.jobs(plan.id, remote, tenant, plan.now),
             messages: vec![original.copy("", vec![senders_place(plan, status)])],
-            attempts: Vec::new(),
+            ..Acceptance::new(tenant)
         };
         let mut others = Vec::new();
         let keeping = Keeping::inbox(self.outbound, plan.now);

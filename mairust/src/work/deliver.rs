@@ -11,7 +11,7 @@ use mairust_store::{
     Acceptance, Attempt, AttemptOutcome, DeliveryRow, HoldReason, Lease, MessageRow, StoreError, StoreErrorKind, pause,
 };
 
-use super::doubt::{Begin, InDoubt, accept, nothing};
+use super::doubt::{Begin, InDoubt, accept};
 use super::dsn::{Action, Report};
 use super::retry::{Next, jitter};
 use super::{Disposition, Workers};
@@ -61,7 +61,13 @@ impl Workers {
             }
         };
         self.log(message, &results);
-        self.record(lease, &delivery, &results, &original).await;
+        let disposition = self.after(&results, next);
+        self.record(lease, &delivery, &results, &original, &disposition).await;
+        disposition
+    }
+
+    /// What becomes of the job after these results.
+    fn after(&self, results: &[Tried], next: Next) -> Disposition {
         let reason = |outcome| results.iter().find(|result| result.outcome == outcome).map(|r| r.detail.clone());
         match (reason(AttemptOutcome::InDoubt), reason(AttemptOutcome::Deferred), next) {
             (Some(reason), _, _) if self.settings.in_doubt == InDoubt::Hold => {
@@ -70,7 +76,7 @@ impl Workers {
             (Some(reason), _, Next::After(wait)) | (None, Some(reason), Next::After(wait)) => {
                 Disposition::Retry(wait, reason)
             }
-            _ => Disposition::Complete,
+            _ => Disposition::Completed,
         }
     }
 
@@ -109,8 +115,8 @@ impl Workers {
                 let results = failed(&delivery.waiting, reason);
                 let original = delivery.body.as_ref().map_or_else(|_| Body::from(Vec::new()), Body::clone);
                 self.log(message, &results);
-                self.record(lease, &delivery, &results, &original).await;
-                Disposition::Complete
+                self.record(lease, &delivery, &results, &original, &Disposition::Completed).await;
+                Disposition::Completed
             }
             Err(error) => Disposition::Retry(OWN_FAULT_PAUSE, crate::error::chain(&error)),
         }
@@ -180,11 +186,19 @@ impl Workers {
         }
     }
 
-    /// Records the results. A store that fails is asked again until it takes them, or the lease is
+    /// Records the results, and completes the job if that is what becomes of it. A store that fails is asked again until it takes them, or the lease is
     /// lost: a recipient who was reached must not be sent to again.
-    async fn record(&self, lease: &Lease, delivery: &Delivery, results: &[Tried], original: &Body) {
+    async fn record(
+        &self,
+        lease: &Lease,
+        delivery: &Delivery,
+        results: &[Tried],
+        original: &Body,
+        disposition: &Disposition,
+    ) {
+        let completes = (*disposition == Disposition::Completed).then(|| lease.clone());
         let (mut pause, mut prepared) = (Duration::from_secs(1), None);
-        while let Err(error) = self.try_record(lease, delivery, results, original, &mut prepared).await {
+        while let Err(error) = self.try_record(delivery, results, original, &completes, &mut prepared).await {
             let error = crate::error::chain(&error);
             tracing::error!(component = "deliver", message_id = %delivery.row.id, error, "results not recorded yet");
             tokio::time::sleep(pause).await;
@@ -195,15 +209,19 @@ impl Workers {
     /// Records the results, and the notice about failures, in one step: the same however often it is tried.
     async fn try_record(
         &self,
-        lease: &Lease,
         delivery: &Delivery,
         results: &[Tried],
         original: &Body,
+        completes: &Option<Lease>,
         prepared: &mut Option<Acceptance>,
     ) -> Result<(), StoreError> {
         let acceptance = match prepared {
             Some(prepared) => prepared,
-            None => prepared.insert(self.results(lease, delivery, results, original).await?),
+            None => {
+                let mut acceptance = self.results(delivery, results, original).await?;
+                acceptance.completes.clone_from(completes);
+                prepared.insert(acceptance)
+            }
         };
         match accept(&*self.storage, acceptance.clone()).await {
             // The notice is there: an earlier try did its work, and its answer was lost.
@@ -213,13 +231,7 @@ impl Workers {
     }
 
     /// What is recorded of these results.
-    async fn results(
-        &self,
-        lease: &Lease,
-        delivery: &Delivery,
-        results: &[Tried],
-        original: &Body,
-    ) -> Result<Acceptance, StoreError> {
+    async fn results(&self, delivery: &Delivery, results: &[Tried], original: &Body) -> Result<Acceptance, StoreError> {
         let now = self.clock.now();
         let reports: Vec<Report> = results.iter().filter_map(Tried::report).collect();
         let mut acceptance = match &delivery.row.sender {
@@ -227,7 +239,7 @@ impl Workers {
                 self.notice(&delivery.row, original, sender, reports, now).await?
             }
             // Nobody is told about mail that has no sender (RFC 5321 §4.5.5).
-            _ => nothing(lease.tenant),
+            _ => Acceptance::new(delivery.row.tenant),
         };
         acceptance.attempts = results.iter().map(|result| result.attempt(now)).collect();
         Ok(acceptance)

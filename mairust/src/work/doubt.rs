@@ -45,7 +45,7 @@ impl BeforeFinalDot for Begin<'_> {
             })
         };
         let attempts = handover.accepted.iter().filter_map(begun).collect();
-        let recorded = accept(self.storage, Acceptance { attempts, ..nothing(self.tenant) }).await;
+        let recorded = accept(self.storage, Acceptance { attempts, ..Acceptance::new(self.tenant) }).await;
         recorded.map_err(|error| format!("not sent, for it can't be recorded: {}", crate::error::chain(&error)))
     }
 }
@@ -83,15 +83,10 @@ impl Workers {
         }
         let any = !attempts.is_empty();
         if any {
-            accept(&*self.storage, Acceptance { attempts, ..nothing(lease.tenant) }).await?;
+            accept(&*self.storage, Acceptance { attempts, ..Acceptance::new(lease.tenant) }).await?;
         }
         Ok(any)
     }
-}
-
-/// An acceptance of nothing.
-pub(super) fn nothing(tenant: TenantId) -> Acceptance {
-    Acceptance { tenant, messages: Vec::new(), recipients: Vec::new(), jobs: Vec::new(), attempts: Vec::new() }
 }
 
 /// Accepts one thing.

@@ -79,7 +79,7 @@ pub struct DeliverySettings {
     pub max_connections_per_host: usize,
     /// How long a connection is kept for another message; zero to keep none. Default 5 s.
     pub idle_time: Duration,
-    /// Jobs done at the same time. Default 8.
+    /// Jobs done at the same time. Default 50.
     pub workers: usize,
     /// Jobs that are started within the first second after a start, or after the queue did not
     /// answer; in each further second twice as many. 0 for no bound. Default 100.
@@ -103,6 +103,8 @@ pub(crate) enum Disposition {
     Bury(String),
     /// Done.
     Complete,
+    /// Done, and completed together with what came of it.
+    Completed,
     /// Not before somebody releases it.
     Hold(HoldReason, String),
     /// Again, after this time.
@@ -121,7 +123,7 @@ impl Default for DeliverySettings {
             source_addresses: Vec::new(),
             max_connections_per_host: 20,
             idle_time: Duration::from_secs(5),
-            workers: 8,
+            workers: 50,
             ramp_up: 100,
             lease: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(30),
@@ -335,6 +337,7 @@ async fn settle(
 ) -> Result<bool, StoreError> {
     match disposition {
         Disposition::Complete => queue.complete(lease).await,
+        Disposition::Completed => Ok(true),
         Disposition::Hold(because, reason) => {
             tracing::info!(component = "work", because = because.as_str(), reason, "the delivery is held");
             queue.park(lease, because, &reason).await
