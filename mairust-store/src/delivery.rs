@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mairust_core::{EmailAddress, MessageId, RecipientDsn, RecipientId, TenantId, Timestamp};
 
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::invariant::{Invariant, InvariantCheck, InvariantPage, InvariantPosition};
 
 /// A recipient outside, as accepted.
@@ -67,6 +67,8 @@ pub struct DeliveryRow {
     pub updated_at: Timestamp,
     /// What the sender asks about notices.
     pub dsn: RecipientDsn,
+    /// When the sender was told that the message is late, if that happened.
+    pub delay_told_at: Option<Timestamp>,
 }
 
 /// The result of one attempt for one recipient.
@@ -82,6 +84,11 @@ pub struct Attempt {
     pub host: Option<String>,
     /// The reply or the error, for people.
     pub result: String,
+    /// The notice that tells the sender of it, if there is one; accepted in the same step. After an attempt
+    /// that is deferred it tells that the message is late, which a sender hears once for each recipient.
+    pub notice: Option<MessageId>,
+    /// What else was known about it, as JSON; opaque to the store.
+    pub facts: Option<String>,
 }
 
 /// How an attempt ended.
@@ -160,6 +167,19 @@ impl DeliveryState {
     /// Whether nothing more will happen.
     pub fn is_settled(self) -> bool {
         !matches!(self, Self::Deferred | Self::Held | Self::InDoubt | Self::Pending)
+    }
+}
+
+impl Attempt {
+    /// Whether the sender hears with it that the message is late.
+    pub fn tells_of_delay(&self) -> bool {
+        self.outcome == AttemptOutcome::Deferred && self.notice.is_some()
+    }
+
+    /// The answer to one that [tells of a delay](Self::tells_of_delay) when the sender knows, or nothing is late
+    /// any more.
+    pub(crate) fn told_before(&self) -> StoreError {
+        StoreError::new(StoreErrorKind::Conflict, "accept", self.recipient)
     }
 }
 

@@ -281,7 +281,9 @@ pub trait MessageStore: fmt::Debug + Send + Sync + 'static {
     /// what is accepted is kept.
     ///
     /// An attempt moves its recipient to the attempt's state and, when all recipients of the
-    /// message are settled, the message to [`MessageStatus::Sent`] or [`MessageStatus::Failed`].
+    /// message are settled, the message to [`MessageStatus::Sent`] or [`MessageStatus::Failed`]. One that
+    /// [tells of a delay](Attempt::tells_of_delay) is refused with `Conflict`, and all of its entry with it, if
+    /// the recipient is settled or its sender was told before.
     async fn accept(&self, batch: Vec<Acceptance>) -> Vec<Result<(), StoreError>>;
 
     /// The fingerprints of messages that were received at or after `since`, each with a

@@ -104,7 +104,9 @@ pub(crate) async fn fill(storage: &SqlStorage) -> User {
     let mut attempts = entry(&alice, "");
     attempts.messages.clear();
     let (outcome, host) = (AttemptOutcome::Deferred, Some("mx.remote.example".to_owned()));
-    attempts.attempts = vec![Attempt { recipient: first, at: NOW, outcome, host, result: "451 4.3.0".to_owned() }];
+    let (result, facts) = ("451 4.3.0".to_owned(), Some("{\"v\": 1}".to_owned()));
+    let notice = Some(MessageId::new(NOW));
+    attempts.attempts = vec![Attempt { recipient: first, at: NOW, outcome, host, result, notice, facts }];
     storage.messages().accept(vec![attempts]).await.remove(0).unwrap();
     let leases = storage.queue().lease(later(1), 1, std::time::Duration::from_secs(60)).await.unwrap();
     assert_eq!(leases.len(), 1);

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use mairust::testkit::{Act, DnsFailure, Folder, Mishap, Server, ServerSetup, Sink, SinkSession, Step, StoreErrorKind};
+use mairust::testkit::{
+    Act, DnsFailure, Folder, Mishap, Server, ServerSetup, Sink, SinkSession, Step, StoreErrorKind, StoredMessage,
+};
 use mairust::{Clock, RetryPolicy, Timestamp};
 use mairust_store::{DeliveryState, MessageRow, MessageStatus};
 
@@ -40,6 +42,13 @@ async fn states(server: &Server) -> Vec<(DeliveryState, u32)> {
     rows.iter().map(|row| (row.state, row.attempts)).collect()
 }
 
+/// What Alice was told, the oldest first.
+async fn notices(server: &Server) -> Vec<StoredMessage> {
+    let mut notices = server.inbox(ALICE).await.unwrap();
+    notices.sort_by_key(|notice| notice.row.received_at);
+    notices
+}
+
 /// Whether an attempt came when it should: the waits double from 2 minutes to 4 hours, and the jitter shortens
 /// each by up to a fifth.
 fn check_schedule(begin: Timestamp, sessions: &[SinkSession]) {
@@ -70,15 +79,60 @@ async fn five_days_of_retries_end_in_a_bounce() {
     let sessions = remote.wait_for_sessions(30).await;
     check_schedule(begin, &sessions);
     assert_eq!(states(&server).await, [(DeliveryState::Bounced, u32::try_from(sessions.len()).unwrap())]);
-    let notice = server.inbox(ALICE).await.unwrap().pop().unwrap();
+    let [delay, failure] = <[_; 2]>::try_from(notices(&server).await).unwrap();
     for part in ["Action: failed", "Final-Recipient: rfc822; bob@remote.example", "421 4.3.2 busy", "Subject: hello"] {
-        assert!(notice.contains(part), "{part}");
+        assert!(failure.contains(part), "{part}");
     }
-    assert_eq!(notice.row.received_at, sessions.last().unwrap().at, "told with the last attempt");
+    assert_eq!(failure.row.received_at, sessions.last().unwrap().at, "told with the last attempt");
+    let until = format!("Will-Retry-Until: {}", begin.plus(5 * DAY).to_rfc5322());
+    for part in ["Action: delayed", "Final-Recipient: rfc822; bob@remote.example", "Status: 4.3.2", &until] {
+        assert!(delay.contains(part), "{part}");
+    }
+    let late = sessions.iter().find(|session| session.at.since(begin) >= 4 * HOUR).unwrap();
+    assert_eq!(delay.row.received_at, late.at, "told with the first attempt after four hours");
     // Loose, for busy machines; a pause in real time with each of the 38 attempts would not fit.
     assert!(real_time < Duration::from_secs(10), "{real_time:?} for {} attempts", sessions.len());
     server.pass(30 * DAY).await.unwrap();
     assert_eq!(remote.sessions().len(), sessions.len(), "nothing is tried after the end");
+}
+
+#[tokio::test]
+async fn a_delay_is_told_with_the_attempt_that_is_recorded() {
+    for setup in [here(), here().sqlite()] {
+        let server = setup.start().await.unwrap();
+        let script = Sink::builder().on(Step::Mail, "451 4.3.0 later");
+        let remote = server.fleet().domain("remote.example", script).await.unwrap();
+        write(&server, &[BOB, "eve@remote.example"]).await;
+        server.pass(3 * HOUR).await.unwrap();
+        assert!(notices(&server).await.is_empty());
+        // As if another worker had told of it meanwhile: the attempt counts, and the next one tells.
+        server.mishaps().once("messages.accept", Mishap::Fail(StoreErrorKind::Conflict));
+        let tried = remote.sessions().len();
+        while notices(&server).await.is_empty() {
+            server.pass(HOUR).await.unwrap();
+        }
+        let [notice] = <[_; 1]>::try_from(notices(&server).await).unwrap();
+        assert!(notice.contains("rfc822; bob@remote.example") && notice.contains("rfc822; eve@remote.example"));
+        let later = remote.sessions().len() - tried;
+        assert!(later >= 2, "{later} attempts");
+        let sent = sent(&server).await;
+        let attempts = server.storage().deliveries().attempts(sent.tenant, sent.id).await.unwrap();
+        let told: Vec<_> = attempts.iter().filter(|attempt| attempt.notice == Some(notice.row.id)).collect();
+        assert_eq!(told.iter().map(|attempt| attempt.at).collect::<Vec<_>>(), [notice.row.received_at; 2]);
+        server.pass(DAY).await.unwrap();
+        assert_eq!(notices(&server).await.len(), 1);
+        server.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_delay_is_not_told_where_that_is_off() {
+    let server = here().delivery(|delivery| delivery.delay_notice_after = Duration::ZERO).start().await.unwrap();
+    server.fleet().domain("remote.example", Sink::builder().on(Step::Connect, "421 4.3.2 busy")).await.unwrap();
+    write(&server, &[BOB]).await;
+    server.pass(6 * DAY).await.unwrap();
+    let [notice] = <[_; 1]>::try_from(notices(&server).await).unwrap();
+    assert!(notice.contains("Action: failed"));
 }
 
 #[tokio::test]

@@ -167,6 +167,8 @@ async fn an_attempt_that_broke_off_is_in_doubt() {
             outcome: AttemptOutcome::Begun,
             host: Some("mx.remote.example".to_owned()),
             result: "begun".to_owned(),
+            notice: None,
+            facts: None,
         };
         let acceptance = Acceptance { attempts: vec![begun], ..Acceptance::new(sent.tenant) };
         server.storage().messages().accept(vec![acceptance]).await.remove(0).unwrap();

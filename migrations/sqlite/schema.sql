@@ -74,7 +74,7 @@ CREATE TABLE delivery_attempts (
     at INTEGER NOT NULL,
     outcome TEXT NOT NULL,
     host TEXT,
-    result TEXT NOT NULL,
+    result TEXT NOT NULL, notice_id BLOB, facts TEXT,
     FOREIGN KEY (tenant_id, message_id) REFERENCES messages (tenant_id, id),
     FOREIGN KEY (tenant_id, recipient_id) REFERENCES delivery_recipients (tenant_id, id)
 ) STRICT;
@@ -91,7 +91,7 @@ CREATE TABLE delivery_recipients (
     state TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     last_result TEXT,
-    updated_at INTEGER NOT NULL, dsn_notify TEXT, dsn_orcpt TEXT,
+    updated_at INTEGER NOT NULL, dsn_notify TEXT, dsn_orcpt TEXT, delay_told_at INTEGER,
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, message_id) REFERENCES messages (tenant_id, id)
 ) STRICT;
@@ -244,7 +244,7 @@ CREATE TABLE messages (
     from_text TEXT NOT NULL,
     to_text TEXT NOT NULL,
     subject_text TEXT NOT NULL,
-    preview TEXT NOT NULL, dsn_ret TEXT, dsn_envid TEXT, auth_results TEXT, spam_score REAL, spam_verdict TEXT, fingerprint BLOB, deleted_at INTEGER, legal_hold INTEGER NOT NULL DEFAULT 0 CHECK (legal_hold IN (0, 1)),
+    preview TEXT NOT NULL, dsn_ret TEXT, dsn_envid TEXT, auth_results TEXT, spam_score REAL, spam_verdict TEXT, fingerprint BLOB, deleted_at INTEGER, legal_hold INTEGER NOT NULL DEFAULT 0 CHECK (legal_hold IN (0, 1)), arrival TEXT,
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, folder_id, uid),
     FOREIGN KEY (tenant_id, mailbox_id) REFERENCES mailboxes (tenant_id, id),

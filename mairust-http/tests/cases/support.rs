@@ -145,6 +145,8 @@ impl World {
             outcome: AttemptOutcome::Deferred,
             host: Some("mx.x.example".to_owned()),
             result: "451 4.3.0 later".to_owned(),
+            notice: None,
+            facts: None,
         };
         commit(&self.storage, Acceptance { attempts: vec![attempt], ..empty(account.user.tenant) }).await;
         id

@@ -115,6 +115,41 @@ pub async fn a_failure_and_its_notice_are_one_step(storage: Storage) {
     assert_eq!(status(&storage, &alice, id).await, MessageStatus::Stored);
 }
 
+/// What is said about an attempt comes back as it was.
+pub async fn keeps_notices_and_facts_of_attempts(storage: Storage) {
+    let (alice, message, to) = queued(&storage, 1).await;
+    let mut late = late(&to[0]);
+    late.facts = Some("{\"v\": 1, \"text\": \"ü\"}".to_owned());
+    let mut failed = attempt(&to[0], NOW.plus(Duration::from_secs(60)), AttemptOutcome::Failed);
+    failed.notice = Some(MessageId::new(NOW));
+    record(&storage, &alice, vec![late.clone()]).await;
+    record(&storage, &alice, vec![failed.clone()]).await;
+    assert_eq!(storage.deliveries().attempts(alice.tenant, message).await.unwrap(), [late, failed]);
+}
+
+/// The same sender hears once for each recipient that it is late, and nothing is recorded with a second try.
+pub async fn a_delay_is_told_once(storage: Storage) {
+    let (alice, message, to) = queued(&storage, 2).await;
+    let rows = async || storage.deliveries().recipients(alice.tenant, message).await.unwrap();
+    let told = async || rows().await.iter().filter(|row| row.delay_told_at == Some(NOW)).count();
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Deferred)]).await;
+    assert_eq!(told().await, 0, "an attempt without a notice tells nobody");
+    record(&storage, &alice, vec![late(&to[0])]).await;
+    assert_eq!(told().await, 1);
+    let again = Acceptance { attempts: vec![late(&to[1]), late(&to[0])], ..entry(&alice, "Subject: late\r\n\r\n") };
+    let notice = id(&again);
+    assert_eq!(kind(accept(&storage, again).await), StoreErrorKind::Conflict);
+    assert_eq!(told().await, 1);
+    assert!(storage.messages().get(alice.tenant, notice).await.unwrap().is_none());
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Deferred), late(&to[1])]).await;
+    assert_eq!(told().await, 2);
+    let (alice, message, to) = queued_of(&storage, alice, 1).await;
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Delivered)]).await;
+    let settled = Acceptance { attempts: vec![late(&to[0])], ..nothing(alice.tenant) };
+    assert_eq!(kind(accept(&storage, settled).await), StoreErrorKind::Conflict);
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Sent);
+}
+
 /// Every method with a tenant argument, tried by another tenant.
 pub async fn hides_recipients_from_other_tenants(storage: Storage) {
     let (alice, message, to) = queued(&storage, 1).await;
@@ -134,11 +169,19 @@ pub async fn hides_recipients_from_other_tenants(storage: Storage) {
 
 /// An outgoing message that was accepted.
 async fn queued(storage: &Storage, recipients: usize) -> (Person, MessageId, Vec<NewRecipient>) {
-    let alice = alice(storage, "a.example").await;
+    queued_of(storage, alice(storage, "a.example").await, recipients).await
+}
+
+async fn queued_of(storage: &Storage, alice: Person, recipients: usize) -> (Person, MessageId, Vec<NewRecipient>) {
     let entry = outgoing(&alice, recipients);
     let (message, recipients) = (id(&entry), entry.recipients.clone());
     accept(storage, entry).await.unwrap();
     (alice, message, recipients)
+}
+
+/// An attempt with which the sender hears that the message is late.
+fn late(to: &NewRecipient) -> Attempt {
+    Attempt { notice: Some(MessageId::new(NOW)), ..attempt(to, NOW, AttemptOutcome::Deferred) }
 }
 
 async fn record(storage: &Storage, person: &Person, attempts: Vec<Attempt>) {

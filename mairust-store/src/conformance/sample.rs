@@ -121,7 +121,8 @@ pub(crate) fn outgoing(from: &Person, recipients: usize) -> Acceptance {
 
 pub(crate) fn attempt(recipient: &NewRecipient, at: Timestamp, outcome: AttemptOutcome) -> Attempt {
     let result = format!("250 or not: {}", outcome.as_str());
-    Attempt { recipient: recipient.id, at, outcome, host: Some("mx.remote.example".to_owned()), result }
+    let host = Some("mx.remote.example".to_owned());
+    Attempt { recipient: recipient.id, at, outcome, host, result, notice: None, facts: None }
 }
 
 pub(crate) fn job(tenant: TenantId, not_before: Timestamp) -> NewJob {

@@ -58,6 +58,9 @@ impl State {
             recipient.attempts += u32::from(attempt.outcome != AttemptOutcome::Cancelled);
             recipient.last_result = Some(attempt.result.clone());
             recipient.updated_at = attempt.at;
+            if attempt.tells_of_delay() {
+                recipient.delay_told_at = Some(attempt.at);
+            }
         }
         match self.begun(tenant, attempt.recipient) {
             Some(place) => self.attempts[place].2 = attempt,

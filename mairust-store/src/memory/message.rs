@@ -160,17 +160,23 @@ impl State {
                 return exists(&recipient.id);
             }
         }
+        let mut told = HashSet::new();
         for attempt in &entry.attempts {
             let (id, begins) = (attempt.recipient, attempt.outcome == AttemptOutcome::Begun);
             let row = self.recipients.get(&(tenant, id));
             if row.is_none() && !recipients.contains(&id) {
                 return missing(&id);
             }
-            if begins && row.is_some_and(|row| row.state.is_settled()) {
+            let is_settled = row.is_some_and(|row| row.state.is_settled());
+            if begins && is_settled {
                 return Err(StoreError::new(StoreErrorKind::Conflict, "accept", id));
             }
             if begins && self.begun(tenant, id).is_some() {
                 return exists(&id);
+            }
+            let knows = is_settled || row.is_some_and(|row| row.delay_told_at.is_some());
+            if attempt.tells_of_delay() && (knows || !told.insert(id)) {
+                return Err(attempt.told_before());
             }
         }
         self.check_jobs("accept", &entry.jobs)
@@ -193,6 +199,7 @@ impl State {
                 last_result: None,
                 updated_at: now,
                 dsn: new.dsn,
+                delay_told_at: None,
             };
             self.recipients.insert((tenant, new.id), row);
         }

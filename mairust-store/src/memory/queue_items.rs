@@ -125,7 +125,7 @@ impl State {
         let waiting: Vec<_> = self.recipients_of(tenant, message).filter(waits).map(|row| row.id).collect();
         for recipient in waiting {
             let (outcome, result) = (AttemptOutcome::Cancelled, reason.to_owned());
-            self.record(tenant, Attempt { recipient, at: now, outcome, host: None, result });
+            self.record(tenant, Attempt { recipient, at: now, outcome, host: None, result, notice: None, facts: None });
         }
     }
 }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use mairust_core::{
     EmailAddress, MessageId, Notify, OriginalRecipient, RecipientDsn, RecipientId, TenantId, Timestamp,
 };
+use uuid::Uuid;
 
 use super::driver::{Columns, Query, Row, Rows, Transaction, failed};
 use super::message::next_modseq;
@@ -71,7 +72,8 @@ pub(super) fn insert_recipients<'a>(
     inserts.queries()
 }
 
-/// Records an attempt; the message whose recipient it moved on.
+/// Records an attempt; the message whose recipient it moved on. `Conflict` if it is to tell of a delay and there
+/// is nothing to tell any more.
 pub(super) async fn insert_attempt(
     transaction: &mut Transaction,
     tenant: TenantId,
@@ -90,6 +92,7 @@ pub(super) async fn insert_attempt(
                 .bind(state.as_str())
                 .bind(attempt.result.as_str())
                 .bind(attempt.at)
+                .bind(attempt.tells_of_delay())
                 .bind(tries),
         )
         .await
@@ -97,6 +100,10 @@ pub(super) async fn insert_attempt(
     let moves = moved.is_some();
     let row = match moved {
         Some(row) => row,
+        None if attempt.tells_of_delay() => {
+            known_recipient(transaction, tenant, attempt).await?;
+            return Err(attempt.told_before());
+        }
         // A job may run twice: what is settled stays as it is, and the history tells the rest.
         None => known_recipient(transaction, tenant, attempt).await?,
     };
@@ -109,7 +116,9 @@ pub(super) async fn insert_attempt(
                 .bind(attempt.at)
                 .bind(attempt.outcome.as_str())
                 .bind(attempt.host.as_deref())
-                .bind(attempt.result.as_str()),
+                .bind(attempt.result.as_str())
+                .bind(notice_id(attempt))
+                .bind(attempt.facts.as_deref()),
         )
         .await
         .map_err(failed("accept", attempt.recipient))?;
@@ -142,9 +151,15 @@ async fn insert(
         .bind(attempt.at)
         .bind(attempt.outcome.as_str())
         .bind(attempt.host.as_deref())
-        .bind(attempt.result.as_str());
+        .bind(attempt.result.as_str())
+        .bind(notice_id(attempt))
+        .bind(attempt.facts.as_deref());
     transaction.execute(query).await.map_err(failed("accept", attempt.recipient))?;
     Ok(())
+}
+
+fn notice_id(attempt: &Attempt) -> Option<Uuid> {
+    attempt.notice.map(|notice| Uuid::from_bytes(*notice.as_bytes()))
 }
 
 /// Ends the delivery of a message to those at a destination who wait.
@@ -167,6 +182,8 @@ pub(super) async fn cancel_recipients(
                 outcome: AttemptOutcome::Cancelled,
                 host: None,
                 result: reason.to_owned(),
+                notice: None,
+                facts: None,
             };
             insert_attempt(transaction, tenant, &attempt).await?;
         }
@@ -238,6 +255,7 @@ fn recipient(columns: &Columns<'_>) -> Result<DeliveryRow, StoreError> {
             notify: columns.optional("dsn_notify", Notify::parse)?,
             original: columns.optional("dsn_orcpt", OriginalRecipient::parse)?,
         },
+        delay_told_at: columns.optional_time("delay_told_at")?,
     })
 }
 
@@ -248,5 +266,7 @@ fn attempt(columns: &Columns<'_>) -> Result<Attempt, StoreError> {
         outcome: columns.parsed("outcome", AttemptOutcome::parse)?,
         host: columns.value("host")?,
         result: columns.value("result")?,
+        notice: columns.optional_id("notice_id")?.map(MessageId::from_bytes),
+        facts: columns.value("facts")?,
     })
 }

@@ -163,6 +163,7 @@ const SQLITE: &[Source] = &[
     (8, "lifecycle", include_str!("../../migrations/sqlite/0008_lifecycle.sql")),
     (9, "dkim", include_str!("../../migrations/sqlite/0009_dkim.sql")),
     (10, "queue_operations", include_str!("../../migrations/sqlite/0010_queue_operations.sql")),
+    (11, "trace", include_str!("../../migrations/sqlite/0011_trace.sql")),
 ];
 
 /// Begins where SQLite stood when PostgreSQL came.
@@ -175,6 +176,7 @@ const POSTGRES: &[Source] = &[
     (8, "lifecycle", include_str!("../../migrations/postgres/0008_lifecycle.sql")),
     (9, "dkim", include_str!("../../migrations/postgres/0009_dkim.sql")),
     (10, "queue_operations", include_str!("../../migrations/postgres/0010_queue_operations.sql")),
+    (11, "trace", include_str!("../../migrations/postgres/0011_trace.sql")),
 ];
 
 #[cfg(test)]

@@ -224,6 +224,7 @@ fn delivery(config: &Config) -> Result<DeliverySettings, Failure> {
         },
         connect_timeout: from.connect_timeout,
         retry: RetryPolicy::new(from.retry_first, from.retry_max, from.give_up_after),
+        delay_notice_after: from.delay_notice_after,
         // No setting of the file.
         idle_time: DeliverySettings::default().idle_time,
     })

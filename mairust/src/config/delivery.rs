@@ -73,6 +73,9 @@ pub(super) struct RawDelivery {
     /// Undelivered mail goes back to its sender after this time. The default is what RFC 5321
     /// section 4.5.4.1 asks for.
     pub(super) give_up_after: DurationText,
+    /// The sender of mail that is still undelivered after this time is told so, once for each
+    /// recipient; 0s is never. The default is when people begin to wonder.
+    pub(super) delay_notice_after: DurationText,
     /// How long a worker owns a delivery without renewing its claim, at least 1s. After a crash,
     /// deliveries go on after this time.
     pub(super) lease: DurationText,
@@ -103,6 +106,7 @@ impl Default for RawDelivery {
             retry_first: minutes(2),
             retry_max: minutes(4 * 60),
             give_up_after: minutes(5 * 24 * 60),
+            delay_notice_after: minutes(4 * 60),
             lease: seconds(60),
             in_doubt: InDoubt::Resend,
             connect_timeout: seconds(30),
@@ -141,6 +145,7 @@ impl RawDelivery {
             retry_first: self.retry_first.0,
             retry_max: self.retry_max.0,
             give_up_after: self.give_up_after.0,
+            delay_notice_after: self.delay_notice_after.0,
             lease: self.lease.0,
             in_doubt: self.in_doubt,
             connect_timeout: self.connect_timeout.0,

@@ -402,6 +402,8 @@ pub struct DeliverySettings {
     pub retry_max: Duration,
     /// Undelivered mail goes back to its sender after this time.
     pub give_up_after: Duration,
+    /// Its sender is told after this time that it is late; zero is never.
+    pub delay_notice_after: Duration,
     /// How long a worker owns a job without renewing its claim.
     pub lease: Duration,
     /// What becomes of a delivery whose end is not known.

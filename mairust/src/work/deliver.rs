@@ -206,7 +206,7 @@ impl Workers {
         }
     }
 
-    /// Records the results, and the notice about failures, in one step: the same however often it is tried.
+    /// Records the results, and the notice about them, in one step: the same however often it is tried.
     async fn try_record(
         &self,
         delivery: &Delivery,
@@ -218,22 +218,41 @@ impl Workers {
         let acceptance = match prepared {
             Some(prepared) => prepared,
             None => {
-                let mut acceptance = self.results(delivery, results, original).await?;
-                acceptance.completes.clone_from(completes);
-                prepared.insert(acceptance)
+                let acceptance = self.results(delivery, results, original, self.late(delivery)).await?;
+                prepared.insert(Acceptance { completes: completes.clone(), ..acceptance })
             }
         };
         match accept(&*self.storage, acceptance.clone()).await {
             // The notice is there: an earlier try did its work, and its answer was lost.
             Err(error) if error.kind() == StoreErrorKind::AlreadyExists => Ok(()),
+            // Whoever has the job now told the sender of a delay. Those who were not told yet are with the
+            // next attempt.
+            Err(error) if error.kind() == StoreErrorKind::Conflict => {
+                let acceptance = self.results(delivery, results, original, None).await?;
+                let acceptance = prepared.insert(Acceptance { completes: completes.clone(), ..acceptance });
+                accept(&*self.storage, acceptance.clone()).await
+            }
             answer => answer,
         }
     }
 
-    /// What is recorded of these results.
-    async fn results(&self, delivery: &Delivery, results: &[Tried], original: &Body) -> Result<Acceptance, StoreError> {
+    /// Until when a message is tried, if it is late enough for its sender to be told.
+    fn late(&self, delivery: &Delivery) -> Option<Timestamp> {
+        let (after, arrived) = (self.settings.delay_notice_after, delivery.row.received_at);
+        let is_late = after > Duration::ZERO && self.clock.now().since(arrived) >= after;
+        is_late.then(|| arrived.plus(self.settings.retry.give_up_after))
+    }
+
+    /// What is recorded of these results. `late` says until when they are tried that are late.
+    async fn results(
+        &self,
+        delivery: &Delivery,
+        results: &[Tried],
+        original: &Body,
+        late: Option<Timestamp>,
+    ) -> Result<Acceptance, StoreError> {
         let now = self.clock.now();
-        let reports: Vec<Report> = results.iter().filter_map(Tried::report).collect();
+        let reports: Vec<Report> = results.iter().filter_map(|result| result.report(late)).collect();
         let mut acceptance = match &delivery.row.sender {
             ReversePath::Address(sender) if !reports.is_empty() => {
                 self.notice(&delivery.row, original, sender, reports, now).await?
@@ -241,7 +260,9 @@ impl Workers {
             // Nobody is told about mail that has no sender (RFC 5321 §4.5.5).
             _ => Acceptance::new(delivery.row.tenant),
         };
-        acceptance.attempts = results.iter().map(|result| result.attempt(now)).collect();
+        let notice = acceptance.messages.first().and_then(|notice| notice.placements.first()).map(|place| place.id);
+        let attempt = |result: &Tried| result.attempt(now, notice.filter(|_| result.report(late).is_some()));
+        acceptance.attempts = results.iter().map(attempt).collect();
         Ok(acceptance)
     }
 }
@@ -255,21 +276,21 @@ struct Tried {
     reply: Option<mairust_core::Reply>,
     detail: String,
     dsn: RecipientDsn,
+    /// Whether the sender knows that it is late.
+    told_of_delay: bool,
     notices: Notices,
     facts: AttemptFacts,
 }
 
 impl Tried {
-    /// What the sender is told about it, if anything.
-    fn report(&self) -> Option<Report> {
+    /// What the sender is told about it, if anything. `late` says until when it is tried if it is late.
+    fn report(&self, late: Option<Timestamp>) -> Option<Report> {
         let action = match (self.outcome, self.notices) {
             (AttemptOutcome::Failed, _) => Action::Failed,
             (AttemptOutcome::Delivered, Notices::StayHere) => Action::Relayed,
+            (AttemptOutcome::Deferred, _) => Action::Delayed(late.filter(|_| !self.told_of_delay)?),
             (AttemptOutcome::Delivered, Notices::PassedOn)
-            | (
-                AttemptOutcome::Begun | AttemptOutcome::Cancelled | AttemptOutcome::Deferred | AttemptOutcome::InDoubt,
-                _,
-            ) => return None,
+            | (AttemptOutcome::Begun | AttemptOutcome::Cancelled | AttemptOutcome::InDoubt, _) => return None,
         };
         action.is_wanted(&self.dsn).then(|| Report {
             recipient: self.address.clone(),
@@ -281,13 +302,15 @@ impl Tried {
         })
     }
 
-    fn attempt(&self, at: Timestamp) -> Attempt {
+    fn attempt(&self, at: Timestamp, notice: Option<MessageId>) -> Attempt {
         Attempt {
             recipient: self.recipient,
             at,
             outcome: self.outcome,
             host: self.host.clone(),
             result: self.detail.clone(),
+            notice,
+            facts: None,
         }
     }
 }
@@ -317,6 +340,7 @@ fn tried(waiting: &[DeliveryRow], reports: Vec<RecipientReport>, last: bool, in_
             reply: report.reply,
             detail,
             dsn: row.dsn.clone(),
+            told_of_delay: row.delay_told_at.is_some(),
             notices: report.notices,
             facts: report.facts,
         }
@@ -350,6 +374,7 @@ fn failed(waiting: &[DeliveryRow], detail: &str) -> Vec<Tried> {
         reply: None,
         detail: detail.to_owned(),
         dsn: row.dsn.clone(),
+        told_of_delay: row.delay_told_at.is_some(),
         notices: Notices::StayHere,
         facts: AttemptFacts::default(),
     };

@@ -42,6 +42,8 @@ impl BeforeFinalDot for Begin<'_> {
                 outcome: AttemptOutcome::Begun,
                 host: Some(handover.host.to_owned()),
                 result: "the end of the message is being sent".to_owned(),
+                notice: None,
+                facts: None,
             })
         };
         let attempts = handover.accepted.iter().filter_map(begun).collect();

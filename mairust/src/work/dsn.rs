@@ -54,6 +54,8 @@ pub(crate) struct Report {
 /// What happened (RFC 3464 §2.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// It is late, and is tried until this time.
+    Delayed(Timestamp),
     /// It is in its mailbox.
     Delivered,
     /// It will never be delivered.
@@ -63,9 +65,10 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    /// Whether the sender wants to hear of it; without a wish, of failures only (RFC 3461 §4.1).
+    /// Whether the sender wants to hear of it; without a wish, of failures and delays (RFC 3461 §4.1).
     pub(crate) fn is_wanted(self, dsn: &RecipientDsn) -> bool {
         match self {
+            Self::Delayed(_) => dsn.notify.is_none_or(|notify| notify.delay),
             Self::Failed => dsn.notify.is_none_or(|notify| notify.failure),
             Self::Delivered | Self::Relayed => dsn.notify.is_some_and(|notify| notify.success),
         }
@@ -73,9 +76,19 @@ impl Action {
 
     fn as_str(self) -> &'static str {
         match self {
+            Self::Delayed(_) => "delayed",
             Self::Delivered => "delivered",
             Self::Failed => "failed",
             Self::Relayed => "relayed",
+        }
+    }
+
+    /// The class of status codes that fit it (RFC 3463 §2).
+    fn class(self) -> u8 {
+        match self {
+            Self::Delayed(_) => 4,
+            Self::Delivered | Self::Relayed => 2,
+            Self::Failed => 5,
         }
     }
 }
@@ -93,12 +106,10 @@ impl Notice {
             MimePart::new("message/delivery-status", self.status()).transfer_encoding("7bit"),
             self.returned()?,
         ];
-        let subject =
-            if self.has_failures() { "Undelivered Mail Returned to Sender" } else { "Successful Mail Delivery Report" };
         let raw = MessageBuilder::new()
             .from(("Mail Delivery System", format!("postmaster@{}", self.hostname).as_str()))
             .to(self.sender.to_string())
-            .subject(subject)
+            .subject(self.subject())
             .date(i64::try_from(self.now.to_unix().0).unwrap_or(0))
             .message_id(format!("{}@{}", self.id, self.hostname))
             // RFC 3834 §5: nobody is to answer this by machine.
@@ -112,18 +123,37 @@ impl Notice {
         self.reports.iter().any(|report| report.action == Action::Failed)
     }
 
+    /// Until when what is late is tried, if anything is.
+    fn tried_until(&self) -> Option<Timestamp> {
+        self.reports.iter().find_map(|report| match report.action {
+            Action::Delayed(until) => Some(until),
+            _ => None,
+        })
+    }
+
+    fn subject(&self) -> &'static str {
+        match (self.has_failures(), self.tried_until()) {
+            (true, _) => "Undelivered Mail Returned to Sender",
+            (false, Some(_)) => "Delayed Mail (still being tried)",
+            (false, None) => "Successful Mail Delivery Report",
+        }
+    }
+
     fn text(&self) -> String {
         let mut text = format!("This is the mail system at {}.\r\n", self.hostname);
+        let until = self.tried_until().map(Timestamp::to_rfc5322).unwrap_or_default();
+        let delayed = format!(
+            "Your message could not be delivered yet to the following recipients, and\r\n\
+             is tried until {until}; you need not send it again"
+        );
         let groups = [
-            (Action::Failed, "Your message could not be delivered to the following recipients"),
-            (Action::Delivered, "Your message was delivered to the following recipients"),
-            (
-                Action::Relayed,
-                "Your message was passed on to hosts that report no deliveries, for the following recipients",
-            ),
+            ("failed", "Your message could not be delivered to the following recipients,\r\nand is not tried any more"),
+            ("delayed", delayed.as_str()),
+            ("delivered", "Your message was delivered to the following recipients"),
+            ("relayed", "Your message was passed on to hosts that report no deliveries, for the following recipients"),
         ];
         for (action, heading) in groups {
-            let mut reports = self.reports.iter().filter(|report| report.action == action).peekable();
+            let mut reports = self.reports.iter().filter(|report| report.action.as_str() == action).peekable();
             if reports.peek().is_some() {
                 text.push_str(&format!("\r\n{heading}:\r\n"));
             }
@@ -131,12 +161,7 @@ impl Notice {
                 text.push_str(&format!("\r\n  {}\r\n    {}\r\n", report.recipient, printable(&report.detail)));
             }
         }
-        if self.has_failures() {
-            text.push_str("\r\nThe message is not tried any more. ");
-        } else {
-            text.push_str("\r\n");
-        }
-        text.push_str("What you sent is attached, the header fields at least.\r\n");
+        text.push_str("\r\nWhat you sent is attached, the header fields at least.\r\n");
         text
     }
 
@@ -187,11 +212,14 @@ impl Report {
         };
         status.push_str(&format!("Diagnostic-Code: {kind}; {}\r\n", printable(&text)));
         status.push_str(&format!("Last-Attempt-Date: {}\r\n", now.to_rfc5322()));
+        if let Action::Delayed(until) = self.action {
+            status.push_str(&format!("Will-Retry-Until: {}\r\n", until.to_rfc5322()));
+        }
     }
 
     /// The enhanced code of the reply, if its class fits the action (RFC 3463).
     fn status_code(&self) -> String {
-        let class = if self.action == Action::Failed { 5 } else { 2 };
+        let class = self.action.class();
         let told = self.reply.as_ref().and_then(Reply::enhanced).filter(|code| code.0 == class);
         told.map_or_else(|| format!("{class}.0.0"), |code| code.to_string())
     }
@@ -333,6 +361,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_late_is_tried_further() {
+        let until = Timestamp::from_unix(1_764_212_646);
+        let busy = Reply::new(451, EnhancedCode(4, 3, 2), "busy");
+        let late = [
+            report("bob@remote.example", Action::Delayed(until), Some(busy)),
+            report("eve@gone.example", Action::Delayed(until), None),
+        ];
+        let dsn = MessageDsn { ret: Some(Return::Full), envelope_id: None };
+        let (text, content) = render(&dsn, &late, ORIGINAL);
+        assert_eq!(content.subject.as_deref(), Some("Delayed Mail (still being tried)"));
+        assert!(text.contains("rfc822; bob@remote.example\r\nAction: delayed\r\nStatus: 4.3.2\r\n"), "{text}");
+        assert!(text.contains("rfc822; eve@gone.example\r\nAction: delayed\r\nStatus: 4.0.0\r\n"));
+        let date = "Thu, 27 Nov 2025 03:04:06 +0000";
+        assert_eq!(text.matches(&format!("Will-Retry-Until: {date}\r\n")).count(), 2);
+        assert!(text.contains(&format!("tried until {date};")) && !text.contains("not tried any more"));
+        assert!(!text.contains("secret body"), "a whole message goes back with failures only (RFC 3461 §4.3)");
+        let refused = Reply::new(550, EnhancedCode(5, 1, 1), "no such user");
+        let both = [late[0].clone(), report("no@remote.example", Action::Failed, Some(refused))];
+        let (text, content) = render(&dsn, &both, ORIGINAL);
+        assert_eq!(content.subject.as_deref(), Some("Undelivered Mail Returned to Sender"));
+        assert!(text.contains("not tried any more:\r\n\r\n  no@remote.example"), "{text}");
+        assert!(text.contains("not be delivered yet") && text.contains("Action: delayed"));
+    }
+
+    #[test]
     fn nobody_is_told_who_does_not_want_to_hear() {
         let wish = |text| RecipientDsn { notify: Notify::parse(text), original: None };
         for (action, notify, wanted) in [
@@ -341,10 +394,14 @@ mod tests {
             (Action::Failed, "FAILURE", true),
             (Action::Relayed, "FAILURE", false),
             (Action::Delivered, "SUCCESS,DELAY", true),
+            (Action::Delayed(Timestamp::default()), "SUCCESS,FAILURE", false),
+            (Action::Delayed(Timestamp::default()), "NEVER", false),
+            (Action::Delayed(Timestamp::default()), "FAILURE,DELAY", true),
         ] {
             assert_eq!(action.is_wanted(&wish(notify)), wanted, "{action:?} {notify}");
         }
         assert!(Action::Failed.is_wanted(&RecipientDsn::default()));
+        assert!(Action::Delayed(Timestamp::default()).is_wanted(&RecipientDsn::default()));
         assert!(!Action::Relayed.is_wanted(&RecipientDsn::default()));
     }
 }

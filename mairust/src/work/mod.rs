@@ -94,6 +94,9 @@ pub struct DeliverySettings {
     /// What becomes of a delivery whose end is not known, after a crash or a lost answer. Default: it is tried
     /// again.
     pub in_doubt: InDoubt,
+    /// Age at which the sender of a message is told that it is late, once for each recipient; zero for
+    /// never. Default 4 hours.
+    pub delay_notice_after: Duration,
 }
 
 /// What becomes of a job when it was worked on.
@@ -129,6 +132,7 @@ impl Default for DeliverySettings {
             connect_timeout: Duration::from_secs(30),
             retry: RetryPolicy::default(),
             in_doubt: InDoubt::default(),
+            delay_notice_after: Duration::from_secs(4 * 3_600),
         }
     }
 }

@@ -116,6 +116,11 @@ impl<'r> Columns<'r> {
         self.value(column).map(Uuid::into_bytes)
     }
 
+    /// A column that holds an id, or NULL.
+    pub(crate) fn optional_id(&self, column: &'static str) -> Result<Option<[u8; 16]>, StoreError> {
+        self.value::<Option<Uuid>>(column).map(|id| id.map(Uuid::into_bytes))
+    }
+
     /// A column that holds any number of bytes, perhaps many.
     pub(crate) fn blob(&self, column: &'static str) -> Result<Bytes, StoreError> {
         match self.row {

@@ -50,11 +50,14 @@ pub(crate) const INSERT_RECIPIENTS: &str = "\
     INSERT INTO delivery_recipients (tenant_id, id, message_id, address, state, updated_at, dsn_notify, dsn_orcpt) \
    ";
 
-/// Moves a recipient on; no row if it is settled or not there.
+/// Moves a recipient on; no row if it is settled or not there, or if $6 says that its sender is told of a delay
+/// and that happened before.
 pub(crate) const MOVE_RECIPIENT: &str = "\
     UPDATE delivery_recipients \
-    SET state = $3, attempts = attempts + $6, last_result = $4, updated_at = $5 \
+    SET state = $3, attempts = attempts + $7, last_result = $4, updated_at = $5, \
+        delay_told_at = CASE WHEN $6 THEN $5 ELSE delay_told_at END \
     WHERE tenant_id = $1 AND id = $2 AND state IN ('deferred', 'in_doubt', 'pending') \
+        AND (delay_told_at IS NULL OR NOT $6) \
     RETURNING message_id";
 
 pub(crate) const MESSAGE_OF_RECIPIENT: &str =
@@ -67,12 +70,12 @@ pub(crate) const WAITING_RECIPIENTS: &str = "\
 
 /// Gives the attempt that was begun for a recipient its result.
 pub(crate) const END_ATTEMPT: &str = "\
-    UPDATE delivery_attempts SET at = $3, outcome = $4, host = $5, result = $6 \
+    UPDATE delivery_attempts SET at = $3, outcome = $4, host = $5, result = $6, notice_id = $7, facts = $8 \
     WHERE tenant_id = $1 AND recipient_id = $2 AND outcome = 'begun'";
 
 pub(crate) const INSERT_ATTEMPT: &str = "\
-    INSERT INTO delivery_attempts (tenant_id, message_id, recipient_id, at, outcome, host, result) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    INSERT INTO delivery_attempts (tenant_id, message_id, recipient_id, at, outcome, host, result, notice_id, facts) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 pub(crate) const COUNT_RECIPIENTS: &str = "\
     SELECT count(*) FILTER (WHERE state IN ('deferred', 'in_doubt', 'pending')) AS unsettled, \
@@ -130,6 +133,7 @@ pub(crate) const OBJECT_OF_MESSAGE: &str = "\
 /// With those as `held` who wait for a delivery that is.
 pub(crate) const RECIPIENTS: &str = "\
     SELECT r.id, r.message_id, r.address, r.attempts, r.last_result, r.updated_at, r.dsn_notify, r.dsn_orcpt, \
+        r.delay_told_at, \
         CASE WHEN r.state IN ('deferred', 'pending') AND EXISTS (SELECT 1 FROM jobs j \
             WHERE j.tenant_id = r.tenant_id AND j.message_id = r.message_id AND j.state = 'held' \
                 AND substr(r.address, length(r.address) - length(j.destination)) = '@' || j.destination) \
@@ -138,5 +142,5 @@ pub(crate) const RECIPIENTS: &str = "\
     WHERE r.tenant_id = $1 AND r.message_id = $2 ORDER BY r.id";
 
 pub(crate) const ATTEMPTS: &str = "\
-    SELECT recipient_id, at, outcome, host, result FROM delivery_attempts \
+    SELECT recipient_id, at, outcome, host, result, notice_id, facts FROM delivery_attempts \
     WHERE tenant_id = $1 AND message_id = $2 ORDER BY at, id";

@@ -193,6 +193,7 @@ pub(crate) const TABLES: &[Table] = &[
             ("fingerprint", Kind::Bytes),
             ("deleted_at", Kind::Time),
             ("legal_hold", Kind::Bool),
+            ("arrival", Kind::Text),
         ],
     ),
     table(
@@ -214,6 +215,7 @@ pub(crate) const TABLES: &[Table] = &[
             ("updated_at", Kind::Time),
             ("dsn_notify", Kind::Text),
             ("dsn_orcpt", Kind::Text),
+            ("delay_told_at", Kind::Time),
         ],
     ),
     Table {
@@ -230,6 +232,8 @@ pub(crate) const TABLES: &[Table] = &[
                 ("outcome", Kind::Text),
                 ("host", Kind::Text),
                 ("result", Kind::Text),
+                ("notice_id", Kind::Id),
+                ("facts", Kind::Text),
             ],
         )
     },
