@@ -101,6 +101,7 @@ impl Writer {
             dsn: MessageDsn::default(),
             auth_results: None,
             spam: None,
+            arrival: None,
             fingerprint: None,
             placements: vec![place],
         };

@@ -3,7 +3,8 @@
 //! [`router`] takes an [`ApiState`]: a store, a [`Submitter`] for mail that clients send, the
 //! [`ServerKey`] under which API keys and cursors are made, and a clock. In reading order:
 //! `state` and `submit` (what an application hands in), `auth` (who asks), `problem` (how errors
-//! look), `page` and `download` (lists and large bodies), `v1` and `ops` (the endpoints),
+//! look), `page` and `download` (lists and large bodies), `trace` (what happened to a message), `v1` and
+//! `ops` (the endpoints),
 //! `openapi` (their description), `middleware` (what all answers have in common).
 //!
 //! Deliberately absent: listeners and TLS, rate limits (but see [`KeyGuard`]), sessions and
@@ -18,6 +19,7 @@ mod page;
 mod problem;
 mod state;
 mod submit;
+pub mod trace;
 mod v1;
 
 use axum::{Router, middleware as layers};

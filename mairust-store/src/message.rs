@@ -53,6 +53,8 @@ pub struct NewMessage {
     pub auth_results: Option<String>,
     /// Whether it is spam, if it was looked at.
     pub spam: Option<Spam>,
+    /// How it came in, as JSON; opaque to the store.
+    pub arrival: Option<String>,
     /// What tells the transaction that brought it from others, if whoever sent it may not have heard
     /// that it was accepted and send it again; see [`MessageStore::fingerprints`].
     pub fingerprint: Option<[u8; 32]>,
@@ -205,6 +207,8 @@ pub struct MessageRow {
     pub auth_results: Option<String>,
     /// Whether it is spam, if it was looked at.
     pub spam: Option<Spam>,
+    /// How it came in, as JSON.
+    pub arrival: Option<String>,
     /// When it was deleted, if it is; see [`Lifecycle`](crate::Lifecycle).
     pub deleted_at: Option<Timestamp>,
     /// Whether it is on a legal hold of its own.

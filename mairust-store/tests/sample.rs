@@ -50,6 +50,7 @@ pub(crate) fn entry(to: &User, raw: &str) -> Acceptance {
         dsn: MessageDsn::default(),
         auth_results: None,
         spam: None,
+        arrival: None,
         fingerprint: None,
         placements: vec![place],
     };

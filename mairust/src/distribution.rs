@@ -81,6 +81,8 @@ pub(crate) struct Original {
     pub(crate) dsn: MessageDsn,
     pub(crate) auth_results: Option<String>,
     pub(crate) spam: Option<Spam>,
+    /// How it came in, for the timeline.
+    pub(crate) arrival: Option<String>,
     /// What tells the transaction from others, if it may come again.
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) received_at: Timestamp,
@@ -224,6 +226,7 @@ impl Original {
             dsn: self.dsn.clone(),
             auth_results: self.auth_results.clone(),
             spam: self.spam,
+            arrival: self.arrival.clone(),
             fingerprint: self.fingerprint,
             placements,
         }

@@ -52,6 +52,7 @@ mod submit;
 pub mod testkit;
 mod throttle;
 mod time;
+mod timeline;
 mod tls;
 mod work;
 

@@ -430,14 +430,7 @@ fn gauge(count: u64) -> i64 {
 }
 
 fn labels(service: Service) -> Labels {
-    let name = match service {
-        Service::Lmtp => "lmtp",
-        Service::Mx => "mx",
-        Service::Submission => "submission",
-        Service::Submissions => "submissions",
-        _ => "other",
-    };
-    vec![("service", name.to_owned())]
+    vec![("service", service.as_str().to_owned())]
 }
 
 fn with_code(service: Service, code: u16) -> Labels {

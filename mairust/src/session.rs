@@ -20,6 +20,7 @@ use crate::receive::login::{Account, Accounts};
 use crate::receive::recipient::{Recipients, destinations};
 use crate::receive::{Receiver, refuse_for_store, trace};
 use crate::submit::{Author, Submission, SubmissionError, Submissions};
+use crate::timeline;
 
 /// Serves all SMTP sessions of a server.
 #[derive(Debug)]
@@ -139,6 +140,7 @@ impl Sessions {
             destinations,
             protocol: trace::smtp_protocol(session),
             origin: session.origin.clone(),
+            session: timeline::session(session),
             dsn: message.options.dsn,
             body: message.body,
             fingerprint: Some(fingerprint),

@@ -8,6 +8,7 @@ mod queue;
 mod receive;
 mod recipients;
 mod scan;
+mod trace;
 mod unreliable;
 mod work;
 

@@ -172,6 +172,7 @@ pub(crate) struct Links {
     raw: String,
     text: String,
     attachments: String,
+    trace: String,
 }
 
 /// The attachments of a message.
@@ -259,7 +260,12 @@ pub(crate) async fn message(
         envelope: EnvelopeInfo { sender, recipients },
         auth_results,
         attachments,
-        links: Links { raw: format!("{at}/raw"), text: format!("{at}/text"), attachments: format!("{at}/attachments") },
+        links: Links {
+            raw: format!("{at}/raw"),
+            text: format!("{at}/text"),
+            attachments: format!("{at}/attachments"),
+            trace: format!("{at}/trace"),
+        },
     }))
 }
 

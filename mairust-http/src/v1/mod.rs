@@ -13,6 +13,7 @@ mod queue_actions;
 mod search;
 mod send;
 mod sends;
+mod trace;
 mod wait;
 
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path};
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(messages::message, lifecycle::delete))
         .routes(routes!(lifecycle::restore))
         .routes(routes!(lifecycle::archive))
+        .routes(routes!(trace::trace))
         .routes(routes!(content::raw))
         .routes(routes!(content::text))
         .routes(routes!(messages::attachments))

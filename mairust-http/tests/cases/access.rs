@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use super::audit::append;
 use super::support::{Failure, START, World, call, mail, request};
 
-const WITH_ID: [&str; 7] = [
+const WITH_ID: [&str; 8] = [
     "/api/v1/audit/{id}",
     "/api/v1/messages/{id}",
     "/api/v1/messages/{id}/raw",
+    "/api/v1/messages/{id}/trace",
     "/api/v1/messages/{id}/text",
     "/api/v1/messages/{id}/attachments",
     "/api/v1/messages/{id}/attachments/0",
@@ -71,6 +72,7 @@ async fn each_operation_needs_its_scope() {
         ("GET", "/api/v1/messages/wait".to_owned(), Scope::MessagesRead),
         ("GET", format!("/api/v1/messages/{id}"), Scope::MessagesRead),
         ("GET", format!("/api/v1/messages/{id}/attachments"), Scope::MessagesRead),
+        ("GET", format!("/api/v1/messages/{id}/trace"), Scope::MessagesRead),
         ("GET", format!("/api/v1/messages/{id}/raw"), Scope::MessagesContent),
         ("GET", format!("/api/v1/messages/{id}/text"), Scope::MessagesContent),
         ("GET", format!("/api/v1/messages/{id}/attachments/0"), Scope::MessagesContent),

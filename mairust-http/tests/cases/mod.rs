@@ -9,4 +9,5 @@ mod queue;
 mod search;
 mod send;
 mod support;
+mod trace;
 mod wait;

@@ -45,6 +45,7 @@ fn every_operation_is_described_in_full() {
         "get /api/v1/messages/{id}/attachments/{index}",
         "get /api/v1/messages/{id}/raw",
         "get /api/v1/messages/{id}/text",
+        "get /api/v1/messages/{id}/trace",
         "get /api/v1/openapi.json",
         "get /api/v1/queue",
         "get /api/v1/queue/destinations",

@@ -31,6 +31,9 @@ use tower::ServiceExt;
 /// The time at which all tests begin.
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_763_780_646_123_456);
 
+/// What becomes of mail that is received.
+const STORED: (Direction, Folder, MessageStatus) = (Direction::Inbound, Folder::Inbox, MessageStatus::Stored);
+
 /// The server key of all of them.
 pub(crate) const SERVER_KEY: [u8; 32] = [7; 32];
 
@@ -128,8 +131,16 @@ impl World {
 
     /// A message in the account's INBOX, received at `at`.
     pub(crate) async fn receive(&self, account: &Account, raw: impl Into<Vec<u8>>, at: Timestamp) -> MessageId {
-        let status = (Direction::Inbound, Folder::Inbox, MessageStatus::Stored);
-        accept(&self.storage, account, raw.into(), at, status, vec![]).await
+        accept(&self.storage, account, raw.into(), at, STORED, vec![]).await
+    }
+
+    /// A message in the account's INBOX of which this is recorded.
+    pub(crate) async fn arrived(&self, account: &Account, arrival: String) -> MessageId {
+        let (id, mut message) = new_message(account, mail("a@x.example", "x"), START, STORED);
+        message.arrival = Some(arrival);
+        let messages = vec![message];
+        commit(&self.storage, Acceptance { messages, ..empty(account.user.tenant) }).await;
+        id
     }
 
     /// A message that the account has sent to two recipients, one of whom was tried once.
@@ -224,9 +235,29 @@ async fn accept(
     account: &Account,
     raw: Vec<u8>,
     at: Timestamp,
-    (direction, folder, status): (Direction, Folder, MessageStatus),
+    status: (Direction, Folder, MessageStatus),
     to: Vec<EmailAddress>,
 ) -> MessageId {
+    let (id, message) = new_message(account, raw, at, status);
+    // Ids sort by the time they were made: the recipients keep their order.
+    let recipient = |(address, after): (EmailAddress, u64)| NewRecipient {
+        id: RecipientId::new(at.plus(Duration::from_millis(after))),
+        message: id,
+        address,
+        state: DeliveryState::Pending,
+        dsn: RecipientDsn::default(),
+    };
+    let recipients = to.into_iter().zip(0..).map(recipient).collect();
+    commit(storage, Acceptance { messages: vec![message], recipients, ..empty(account.user.tenant) }).await;
+    id
+}
+
+fn new_message(
+    account: &Account,
+    raw: Vec<u8>,
+    at: Timestamp,
+    (direction, folder, status): (Direction, Folder, MessageStatus),
+) -> (MessageId, NewMessage) {
     let id = MessageId::new(at);
     let placement = Placement {
         id,
@@ -245,29 +276,20 @@ async fn accept(
         dsn: MessageDsn::default(),
         auth_results: Some(r#"{"spf": {"result": "pass"}}"#.to_owned()),
         spam: Some(Spam::new(0.5, SpamVerdict::Ham)),
+        arrival: None,
         fingerprint: None,
         placements: vec![placement],
     };
-    // Ids sort by the time they were made: the recipients keep their order.
-    let recipient = |(address, after): (EmailAddress, u64)| NewRecipient {
-        id: RecipientId::new(at.plus(Duration::from_millis(after))),
-        message: id,
-        address,
-        state: DeliveryState::Pending,
-        dsn: RecipientDsn::default(),
-    };
-    let recipients = to.into_iter().zip(0..).map(recipient).collect();
-    commit(storage, Acceptance { messages: vec![message], recipients, ..empty(account.user.tenant) }).await;
-    id
+    (id, message)
 }
 
-async fn commit(storage: &MemoryStorage, acceptance: Acceptance) {
+pub(crate) async fn commit(storage: &MemoryStorage, acceptance: Acceptance) {
     for result in storage.messages().accept(vec![acceptance]).await {
         result.unwrap();
     }
 }
 
-fn empty(tenant: TenantId) -> Acceptance {
+pub(crate) fn empty(tenant: TenantId) -> Acceptance {
     Acceptance::new(tenant)
 }
 

@@ -201,6 +201,7 @@ impl Conversation {
         AttemptFacts {
             source: self.source,
             tls: self.tls.clone(),
+            offered: self.extensions.lines().collect(),
             reused: self.transactions > 1,
             ..self.endpoint.facts()
         }

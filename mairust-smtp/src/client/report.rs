@@ -43,6 +43,9 @@ pub struct AttemptFacts {
     pub tls: TlsUse,
     /// What was demanded of TLS, and by whom; `None` if no host was tried.
     pub rule: Option<TlsRule>,
+    /// The extensions that the host announced, as far as they are known here, a line for each as in its last
+    /// answer to EHLO.
+    pub offered: Vec<String>,
     /// Whether the connection had been used for another message before.
     pub reused: bool,
     /// How long this host took, from the first packet to its answer about the recipient; without a

@@ -49,6 +49,11 @@ pub struct Limits {
 impl Extensions {
     /// The answer to EHLO.
     pub(crate) fn announce(&self, hostname: &str) -> Reply {
+        Reply::plain(250, std::iter::once(hostname.to_owned()).chain(self.lines()).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// What is offered, a line for each extension, as in an answer to EHLO.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> + use<> {
         let size = self.size.map(|size| format!("SIZE {size}"));
         let auth = (!self.auth.is_empty()).then(|| format!("AUTH {}", self.auth.join(" ")));
         let plain = |offered: bool, keyword: &str| offered.then(|| keyword.to_owned());
@@ -67,8 +72,7 @@ impl Extensions {
             self.limits.announce(),
             self.xclient.then(|| format!("XCLIENT {}", xclient::ATTRIBUTES)),
         ];
-        let lines: Vec<String> = std::iter::once(hostname.to_owned()).chain(offered.into_iter().flatten()).collect();
-        Reply::plain(250, lines.join("\n"))
+        offered.into_iter().flatten()
     }
 
     /// What a server's answer to EHLO announces; unknown extensions are skipped.

@@ -21,6 +21,18 @@ pub enum Service {
     Submissions,
 }
 
+impl Service {
+    /// For logs, metrics and timelines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lmtp => "lmtp",
+            Self::Mx => "mx",
+            Self::Submission => "submission",
+            Self::Submissions => "submissions",
+        }
+    }
+}
+
 /// What a listener is for, and what stands in front of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -69,6 +69,7 @@ pub async fn keeps_what_was_found_out(storage: Storage) {
     let message = &mut known.messages[0];
     message.dsn = MessageDsn { ret: Some(Return::Headers), envelope_id: EnvelopeId::parse("QQ+2B314159") };
     message.auth_results = Some("{\"spf\":{\"result\":\"pass\"}}".to_owned());
+    message.arrival = Some("{\"v\": 1, \"helo\": \"ü\"}".to_owned());
     message.spam = Some(Spam::new(-1.5, SpamVerdict::Ham));
     let mut odd = entry(&alice, RAW);
     odd.messages[0].spam = Some(Spam::new(f64::NAN, SpamVerdict::Spam));
@@ -83,6 +84,7 @@ pub async fn keeps_what_was_found_out(storage: Storage) {
     assert_eq!(rows[0].dsn, expected.dsn);
     assert_eq!((&rows[0].auth_results, rows[0].spam), (&expected.auth_results, expected.spam));
     assert_eq!((&rows[1].dsn, rows[1].auth_results.as_deref(), rows[1].spam), (&MessageDsn::default(), None, None));
+    assert_eq!((&rows[0].arrival, &rows[1].arrival), (&expected.arrival, &None));
     assert_eq!(rows[2].spam, Some(Spam::new(0.0, SpamVerdict::Spam)));
     assert!(list(&storage, &alice, &all()).await.contains(&rows[0]));
 }

@@ -85,6 +85,7 @@ pub(crate) fn message(to: &Person, raw: &str) -> NewMessage {
         dsn: MessageDsn::default(),
         auth_results: None,
         spam: None,
+        arrival: None,
         fingerprint: None,
         placements: vec![place(to)],
     }

@@ -250,6 +250,7 @@ impl State {
             dsn: message.dsn.clone(),
             auth_results: message.auth_results.clone(),
             spam: message.spam,
+            arrival: message.arrival.clone(),
             deleted_at: None,
             legal_hold: false,
         };

@@ -35,6 +35,7 @@ pub(super) struct JobRecord {
     pub(super) job: NewJob,
     pub(super) created_at: Timestamp,
     pub(super) attempts: u32,
+    /// Why it was given back or given up the last time.
     pub(super) last_error: Option<String>,
     pub(super) give_up: bool,
     pub(super) route: Option<String>,

@@ -433,7 +433,7 @@ async fn insert_messages(transaction: &mut Transaction, rows: &[Row<'_>]) -> Res
     // Threads of this batch: what is answered may have come in the same one.
     let mut threads: HashMap<(MailboxId, &str), MessageId> = HashMap::new();
     let (head, tail) = statement::message::INSERT_MESSAGES;
-    let mut inserts = Rows::new(head, 32, tail);
+    let mut inserts = Rows::new(head, 33, tail);
     for row in rows {
         let Row { tenant, message, place, .. } = row;
         let thread = match find_thread(transaction, *tenant, place.mailbox, message).await? {
@@ -488,7 +488,8 @@ fn bind_message(inserts: &mut Rows, row: &Row<'_>, places: i64, thread: MessageI
         .bind(message.auth_results.as_deref())
         .bind(message.spam.map(|spam| spam.score))
         .bind(message.spam.map(|spam| spam.verdict.as_str()))
-        .bind(message.fingerprint.as_ref());
+        .bind(message.fingerprint.as_ref())
+        .bind(message.arrival.as_deref());
 }
 
 /// Several servers may write to the same folders; whoever locks them in the same order does not wait

@@ -288,6 +288,7 @@ fn message(columns: &Columns<'_>) -> Result<MessageRow, StoreError> {
         },
         auth_results: columns.value("auth_results")?,
         spam: spam(columns)?,
+        arrival: columns.value("arrival")?,
         deleted_at: columns.optional_time("deleted_at")?,
         legal_hold: columns.value("legal_hold")?,
     })

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::directory::{InTenant, print_list};
 use super::output::Failure;
+use super::trace::TraceArgs;
 use super::trail::{Changed, Trail};
 use crate::audit::of_message;
 
@@ -40,6 +41,8 @@ pub(super) enum MessageCommand {
         #[command(flatten)]
         messages: Messages,
     },
+    /// Print what happened to a message, and why it is still here
+    Trace(TraceArgs),
 }
 
 /// Which messages.
@@ -71,6 +74,7 @@ pub(super) async fn run(command: MessageCommand) -> Result<(), Failure> {
         MessageCommand::Hold { messages } => all(Act::Hold, &messages).await,
         MessageCommand::Release { messages } => all(Act::Release, &messages).await,
         MessageCommand::Restore { messages } => all(Act::Restore, &messages).await,
+        MessageCommand::Trace(args) => super::trace::run(&args).await,
     }
 }
 

@@ -26,6 +26,7 @@ mod send_test;
 mod sender;
 mod spam;
 mod tenant;
+mod trace;
 mod trail;
 mod user;
 

@@ -2,6 +2,7 @@
 //! from it.
 
 use mairust_core::{MessageDsn, MessageId, Rejection, ScanReport};
+use mairust_http::trace::Arrival;
 use mairust_store::{Acceptance, Spam, SpamVerdict};
 
 use super::judge::Judged;
@@ -11,6 +12,7 @@ use super::verify::Verified;
 use super::{Receiver, refuse_for_store};
 use crate::distribution::{Distribution, Keeping, Original};
 use crate::receipts::Fingerprint;
+use crate::timeline;
 
 /// Stores the message; after this, and only after this, 250 may be said.
 pub(crate) async fn commit(
@@ -19,7 +21,7 @@ pub(crate) async fn commit(
     receiver: &Receiver,
 ) -> Result<MessageId, Rejection> {
     let now = receiver.clock.now();
-    let Judged { verified, report, folder, status } = judged;
+    let Judged { verified, report, calls, folder, status } = judged;
     let Verified { inspected, auth_results, .. } = verified;
     let keeping = Keeping { folder, status, outbound: receiver.outbound, now };
     // The recipients of a transaction are of one tenant.
@@ -38,6 +40,8 @@ pub(crate) async fn commit(
     // What stands above our Received was written by us.
     let results = auth_results.as_ref().map(|results| results.header_field(receiver.authserv_id().as_str()));
     let fields = report.as_ref().map(|report| super::scan::fields(report, &receiver.hostname));
+    let scan = report.as_ref().map(timeline::scan);
+    let arrival = Arrival { session: inspected.session, scan, hooks: calls };
     let original = Original {
         prefix: results.unwrap_or_default() + &fields.unwrap_or_default() + &trace.received(),
         body: inspected.body,
@@ -46,6 +50,7 @@ pub(crate) async fn commit(
         dsn: MessageDsn::default(),
         auth_results: auth_results.as_ref().map(|results| to_json(results).to_string()),
         spam: report.as_ref().map(spam),
+        arrival: Some(arrival.to_json()),
         fingerprint: Some(fingerprint),
         received_at: now,
     };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mairust_core::{Body, Content, Envelope, Mail, Origin, Rejection};
+use mairust_http::trace::SessionFacts;
 use mairust_smtp::server::{Received, SessionInfo};
 use mairust_smtp::verify::forged_results;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -17,6 +18,8 @@ pub(crate) struct Inspected {
     pub(crate) destinations: Vec<Destination>,
     pub(crate) origin: Origin,
     pub(crate) protocol: &'static str,
+    /// The session, for the timeline.
+    pub(crate) session: SessionFacts,
     /// The bytes as received: what signatures are about.
     pub(crate) received: Body,
     /// The bytes that are kept: without Authentication-Results that claim to be ours.
@@ -79,6 +82,7 @@ pub(crate) async fn inspect(
         },
         destinations,
         protocol: super::trace::smtp_protocol(session),
+        session: crate::timeline::session(session),
         origin: session.origin.clone(),
         received: message.body,
         body,

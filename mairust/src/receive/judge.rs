@@ -2,11 +2,13 @@
 
 use mairust_core::{Rejection, ScanAction, ScanReport};
 use mairust_hooks::{HookPoint, HookRunner, Verdict};
+use mairust_http::trace::HookCall;
 use mairust_store::{Folder, MessageStatus};
 
 use super::scan::{Scanned, refusal};
 use super::verify::Verified;
 use crate::metrics::Metrics;
+use crate::timeline;
 
 /// A message that is to be kept.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub(crate) struct Judged {
     pub(crate) verified: Verified,
     /// What a scanner says about it, if there is one.
     pub(crate) report: Option<ScanReport>,
+    /// The hooks that were called, for the timeline.
+    pub(crate) calls: Vec<HookCall>,
     /// Where in the mailbox.
     pub(crate) folder: Folder,
     /// In which state.
@@ -30,11 +34,13 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner, metrics: &Metric
     let verified = scanned.verified;
     let asked = hooks.has(HookPoint::PreReceive);
     let mail = if asked { scanned.mail.or_else(|| verified.mail()) } else { None };
+    let mut calls = Vec::new();
     let verdict = match mail {
         Some(mail) => {
             let (verdict, runs) = hooks.pre_receive(&mail).await;
             for run in runs {
                 metrics.hook_called(HookPoint::PreReceive, &run);
+                calls.push(timeline::hook_call(HookPoint::PreReceive, &run));
                 tracing::debug!(component = "hooks", hook = run.hook, outcome = ?run.outcome, "pre_receive");
             }
             verdict
@@ -47,7 +53,7 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner, metrics: &Metric
         (Verdict::Allow, Some(reason)) => quarantine(reason),
         (Verdict::Allow, None) => place(report.as_ref()),
     };
-    Ok(Judged { verified, report, folder, status })
+    Ok(Judged { verified, report, calls, folder, status })
 }
 
 fn quarantine(reason: &str) -> (Folder, MessageStatus) {

@@ -36,11 +36,13 @@ impl Submitter for ApiSubmitter {
         let now = self.0.clock.now();
         let message_id = format!("{}@{}", MessageId::new(now), self.0.hostname);
         let raw = compose(draft, now, message_id).map_err(|error| SubmitError::Unprocessable(error.to_string()))?;
+        let origin = Origin { user: Some(format!("API key {}", principal.key_id)), ..Origin::default() };
         let submission = Submission {
             author,
             envelope: Envelope { sender: ReversePath::Address(sender), recipients },
             destinations,
-            origin: Origin { user: Some(format!("API key {}", principal.key_id)), ..Origin::default() },
+            session: crate::timeline::request(&origin),
+            origin,
             protocol: "HTTP",
             dsn: MessageDsn::default(),
             body: raw.into(),

@@ -17,6 +17,7 @@ use mairust_core::{
     RecipientDsn, Rejection, ReversePath, TenantId, Timestamp,
 };
 use mairust_hooks::HookRunner;
+use mairust_http::trace::{Arrival, SessionFacts};
 use mairust_store::{
     Acceptance, DeliveryState, Direction, DirectoryExt, Folder, MessageStatus, Placement, Resolution, StorageBackend,
     StoreError, User,
@@ -65,6 +66,8 @@ pub(crate) struct Submission {
     /// One for each recipient, in the same order.
     pub(crate) destinations: Vec<Destination>,
     pub(crate) origin: Origin,
+    /// For the timeline.
+    pub(crate) session: SessionFacts,
     /// For the Received field.
     pub(crate) protocol: &'static str,
     /// What the sender asks about notices for the whole message.
@@ -238,7 +241,7 @@ impl Submissions {
                 own.recipients.extend(local.recipients);
                 own.jobs.extend(local.jobs);
             } else {
-                others.push(local);
+                others.push(for_others(plan, local));
             }
         }
         let acceptances = std::iter::once(own).chain(others).collect();
@@ -291,6 +294,7 @@ impl Submissions {
             dsn: plan.submission.dsn.clone(),
             auth_results: None,
             spam: None,
+            arrival: Some(arrival(plan.submission.session.clone())),
             fingerprint: plan.submission.fingerprint,
             received_at: plan.now,
         }
@@ -337,6 +341,17 @@ impl Plan {
             recipients: self.submission.destinations.iter().map(|to| (to.address().clone(), state(to))).collect(),
         }
     }
+}
+
+fn arrival(session: SessionFacts) -> String {
+    Arrival { session, ..Arrival::default() }.to_json()
+}
+
+/// What another tenant gets: who logged in is the business of the author's tenant.
+fn for_others(plan: &Plan, mut acceptance: Acceptance) -> Acceptance {
+    let arrival = arrival(SessionFacts { user: None, ..plan.submission.session.clone() });
+    acceptance.messages.iter_mut().for_each(|message| message.arrival = Some(arrival.clone()));
+    acceptance
 }
 
 /// Where the copy is kept that is sent on to other servers.

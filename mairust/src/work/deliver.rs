@@ -15,6 +15,7 @@ use super::doubt::{Begin, InDoubt, accept};
 use super::dsn::{Action, Report};
 use super::retry::{Next, jitter};
 use super::{Disposition, Workers};
+use crate::timeline;
 
 /// Wait before a job is tried again when the fault is ours.
 const OWN_FAULT_PAUSE: Duration = Duration::from_secs(10);
@@ -310,7 +311,7 @@ impl Tried {
             host: self.host.clone(),
             result: self.detail.clone(),
             notice,
-            facts: None,
+            facts: timeline::host(&self.facts).map(|facts| facts.to_json()),
         }
     }
 }

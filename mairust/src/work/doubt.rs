@@ -10,6 +10,7 @@ use mairust_smtp::client::{BeforeFinalDot, Handover};
 use mairust_store::{Acceptance, Attempt, AttemptOutcome, DeliveryRow, Lease, StorageBackend, StoreError};
 
 use super::Workers;
+use crate::timeline;
 
 /// What becomes of a delivery that is in doubt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub(super) struct Begin<'a> {
 #[async_trait]
 impl BeforeFinalDot for Begin<'_> {
     async fn permit(&self, handover: &Handover<'_>) -> Result<(), String> {
-        let at = self.clock.now();
+        let (at, facts) = (self.clock.now(), timeline::host(handover.facts).map(|facts| facts.to_json()));
         let begun = |place: &usize| {
             Some(Attempt {
                 recipient: self.waiting.get(*place)?.id,
@@ -43,7 +44,7 @@ impl BeforeFinalDot for Begin<'_> {
                 host: Some(handover.host.to_owned()),
                 result: "the end of the message is being sent".to_owned(),
                 notice: None,
-                facts: None,
+                facts: facts.clone(),
             })
         };
         let attempts = handover.accepted.iter().filter_map(begun).collect();

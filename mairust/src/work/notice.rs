@@ -76,6 +76,7 @@ impl Notice {
             dsn: MessageDsn::default(),
             auth_results: None,
             spam: None,
+            arrival: None,
             fingerprint: None,
             received_at: now,
         })
