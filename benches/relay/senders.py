@@ -1,10 +1,5 @@
-"""The servers that pass mail on: each takes it from users, keeps it, and gives all of it to one host.
+"""The servers that pass mail on: each takes it from users, keeps it, and gives all of it to one host."""
 
-`start(folder, group, relay)`, a context manager, gives a `Running`; `relay` is the port of that host on this
-machine. `LOGIN` is what a user needs, under TLS.
-"""
-
-import contextlib
 import dataclasses
 import os
 import typing
@@ -19,6 +14,10 @@ DELIVERY = """
 delivery:
   relay: 127.0.0.1:{relay}
 """
+WIDE = """
+  workers: 40
+  max_connections_per_host: 40
+"""
 # `default_process_limit` and what limits deliveries are as Postfix and Debian come.
 RELAY = """
 relayhost = [127.0.0.1]:{relay}
@@ -30,25 +29,24 @@ smtpd_relay_restrictions = permit_mynetworks, reject
 class Sender:
     title: str
     install: typing.Callable
+    # With a folder, what makes groups of processes, and the port of the host on this machine: a context manager
+    # that gives a `Running`.
     start: typing.Callable
+    # Name and password of the user, under TLS; None where anybody may send.
     login: tuple | None
 
 
-@contextlib.contextmanager
-def ours(folder, group, relay):
-    with serve(folder, group, relay, lambda config: None) as running:
-        yield running
+def ours(folder, group, relay, more="", prepare=lambda config: None):
+    delivery = DELIVERY.format(relay=relay) + more
+    return subjects.ours.serve(folder, group, "backend: sqlite", os.environ, "submission", delivery, prepare)
 
 
-@contextlib.contextmanager
+def wide(folder, group, relay):
+    return ours(folder, group, relay, more=WIDE)
+
+
 def signing(folder, group, relay):
-    with serve(folder, group, relay, make_keys) as running:
-        yield running
-
-
-def serve(folder, group, relay, prepare):
-    more = DELIVERY.format(relay=relay)
-    return subjects.ours.serve(folder, group, "backend: sqlite", os.environ, "submission", more, prepare)
+    return ours(folder, group, relay, prepare=make_keys)
 
 
 def make_keys(config):
@@ -57,15 +55,14 @@ def make_keys(config):
     run(subjects.ours.BINARY, "domain", "dkim", "rotate", domain, "--activate", "-c", config)
 
 
-@contextlib.contextmanager
 def postfix(folder, group, relay):
-    with subjects.postfix.serve(folder, group, RELAY.format(relay=relay)) as running:
-        yield running
+    return subjects.postfix.serve(folder, group, RELAY.format(relay=relay))
 
 
 LOGIN = USER, subjects.ours.PASSWORD
 SENDERS = {
     "ours": Sender("MaiRust, SQLite", subjects.ours.install, ours, LOGIN),
     "ours-dkim": Sender("MaiRust, SQLite, signing by DKIM (RSA and Ed25519)", subjects.ours.install, signing, LOGIN),
+    "ours-wide": Sender("MaiRust, SQLite, 40 workers and connections", subjects.ours.install, wide, LOGIN),
     "postfix": Sender("Postfix", subjects.postfix.install, postfix, None),
 }
