@@ -65,6 +65,11 @@ class Knot:
         """Serves a zone that was broken."""
         self._reload(zone, records)
 
+    def status(self, name, kind):
+        """The code of the response, by its name."""
+        answer = dnslib.DNSRecord.question(name, kind).send("127.0.0.1", self.port, tcp=True, timeout=5)
+        return dnslib.RCODE[dnslib.DNSRecord.parse(answer).header.rcode]
+
     def query(self, name, kind):
         """The answers as text, strings of TXT records joined."""
         question = dnslib.DNSRecord.question(name, kind)

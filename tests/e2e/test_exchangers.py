@@ -1,5 +1,7 @@
 """Which mail exchanger gets mail, and what becomes of it when none does: real servers, found by a real name server."""
 
+import contextlib
+
 import pytest
 from conftest import Sink, wait_until
 from exim import EximReceiver
@@ -21,11 +23,13 @@ def knot():
 def pair(authority, knot):
     """remote.example has two exchangers, a Postfix that is preferred, and an Exim."""
     knot.publish(PAIR)
-    postfix = Postfix.receiver(*authority.certify("mx1.remote.example"), host="127.0.0.2").start()
-    exim = EximReceiver(*authority.certify("mx2.remote.example"), "127.0.0.3", postfix.port)
-    yield postfix, exim
-    exim.remove()
-    postfix.remove()
+    with contextlib.ExitStack() as stack:
+        postfix = Postfix.receiver(*authority.certify("mx1.remote.example"), host="127.0.0.2")
+        stack.callback(postfix.remove)
+        postfix.start()
+        exim = EximReceiver(*authority.certify("mx2.remote.example"), "127.0.0.3", postfix.port)
+        stack.callback(exim.remove)
+        yield postfix, exim
 
 
 def site(servers, tmp_path, knot, port, **delivery):
@@ -60,6 +64,7 @@ def test_who_takes_no_mail_or_does_not_exist_is_final(servers, knot, tmp_path, d
 
 def test_mail_waits_for_a_name_server_that_fails(servers, sinks, knot, tmp_path):
     sink = sinks()
+    assert knot.status("broken.example", "MX") == "SERVFAIL"
     state = send(site(servers, tmp_path, knot, sink.port), to=["bob@broken.example"])
     failed = attempt(state)
     assert failed["outcome"] == "deferred" and failed["host"] is None, failed
