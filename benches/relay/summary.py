@@ -3,6 +3,8 @@
 import json
 import statistics
 
+from report import hardware
+
 COMMAND = "benches/relay/run"
 TITLES = {
     "relayed": "Queued first, then let out: from the opening until the last message is at the sink",
@@ -51,8 +53,7 @@ def markdown(results, cells):
     machine, options = results["machine"], results["options"]
     lines = [
         f"Made by `{COMMAND}` on {machine['date']}: {options['messages']:,} messages of 5 KiB, {options['rounds']} "
-        f"rounds; {machine['processors']} × {machine['processor']}, {machine['memory_mib'] / 1024:.0f} GiB, "
-        f"Linux {machine['kernel']}, {machine['file_system']['type']}."
+        f"rounds; {hardware(machine)}"
     ]
     for kind in dict.fromkeys(kind for kind, _ in cells):
         rows = {name: rounds for (of, name), rounds in cells.items() if of == kind}

@@ -14,6 +14,7 @@ RESULTS = {
         "memory_mib": 4096,
         "kernel": "6.1",
         "file_system": {"type": "ext4", "options": "rw"},
+        "disk": {"group_of_1_per_second": 800.0, "group_of_20_per_second": 9000.0},
     },
     "options": {"rounds": 3, "messages": 2000},
     "servers": {"ours": "MaiRust", "ours-dkim": "MaiRust with DKIM", "postfix": "Postfix"},

@@ -94,14 +94,22 @@ def markdown(results, cells):
 
 
 def conditions(results):
-    machine, options, disk = results["machine"], results["options"], results["machine"]["disk"]
+    machine, options = results["machine"], results["options"]
     return [
         f"Made by `{COMMAND}` on {machine['date']}: rounds of {options['seconds']:g} s, {options['rounds']} of each, "
-        f"with 10 messages in each connection; {machine['processors']} × {machine['processor']}, "
-        f"{machine['memory_mib'] / 1024:.0f} GiB, Linux {machine['kernel']}, {machine['file_system']['type']}. "
-        f"The disk syncs {disk['group_of_1_per_second']:,.0f} records of 5 KiB a second one by one, and "
-        f"{disk['group_of_20_per_second']:,.0f} in groups of 20."
+        f"with 10 messages in each connection; {hardware(machine)}"
     ]
+
+
+def hardware(machine):
+    """What was measured on, and what its disk allows, as the end of a sentence and one more."""
+    disk = machine["disk"]
+    return (
+        f"{machine['processors']} × {machine['processor']}, {machine['memory_mib'] / 1024:.0f} GiB, "
+        f"Linux {machine['kernel']}, {machine['file_system']['type']}. The disk syncs "
+        f"{disk['group_of_1_per_second']:,.0f} records of 5 KiB a second one by one, and "
+        f"{disk['group_of_20_per_second']:,.0f} in groups of 20."
+    )
 
 
 def table_of_servers(servers):
