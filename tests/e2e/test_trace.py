@@ -17,6 +17,8 @@ def site(servers, sinks, tmp_path):
     run("domain", "add", "example.com", "-c", config)
     run("user", "add", "alice@example.com", "-c", config, "--password-stdin", input=PASSWORD)
     run("tenant", "add", "other", "-c", config)
+    run("domain", "add", "other.example", "--tenant", "other", "-c", config)
+    run("user", "add", "carol@other.example", "--tenant", "other", "-c", config, "--password-stdin", input=PASSWORD)
     keys = {tenant: json.loads(run("apikey", "create", "tests", "--tenant", tenant, "-c", config, "-o", "json").stdout)["key"]
             for tenant in ("default", "other")}
     server = servers("-c", config, command="serve")
@@ -100,3 +102,15 @@ def test_a_message_that_came_and_one_that_is_through(site):
     assert kinds(entries) == ["received", "stored", "queued", "attempt", "settled"]
     assert entries[0]["service"] == "http" and entries[0]["user"].startswith("API key ")
     assert entries[-1]["status"] == "sent"
+
+
+def test_another_tenant_does_not_learn_who_logged_in(site):
+    client = site.submission("alice@example.com", PASSWORD)
+    client.sendmail("alice@example.com", ["carol@other.example"], "From: alice@example.com\r\n\r\nx\r\n")
+    client.quit()
+    [sent] = api(site).messages(folder="Sent")
+    [came] = api(site, "other").messages(folder="INBOX")
+    there = api(site, "other").json(f"/api/v1/messages/{came['id']}/trace")["entries"]
+    entries = trace(site, sent["id"])
+    assert kinds(there) == ["received", "stored"] and kinds(entries) == ["received", "stored", "settled"]
+    assert entries[0].pop("user") == "alice@example.com" and entries[0] == there[0]
