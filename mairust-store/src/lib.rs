@@ -65,8 +65,8 @@ pub use observer::Observer;
 pub use owner::Owner;
 pub use password::PasswordRecord;
 pub use queue::{
-    DestinationStats, FencingToken, HoldReason, ItemState, Lease, NewJob, Priority, QueueAction, QueueBackend,
-    QueueChange, QueueFilter, QueueItem, QueuePosition, QueueStats, QueueTotal,
+    DestinationStats, FencingToken, HoldReason, ItemState, LaneBounds, Lease, NewJob, Priority, QueueAction,
+    QueueBackend, QueueChange, QueueFilter, QueueItem, QueuePosition, QueueStats, QueueTotal,
 };
 pub use registry::{Registry, RegistryExt, SecretRow, Setting};
 pub use seal::{LocalKeys, MasterKeyService, SealedRecord, Sealer};

@@ -1,7 +1,7 @@
 //! The queue: jobs, and the time-limited right of one worker to do one.
 //!
-//! Fairness is a matter of the order in which due jobs are taken, see [`QueueBackend::lease`]; how
-//! many go to one destination at the same time is the workers' business.
+//! Fairness is a matter of the order in which due jobs are taken, see [`QueueBackend::lease_within`]; how many may
+//! go to one destination at the same time, whoever takes them says.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,12 +14,14 @@ use mairust_core::{JobId, MessageId, TenantId, Timestamp};
 use crate::error::StoreError;
 
 mod item;
+mod lane;
 pub(crate) mod turns;
 
 pub use self::item::{
     DestinationStats, HoldReason, ItemState, QueueAction, QueueChange, QueueFilter, QueueItem, QueuePosition,
     QueueTotal,
 };
+pub use self::lane::LaneBounds;
 
 /// Work to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,9 +126,17 @@ pub trait QueueBackend: fmt::Debug + Send + Sync + 'static {
     /// Adds jobs: all or none, durable on return.
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<(), StoreError>;
 
-    /// Takes up to `max` jobs that are due, or whose lease has ended. Each goes to one caller only
-    /// until `now + ttl`. If the future is dropped after the jobs were taken, their leases end by
-    /// themselves.
+    /// Takes jobs, as [`lease_within`](Self::lease_within) without bounds.
+    ///
+    /// # Errors
+    /// As there.
+    async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<Lease>, StoreError> {
+        self.lease_within(now, max, ttl, &LaneBounds::default()).await
+    }
+
+    /// Takes up to `max` jobs that are due, or whose lease has ended, for no destination more than there is
+    /// [room](LaneBounds::room) for. Each goes to one caller only until `now + ttl`. If the future is dropped
+    /// after the jobs were taken, their leases end by themselves.
     ///
     /// They are taken in turns, and the order of the answer is that of the turns:
     /// 1. Between two jobs of one tenant, each other tenant with a due job gets one.
@@ -135,14 +145,20 @@ pub trait QueueBackend: fmt::Debug + Send + Sync + 'static {
     /// 3. For one tenant and destination, jobs go by [`NewJob::rank`]; one that was given back by
     ///    the rank that follows from the time for which it was given back.
     ///
-    /// So no backlog keeps another tenant or destination waiting for longer than one job each, and
-    /// nothing starves. What it costs depends on `max`, neither on the number of jobs nor on that
+    /// A destination without room has no turns. So no backlog keeps another tenant or destination waiting for
+    /// longer than one job each, and nothing starves. What it costs depends on `max`, neither on the number of jobs nor on that
     /// of tenants and destinations. Turns are remembered by each process for itself, and not
     /// longer than it runs.
     ///
     /// # Errors
     /// `Full` while there is too little room on the disk for what comes of work: no job is taken then.
-    async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<Lease>, StoreError>;
+    async fn lease_within(
+        &self,
+        now: Timestamp,
+        max: u32,
+        ttl: Duration,
+        bounds: &LaneBounds,
+    ) -> Result<Vec<Lease>, StoreError>;
 
     /// Moves the end of a lease; `false` if it was lost: the job was taken again, given back or
     /// ended. A lease that has ended is not lost before that. So it is for all that ends a lease.
@@ -327,6 +343,15 @@ impl<T: QueueBackend + ?Sized> QueueBackend for Arc<T> {
     }
     async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<Lease>, StoreError> {
         (**self).lease(now, max, ttl).await
+    }
+    async fn lease_within(
+        &self,
+        now: Timestamp,
+        max: u32,
+        ttl: Duration,
+        bounds: &LaneBounds,
+    ) -> Result<Vec<Lease>, StoreError> {
+        (**self).lease_within(now, max, ttl, bounds).await
     }
     async fn extend(&self, lease: &Lease, until: Timestamp) -> Result<bool, StoreError> {
         (**self).extend(lease, until).await

@@ -1,7 +1,7 @@
 //! Storage that fails on demand, to find out what becomes of those who use it.
 //!
 //! [`UnreliableStorage`] and [`UnreliableBodies`] wrap a backend. What goes wrong is told to a [`Mishaps`] by the
-//! name of the call: `messages.accept`, `queue.lease`, `bodies.put`; by the name of a facet, for all its
+//! name of the call: `messages.accept`, `queue.lease_within`, `bodies.put`; by the name of a facet, for all its
 //! calls; or by `*`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,8 +30,8 @@ use crate::message::{Acceptance, MessageChange, MessagePosition, MessageQuery, M
 use crate::owner::Owner;
 use crate::password::PasswordRecord;
 use crate::queue::{
-    DestinationStats, HoldReason, Lease, NewJob, QueueAction, QueueBackend, QueueChange, QueueFilter, QueueItem,
-    QueuePosition, QueueStats,
+    DestinationStats, HoldReason, LaneBounds, Lease, NewJob, QueueAction, QueueBackend, QueueChange, QueueFilter,
+    QueueItem, QueuePosition, QueueStats,
 };
 use crate::registry::{Expected, Registry, SecretRow, Setting};
 use crate::seal::{SealedPlace, SealedRecord};
@@ -314,7 +314,7 @@ unreliable! { Directory, directory {
 
 unreliable! { QueueBackend, queue {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> ();
-    async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Vec<Lease>;
+    async fn lease_within(&self, now: Timestamp, max: u32, ttl: Duration, bounds: &LaneBounds) -> Vec<Lease>;
     async fn extend(&self, lease: &Lease, until: Timestamp) -> bool;
     async fn complete(&self, lease: &Lease) -> bool;
     async fn retry(&self, lease: &Lease, at: Timestamp, reason: &str) -> bool;
@@ -331,6 +331,9 @@ unreliable! { QueueBackend, queue {
     async fn stats(&self, now: Timestamp) -> BTreeMap<String, QueueStats>;
     async fn next_due(&self) -> Option<Timestamp>;
 }
+    async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<Lease>, StoreError> {
+        self.lease_within(now, max, ttl, &LaneBounds::default()).await
+    }
     fn version(&self) -> u64 {
         self.inner.queue().version()
     }

@@ -179,9 +179,9 @@ async fn deliveries_go_on_when_the_queue_answers_again() {
     let remote = TestServer::start(|builder| builder).await;
     let server = forwarder(remote.smtp, "alice@example.com").await;
     server.mishaps().always("queue", UNAVAILABLE);
-    let before = server.mishaps().calls("queue.lease");
+    let before = server.mishaps().calls("queue.lease_within");
     assert_eq!(server.send("out@here.example", "waits").await, "250 2.0.0");
-    within(server.mishaps().called("queue.lease", before + 2)).await;
+    within(server.mishaps().called("queue.lease_within", before + 2)).await;
     assert!(remote.messages(|_| true).await.is_empty());
     server.mishaps().clear();
     remote.messages(|rows| rows.len() == 1).await;
@@ -192,7 +192,7 @@ async fn who_was_reached_is_not_sent_to_again_when_the_record_of_it_was_not_conf
     let remote = TestServer::start(|builder| builder).await;
     let server = forwarder(remote.smtp, "alice@example.com").await;
     // The job waits until the mishap is planned.
-    server.mishaps().always("queue.lease", UNAVAILABLE);
+    server.mishaps().always("queue.lease_within", UNAVAILABLE);
     assert_eq!(server.send("out@here.example", "once").await, "250 2.0.0");
     let accepted = server.mishaps().calls("messages.accept");
     server.mishaps().clear();
@@ -214,7 +214,7 @@ async fn a_failure_is_told_once_when_the_record_of_it_was_not_confirmed() {
     // Bob, who sends it, has his mailbox here, so that the notice comes to it.
     let server = forwarder(remote.smtp, "nobody@example.com").await;
     server.storage().directory().ensure_user(BOB, "correct horse").await.unwrap();
-    server.mishaps().always("queue.lease", UNAVAILABLE);
+    server.mishaps().always("queue.lease_within", UNAVAILABLE);
     assert_eq!(server.send("out@here.example", "bounces").await, "250 2.0.0");
     let accepted = server.mishaps().calls("messages.accept");
     server.mishaps().clear();

@@ -62,6 +62,7 @@ macro_rules! conformance_tests {
             a_stale_lease_changes_nothing completes_once retries_later buries_but_keeps extends_a_lease
             enqueues_all_or_none says_when_the_next_job_is_due wakes_who_waits_for_jobs
             a_backlog_delays_no_other_tenant tenants_take_turns destinations_take_turns urgent_jobs_go_first
+            destinations_have_bounds what_has_no_room_is_in_nobodys_way
             what_is_not_due_takes_no_turn jobs_that_come_back_keep_the_turns counts_each_kind
             ends_many_leases_at_once
         );

@@ -10,7 +10,7 @@ use mairust_core::{JobId, TenantId, Timestamp};
 
 use super::sample::{NOW, Storage, alice, job, kind, queue_stats};
 use crate::error::StoreErrorKind;
-use crate::queue::{FencingToken, Lease, NewJob, Priority, QueueStats};
+use crate::queue::{FencingToken, LaneBounds, Lease, NewJob, Priority, QueueStats};
 
 const TTL: Duration = Duration::from_secs(60);
 
@@ -201,6 +201,52 @@ pub async fn destinations_take_turns(storage: Storage) {
     }
     assert_eq!(names.len(), 46);
     assert_in_turns(&names, counts);
+}
+
+/// No destination gets more than there is room for, of whatever tenant; work that stays here has no bound.
+pub async fn destinations_have_bounds(storage: Storage) {
+    let (a, b) = (alice(&storage, "a.example").await.tenant, alice(&storage, "b.example").await.tenant);
+    let lanes = [(a, "busy.example", 9), (b, "busy.example", 9), (a, "free.example", 2), (b, "", 9)];
+    let jobs = lanes.iter().flat_map(|(tenant, name, count)| (0..*count).map(|_| bound_for(*tenant, name)));
+    storage.queue().enqueue(jobs.collect()).await.unwrap();
+    let mut bounds = LaneBounds::new(5);
+    bounds.begin("busy.example");
+    bounds.begin("busy.example");
+    let leases = storage.queue().lease_within(NOW, 100, TTL, &bounds).await.unwrap();
+    let tenants = |name: &str| -> Vec<_> {
+        let there = |lease: &&Lease| lease.destination.as_deref().unwrap_or_default() == name;
+        leases.iter().filter(there).map(|lease| lease.tenant).collect()
+    };
+    assert_eq!((tenants("busy.example").len(), tenants("free.example").len(), tenants("").len()), (3, 2, 9));
+    let share: HashSet<_> = tenants("busy.example").into_iter().collect();
+    assert_eq!(share.len(), 2, "both tenants have a share of what there is room for");
+    for _ in 0..3 {
+        bounds.begin("busy.example");
+    }
+    assert!(storage.queue().lease_within(NOW, 100, TTL, &bounds).await.unwrap().is_empty());
+    bounds.end("busy.example");
+    assert_eq!(storage.queue().lease_within(NOW, 100, TTL, &bounds).await.unwrap().len(), 1);
+}
+
+/// Backlogs of destinations without room keep neither other destinations nor other tenants waiting.
+pub async fn what_has_no_room_is_in_nobodys_way(storage: Storage) {
+    let mut bounds = LaneBounds::new(1);
+    let mut jobs = Vec::new();
+    for number in 0..5 {
+        let tenant = alice(&storage, &format!("{number}.example")).await.tenant;
+        for name in ["silent.example", "stalled.example"] {
+            jobs.extend((0..10).map(|_| bound_for(tenant, name)));
+        }
+    }
+    let last = jobs[99].tenant;
+    jobs.push(bound_for(last, "free.example"));
+    storage.queue().enqueue(jobs).await.unwrap();
+    bounds.begin("silent.example");
+    bounds.begin("stalled.example");
+    let leases = storage.queue().lease_within(NOW, 1, TTL, &bounds).await.unwrap();
+    let taken: Vec<_> = leases.iter().map(|lease| (lease.tenant, lease.destination.as_deref())).collect();
+    assert_eq!(taken, [(last, Some("free.example"))]);
+    assert!(storage.queue().lease_within(NOW, 1, TTL, &bounds).await.unwrap().is_empty());
 }
 
 /// The more urgent first, the longer due first, unless one was kept waiting for a day.

@@ -13,8 +13,8 @@ use super::{MemoryStorage, State};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::queue::turns::Turns;
 use crate::queue::{
-    DestinationStats, FencingToken, HoldReason, Lease, NewJob, QueueAction, QueueBackend, QueueChange, QueueFilter,
-    QueueItem, QueuePosition, QueueStats,
+    DestinationStats, FencingToken, HoldReason, LaneBounds, Lease, NewJob, QueueAction, QueueBackend, QueueChange,
+    QueueFilter, QueueItem, QueuePosition, QueueStats,
 };
 
 /// All jobs, and the orders in which they are looked for.
@@ -75,11 +75,17 @@ impl QueueBackend for MemoryStorage {
         Ok(())
     }
 
-    async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<Lease>, StoreError> {
+    async fn lease_within(
+        &self,
+        now: Timestamp,
+        max: u32,
+        ttl: Duration,
+        bounds: &LaneBounds,
+    ) -> Result<Vec<Lease>, StoreError> {
         let jobs = &mut self.state().jobs;
         jobs.wake(now);
-        let (nonce, until) = (rand::random(), now.plus(ttl));
-        Ok((0..max).map_while(|_| jobs.take_next(nonce, until)).collect())
+        let (nonce, until, mut bounds) = (rand::random(), now.plus(ttl), bounds.clone());
+        Ok((0..max).map_while(|_| jobs.take_next(nonce, until, &mut bounds)).collect())
     }
 
     async fn extend(&self, lease: &Lease, until: Timestamp) -> Result<bool, StoreError> {
@@ -219,11 +225,10 @@ impl Jobs {
     }
 
     /// Takes the job whose turn it is.
-    fn take_next(&mut self, nonce: [u8; 16], until: Timestamp) -> Option<Lease> {
-        let (&tenant, destinations) = next_in_ring(&self.ready, self.turns.tenant().as_ref())?;
-        let (destination, jobs) = next_in_ring(destinations, self.turns.destination(tenant))?;
-        let id = jobs.first()?.1;
-        self.turns.served(tenant, destination);
+    fn take_next(&mut self, nonce: [u8; 16], until: Timestamp, bounds: &mut LaneBounds) -> Option<Lease> {
+        let (tenant, destination, id) = self.next_turn(bounds)?;
+        self.turns.served(tenant, &destination);
+        bounds.begin(&destination);
         self.change(id, |record| {
             record.attempts += 1;
             record.token = Some(FencingToken::new(record.attempts, nonce));
@@ -232,6 +237,15 @@ impl Jobs {
         let record = self.records.get(&id)?;
         let lease = Lease::new(record.job.clone(), record.created_at, record.token?, until);
         Some(Lease { give_up: record.give_up, route: record.route.clone(), ..lease })
+    }
+
+    /// Whose turn it is among those for whom there is room, and the job.
+    fn next_turn(&self, bounds: &LaneBounds) -> Option<(TenantId, String, JobId)> {
+        ring(&self.ready, self.turns.tenant().as_ref()).find_map(|(tenant, destinations)| {
+            let mut lanes = ring(destinations, self.turns.destination(*tenant));
+            let (destination, jobs) = lanes.find(|(destination, _)| bounds.room(destination) > 0)?;
+            Some((*tenant, destination.clone(), jobs.first()?.1))
+        })
     }
 
     /// Removes the jobs about a message that were given up.
@@ -355,11 +369,15 @@ impl JobRecord {
     }
 }
 
-/// The first entry after the one served last, going round.
-fn next_in_ring<'a, K: Ord + Borrow<Q>, Q: Ord + ?Sized, V>(
-    ring: &'a BTreeMap<K, V>,
+/// All entries, from the one behind the one served last, going round.
+fn ring<'a, K: Ord + Borrow<Q>, Q: Ord + ?Sized, V>(
+    entries: &'a BTreeMap<K, V>,
     last: Option<&Q>,
-) -> Option<(&'a K, &'a V)> {
-    let after = last.and_then(|last| ring.range::<Q, _>((Bound::Excluded(last), Bound::Unbounded)).next());
-    after.or_else(|| ring.first_key_value())
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    let behind = last.map(|last| entries.range::<Q, _>((Bound::Excluded(last), Bound::Unbounded)));
+    let before = match last {
+        Some(last) => entries.range::<Q, _>((Bound::Unbounded, Bound::Included(last))),
+        None => entries.range::<Q, _>(..),
+    };
+    behind.into_iter().flatten().chain(before)
 }

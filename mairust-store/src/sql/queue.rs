@@ -4,7 +4,7 @@
 //! and whoever takes some walks in that index from where it stopped before, one step for each
 //! tenant and destination, over however many jobs.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use mairust_core::{JobId, TenantId, Timestamp};
 use uuid::Uuid;
 
 use super::changes::Change;
-use super::driver::{Columns, Dialect, Json, Query, Row, Rows, Scope, failed};
+use super::driver::{Columns, Dialect, Json, Query, Rows, Scope, failed};
 use super::finish::Ending;
 use super::storage::Parts;
 use crate::error::StoreError;
 use crate::queue::{
-    DestinationStats, FencingToken, HoldReason, Lease, NewJob, Priority, QueueAction, QueueBackend, QueueChange,
-    QueueFilter, QueueItem, QueuePosition, QueueStats,
+    DestinationStats, FencingToken, HoldReason, LaneBounds, Lease, NewJob, Priority, QueueAction, QueueBackend,
+    QueueChange, QueueFilter, QueueItem, QueuePosition, QueueStats,
 };
 use crate::sql::statement;
 
@@ -48,17 +48,26 @@ impl QueueBackend for Parts {
         Ok(())
     }
 
-    async fn lease(&self, now: Timestamp, max: u32, ttl: Duration) -> Result<Vec<Lease>, StoreError> {
+    async fn lease_within(
+        &self,
+        now: Timestamp,
+        max: u32,
+        ttl: Duration,
+        bounds: &LaneBounds,
+    ) -> Result<Vec<Lease>, StoreError> {
         // What is done leaves something to keep, and most of it makes new mail.
         self.disk.check().await?;
         let wake = Query::new(statement::queue::wake_jobs(self.database.dialect())).bind(now).bind(WAKE_AT_ONCE);
         self.database.execute(Scope::All, wake).await.map_err(failed("lease", "wake jobs"))?;
-        let mut leases = Vec::new();
+        let (mut leases, mut bounds) = (Vec::new(), bounds.clone());
         while let room @ 1.. = max.saturating_sub(u32::try_from(leases.len()).unwrap_or(max)) {
-            match self.take_turns(now, room.min(AT_ONCE), now.plus(ttl)).await {
-                // Nothing is due, or other processes took it.
+            match self.take_turns(now, room.min(AT_ONCE), now.plus(ttl), &bounds).await {
+                // There is nothing that is due and has room, or other processes took it.
                 Ok(taken) if taken.is_empty() => break,
-                Ok(taken) => leases.extend(taken),
+                Ok(taken) => {
+                    taken.iter().for_each(|lease| bounds.begin(lease.destination.as_deref().unwrap_or_default()));
+                    leases.extend(taken);
+                }
                 // What was taken must not wait until its lease ends.
                 Err(error) if !leases.is_empty() => {
                     tracing::warn!(component = "store", %error, "fewer jobs were taken than could be");
@@ -150,23 +159,56 @@ impl QueueBackend for Parts {
 
 impl Parts {
     /// Who has the next turns, in order; who has several is there several times.
-    async fn next_lanes(&self, now: Timestamp, max: u32) -> Result<Vec<Lane>, StoreError> {
-        let tenants = self.next_tenants(now, max).await?;
+    async fn next_lanes(&self, now: Timestamp, max: u32, bounds: &LaneBounds) -> Result<Vec<Lane>, StoreError> {
+        let mut last = self.turns.lock().unwrap_or_else(PoisonError::into_inner).tenant();
+        let mut seen = HashSet::new();
+        loop {
+            let tenants = self.next_tenants(last, now, max).await?;
+            let lanes = self.lanes_of(&tenants, now, max, bounds).await?;
+            let all_are_new = tenants.iter().all(|tenant| seen.insert(*tenant));
+            if !lanes.is_empty() || !all_are_new || tenants.len() < max as usize {
+                return Ok(lanes);
+            }
+            // There is room for none of what these have.
+            last = tenants.last().copied();
+        }
+    }
+
+    /// The turns of these tenants, as far as there is room.
+    async fn lanes_of(
+        &self,
+        tenants: &[TenantId],
+        now: Timestamp,
+        max: u32,
+        bounds: &LaneBounds,
+    ) -> Result<Vec<Lane>, StoreError> {
         if tenants.is_empty() {
             return Ok(Vec::new());
         }
-        let query = next_destinations(self.database.dialect(), &self.shares(&tenants, max), now);
+        // Destinations without room take steps in the ring, but have no turns.
+        let shares = self.shares(tenants, max, bounds.full());
+        let query = next_destinations(self.database.dialect(), &shares, now);
         let rows = self.database.fetch_all(Scope::All, query).await.map_err(failed("lease", "find destinations"))?;
-        let lane = |row: &Row| {
+        let (mut lanes, mut bounds) = (Vec::new(), bounds.clone());
+        for row in &rows {
             let columns = Columns::new("lease", row);
-            Ok((TenantId::from_bytes(columns.id("tenant_id")?), columns.value("destination")?))
-        };
-        rows.iter().take(max as usize).map(lane).collect()
+            let (tenant, destination): (_, String) =
+                (TenantId::from_bytes(columns.id("tenant_id")?), columns.value("destination")?);
+            if lanes.len() < max as usize && bounds.room(&destination) > 0 {
+                bounds.begin(&destination);
+                lanes.push((tenant, destination));
+            }
+        }
+        Ok(lanes)
     }
 
-    /// The tenants that have something due, from the one behind the one served last, going round.
-    async fn next_tenants(&self, now: Timestamp, max: u32) -> Result<Vec<TenantId>, StoreError> {
-        let last = self.turns.lock().unwrap_or_else(PoisonError::into_inner).tenant();
+    /// The tenants that have something due, from the one behind `last`, going round.
+    async fn next_tenants(
+        &self,
+        last: Option<TenantId>,
+        now: Timestamp,
+        max: u32,
+    ) -> Result<Vec<TenantId>, StoreError> {
         let mut tenants = match last {
             Some(last) => self.tenants_behind(last, now, max).await?,
             None => Vec::new(),
@@ -185,19 +227,26 @@ impl Parts {
         rows.iter().map(|row| Columns::new("lease", row).id("tenant_id").map(TenantId::from_bytes)).collect()
     }
 
-    /// How many turns each tenant has, and which of its destinations was served last.
-    fn shares(&self, tenants: &[TenantId], max: u32) -> Vec<(Lane, u32)> {
+    /// How many steps each tenant takes, its share of the turns and `more`, and which of its destinations was
+    /// served last.
+    fn shares(&self, tenants: &[TenantId], max: u32, more: u32) -> Vec<(Lane, u32)> {
         let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let count = u32::try_from(tenants.len()).unwrap_or(u32::MAX);
         let share = |(place, tenant): (u32, &TenantId)| {
             let last = turns.destination(*tenant).unwrap_or_default().to_owned();
-            ((*tenant, last), max / count + u32::from(place < max % count))
+            ((*tenant, last), max / count + u32::from(place < max % count) + more)
         };
         (0..count).zip(tenants).map(share).collect()
     }
 
-    async fn take_turns(&self, now: Timestamp, max: u32, until: Timestamp) -> Result<Vec<Lease>, StoreError> {
-        let lanes = self.next_lanes(now, max).await?;
+    async fn take_turns(
+        &self,
+        now: Timestamp,
+        max: u32,
+        until: Timestamp,
+        bounds: &LaneBounds,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let lanes = self.next_lanes(now, max, bounds).await?;
         self.take(&lanes, now, until).await
     }
 

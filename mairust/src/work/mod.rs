@@ -6,6 +6,7 @@ mod doubt;
 pub(crate) mod dsn;
 pub(crate) mod index;
 pub(crate) mod job;
+mod lanes;
 mod notice;
 mod post_receive;
 mod ramp_up;
@@ -31,6 +32,7 @@ use tracing::Instrument;
 
 pub use self::doubt::InDoubt;
 use self::job::Job;
+use self::lanes::Lanes;
 use self::ramp_up::RampUp;
 use self::retry::{Next, RetryPolicy, jitter};
 use crate::metrics::Metrics;
@@ -42,6 +44,10 @@ const QUEUE_DOWN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long to wait before the queue is asked again when it has a job that is due but gave none.
 const DUE_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long to wait before the queue is asked again when what is due may have no room: nothing tells when work for
+/// another destination becomes due meanwhile.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Does the jobs of the queue.
 #[derive(Debug)]
@@ -75,7 +81,8 @@ pub struct DeliverySettings {
     pub tls_roots: Option<Vec<u8>>,
     /// Addresses of this machine that deliveries come from. Default: the operating system picks one.
     pub source_addresses: Vec<IpAddr>,
-    /// Connections to one address of a host at a time. Default 20.
+    /// Connections to one address of a host at a time, and jobs for one domain that are done at the same time.
+    /// Default 20.
     pub max_connections_per_host: usize,
     /// How long a connection is kept for another message; zero to keep none. Default 5 s.
     pub idle_time: Duration,
@@ -141,6 +148,7 @@ impl Workers {
     /// Works until `stop`, then ends what was begun.
     pub(crate) async fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
         let slots = Arc::new(Semaphore::new(self.settings.workers));
+        let lanes = Lanes::new(self.settings.max_connections_per_host);
         let mut tasks = JoinSet::new();
         let (mut ramp_up, mut began) = (RampUp::new(self.settings.ramp_up), Instant::now());
         tokio::pin!(stop);
@@ -152,7 +160,7 @@ impl Workers {
             }
             let free = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
             let max = free.min(ramp_up.allowed(began.elapsed()));
-            let leases = match self.lease(max).await {
+            let leases = match self.lease(max, &lanes).await {
                 Ok(leases) => leases,
                 Err(error) => {
                     // The storage itself says when it runs out of room.
@@ -173,16 +181,16 @@ impl Workers {
             ramp_up.started(leases.len());
             let may_be_more = leases.len() as u32 == max;
             for lease in leases {
-                let slot = slots.clone().try_acquire_owned();
+                let held = (slots.clone().try_acquire_owned(), lanes.begin(lease.destination.as_deref()));
                 let worker = self.clone();
                 tasks.spawn(async move {
                     worker.work(lease).await;
-                    drop(slot);
+                    drop(held);
                 });
             }
             tokio::select! {
                 () = &mut stop => break,
-                () = self.something_to_do(seen), if !may_be_more => {}
+                () = self.something_to_do(seen, lanes.are_full()), if !may_be_more => {}
                 () = tokio::time::sleep(RampUp::pause(began.elapsed())), if may_be_more && max < free => {}
                 // A slot became free.
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => report(ended),
@@ -193,15 +201,16 @@ impl Workers {
         }
     }
 
-    async fn lease(&self, max: u32) -> Result<Vec<Lease>, StoreError> {
+    async fn lease(&self, max: u32, lanes: &Lanes) -> Result<Vec<Lease>, StoreError> {
         if max == 0 {
             return Ok(Vec::new());
         }
-        self.storage.queue().lease(self.clock.now(), max, self.settings.lease).await
+        self.storage.queue().lease_within(self.clock.now(), max, self.settings.lease, &lanes.bounds()).await
     }
 
-    /// Waits until jobs were added or given back, or the next one is due.
-    async fn something_to_do(&self, seen: u64) {
+    /// Waits until jobs were added or given back, or the next one is due; if a destination is `full`, what is due
+    /// may be for that one.
+    async fn something_to_do(&self, seen: u64, full: bool) {
         let queue = self.storage.queue();
         let next = queue.next_due().await;
         let now = self.clock.now();
@@ -209,6 +218,7 @@ impl Workers {
         let latest = now.plus(self.settings.lease);
         let wait = async {
             match next {
+                Ok(Some(due)) if due <= now && full => tokio::time::sleep(FULL_PAUSE).await,
                 // It became due after it was looked for.
                 Ok(Some(due)) if due <= now => tokio::time::sleep(DUE_PAUSE).await,
                 Ok(due) => sleep_until(&*self.clock, due.map_or(latest, |due| due.min(latest))).await,
