@@ -17,7 +17,7 @@ fn here() -> ServerSetup {
     Server::builder().user(ALICE, "correct horse")
 }
 
-/// A server whose first attempt to reach Bob was refused for now, and Bob's server.
+/// A server whose first attempt to reach Bob was deferred, and Bob's server.
 async fn deferred(setup: ServerSetup) -> (Server, Sink) {
     let server = setup.start().await.unwrap();
     let busy = Sink::builder().on(Step::Connect, Act::reply("421 4.3.2 busy").times(1));
@@ -152,6 +152,22 @@ async fn what_is_in_doubt_is_held_where_that_is_wanted() {
 }
 
 /// As after a crash: the attempt of a worker that is gone has begun, and nobody knows how it ended.
+async fn break_off(server: &Server) {
+    let sent = sent(server).await;
+    let recipient = server.storage().deliveries().recipients(sent.tenant, sent.id).await.unwrap().remove(0).id;
+    let begun = Attempt {
+        recipient,
+        at: server.clock().now(),
+        outcome: AttemptOutcome::Begun,
+        host: Some("mx.remote.example".to_owned()),
+        result: "begun".to_owned(),
+        notice: None,
+        facts: None,
+    };
+    let acceptance = Acceptance { attempts: vec![begun], ..Acceptance::new(sent.tenant) };
+    server.storage().messages().accept(vec![acceptance]).await.remove(0).unwrap();
+}
+
 #[tokio::test]
 async fn an_attempt_that_broke_off_is_in_doubt() {
     for (policy, expected) in [
@@ -159,19 +175,7 @@ async fn an_attempt_that_broke_off_is_in_doubt() {
         (InDoubt::Hold, vec![AttemptOutcome::Deferred, AttemptOutcome::InDoubt]),
     ] {
         let (server, remote) = deferred(here().delivery(|settings| settings.in_doubt = policy)).await;
-        let sent = sent(&server).await;
-        let recipient = server.storage().deliveries().recipients(sent.tenant, sent.id).await.unwrap().remove(0).id;
-        let begun = Attempt {
-            recipient,
-            at: server.clock().now(),
-            outcome: AttemptOutcome::Begun,
-            host: Some("mx.remote.example".to_owned()),
-            result: "begun".to_owned(),
-            notice: None,
-            facts: None,
-        };
-        let acceptance = Acceptance { attempts: vec![begun], ..Acceptance::new(sent.tenant) };
-        server.storage().messages().accept(vec![acceptance]).await.remove(0).unwrap();
+        break_off(&server).await;
         server.pass(DAY).await.unwrap();
         assert_eq!(outcomes(&server).await, expected);
         let (state_after, messages) = match policy {
@@ -195,4 +199,46 @@ async fn what_is_on_its_way_is_left_alone() {
     let refused = queue.change(sent.tenant, &QueueFilter::default(), &cancel, now, None, 10).await.unwrap();
     assert_eq!((refused.changed, refused.busy), (0, 1));
     assert_eq!(state(&server).await, DeliveryState::Pending);
+}
+
+#[tokio::test]
+async fn a_host_that_keeps_silent_keeps_some_workers_only() {
+    for setup in [here(), here().sqlite()] {
+        let bounded = setup.delivery(|settings| (settings.workers, settings.max_connections_per_host) = (4, 2));
+        let server = bounded.start().await.unwrap();
+        let fleet = server.fleet();
+        let silent = fleet.domain("silent.example", Sink::builder().on(Step::Connect, Act::hang())).await.unwrap();
+        let remote = fleet.domain("remote.example", Sink::builder()).await.unwrap();
+        let letter = "From: alice@here.example\r\n\r\nHello!\r\n";
+        for number in 0..6 {
+            let recipient = format!("{number}@silent.example");
+            assert!(server.submit(ALICE, &[&recipient], letter).await.unwrap()[0].is_positive());
+        }
+        server.submit(ALICE, &[BOB], letter).await.unwrap();
+        let arrived = tokio::time::timeout(Duration::from_secs(30), remote.wait_for(1)).await;
+        assert_eq!((arrived.unwrap().len(), silent.messages().len()), (1, 0));
+        assert!(silent.sessions().len() <= 2);
+    }
+}
+
+#[tokio::test]
+async fn what_is_given_up_in_doubt_says_so() {
+    let (server, remote) = deferred(here()).await;
+    break_off(&server).await;
+    assert_eq!(change(&server, QueueAction::GiveUp).await.changed, 1);
+    let expected = [AttemptOutcome::Deferred, AttemptOutcome::InDoubt, AttemptOutcome::Failed];
+    assert_eq!(outcomes(&server).await, expected);
+    assert_eq!((state(&server).await, remote.messages().len()), (DeliveryState::Bounced, 0));
+}
+
+#[tokio::test]
+async fn a_way_that_leads_nowhere_is_not_replaced_by_the_usual_one() {
+    let (server, remote) = deferred(here()).await;
+    assert_eq!(change(&server, QueueAction::Reroute(Some("nowhere".to_owned()))).await.changed, 1);
+    let held = item(&server).await.unwrap();
+    assert_eq!((held.state, remote.sessions().len()), (ItemState::Held(HoldReason::Operator), 1));
+    assert!(held.last_error.unwrap().contains("by way of nowhere"));
+    assert_eq!(change(&server, QueueAction::Reroute(None)).await.changed, 1);
+    assert_eq!(change(&server, QueueAction::Release).await.changed, 1);
+    assert_eq!((state(&server).await, remote.wait_for(1).await.len()), (DeliveryState::Delivered, 1));
 }

@@ -26,6 +26,8 @@ struct Delivery {
     /// Or why it can't be read.
     body: Result<Body, StoreError>,
     waiting: Vec<DeliveryRow>,
+    /// Whether a worker that is gone may have brought it to one of them.
+    in_doubt: bool,
 }
 
 impl Workers {
@@ -33,8 +35,8 @@ impl Workers {
         if lease.give_up {
             return self.give_up(lease, message, domain, "given up by an operator").await;
         }
-        let delivery = match self.begin(lease, message, domain).await {
-            Ok(Ok(delivery)) => delivery,
+        let (delivery, route) = match self.begin(lease, message, domain).await {
+            Ok(Ok(begun)) => begun,
             Ok(Err(disposition)) => return disposition,
             Err(error) => {
                 let reason = crate::error::chain(&error);
@@ -46,7 +48,7 @@ impl Workers {
         // Each recipient has been tried as often as the job was leased, or less.
         let next = self.settings.retry.next(lease.attempts, age, jitter(lease.job, lease.attempts));
         let (results, original) = match &delivery.body {
-            Ok(body) => (self.attempt(lease, &delivery, body, domain, next == Next::GiveUp).await, body.clone()),
+            Ok(body) => (self.attempt(lease, &delivery, body, &route, next == Next::GiveUp).await, body.clone()),
             Err(error) => {
                 let reason = crate::error::chain(error);
                 tracing::error!(component = "deliver", message_id = %message, error = reason, "the stored message can't be read");
@@ -81,25 +83,28 @@ impl Workers {
         }
     }
 
-    /// What is to be delivered, or what becomes of the job because there is nothing to do now.
+    /// What is to be delivered and which way, or what becomes of the job because there is nothing to do now.
     async fn begin(
         &self,
         lease: &Lease,
         message: MessageId,
         domain: &Domain,
-    ) -> Result<Result<Delivery, Disposition>, StoreError> {
+    ) -> Result<Result<(Delivery, Route), Disposition>, StoreError> {
         if pause::paused(&*self.storage, lease.tenant).await?.covers(domain.as_str()) {
-            let reason = "nothing is delivered to this destination for now".to_owned();
+            let reason = "this destination is paused".to_owned();
             return Ok(Err(Disposition::Hold(HoldReason::Paused, reason)));
         }
         let Some(delivery) = self.load(lease, message, domain).await? else {
             return Ok(Err(Disposition::Complete));
         };
-        if self.doubt(lease, message, &delivery.waiting).await? && self.settings.in_doubt == InDoubt::Hold {
+        if delivery.in_doubt && self.settings.in_doubt == InDoubt::Hold {
             let reason = "a recipient may have the message already".to_owned();
             return Ok(Err(Disposition::Hold(HoldReason::InDoubt, reason)));
         }
-        Ok(Ok(delivery))
+        Ok(match self.route(lease, domain) {
+            Ok(route) => Ok((delivery, route)),
+            Err(reason) => Err(Disposition::Hold(HoldReason::Operator, reason)),
+        })
     }
 
     /// Ends a delivery that is not tried any more: everybody who waits has failed.
@@ -123,14 +128,7 @@ impl Workers {
         }
     }
 
-    async fn attempt(
-        &self,
-        lease: &Lease,
-        delivery: &Delivery,
-        body: &Body,
-        domain: &Domain,
-        last: bool,
-    ) -> Vec<Tried> {
+    async fn attempt(&self, lease: &Lease, delivery: &Delivery, body: &Body, route: &Route, last: bool) -> Vec<Tried> {
         let outgoing = Outgoing {
             sender: delivery.row.sender.clone(),
             recipients: delivery.waiting.iter().map(receiver).collect(),
@@ -141,7 +139,7 @@ impl Workers {
         };
         let (storage, clock, waiting) = (&*self.storage, &*self.clock, &*delivery.waiting);
         let begin = Begin { storage, clock, tenant: lease.tenant, waiting };
-        let reports = self.client.deliver(&self.route(lease, domain), &outgoing, &begin).await;
+        let reports = self.client.deliver(route, &outgoing, &begin).await;
         tried(waiting, reports, last, self.settings.in_doubt)
     }
 
@@ -153,17 +151,20 @@ impl Workers {
         if waiting.is_empty() {
             return Ok(None);
         }
+        let in_doubt = self.doubt(lease, message, &waiting).await?;
         let body = self.storage.lifecycle().kept_body(lease.tenant, message).await;
-        Ok(Some(Delivery { row, body, waiting }))
+        Ok(Some(Delivery { row, body, waiting, in_doubt }))
     }
 
-    fn route(&self, lease: &Lease, domain: &Domain) -> Route {
-        if let Some(detour) = lease.route.as_deref().and_then(detour) {
-            return Route::Relay(detour);
-        }
-        match &self.settings.relay {
-            Some(relay) => Route::Relay(relay.clone()),
-            None => Route::Mx { domain: domain.clone(), port: self.settings.mx_port },
+    /// The way that a delivery goes, or why there is none.
+    fn route(&self, lease: &Lease, domain: &Domain) -> Result<Route, String> {
+        match (&lease.route, &self.settings.relay) {
+            (Some(named), _) => {
+                let unreadable = |error| format!("it can't be sent by way of {named}, as it was told to: {error}");
+                detour(named).map(Route::Relay).map_err(unreadable)
+            }
+            (None, Some(relay)) => Ok(Route::Relay(relay.clone())),
+            (None, None) => Ok(Route::Mx { domain: domain.clone(), port: self.settings.mx_port }),
         }
     }
 
@@ -187,8 +188,8 @@ impl Workers {
         }
     }
 
-    /// Records the results, and completes the job if that is what becomes of it. A store that fails is asked again until it takes them, or the lease is
-    /// lost: a recipient who was reached must not be sent to again.
+    /// Records the results, and completes the job if that is what becomes of it. A store that fails is asked again
+    /// until it takes them, or the lease is lost: a recipient who was reached must not be sent to again.
     async fn record(
         &self,
         lease: &Lease,
@@ -360,9 +361,9 @@ fn recorded(outcome: Outcome) -> AttemptOutcome {
 }
 
 /// The host that an operator has named for a delivery, with TLS where it offers it.
-fn detour(text: &str) -> Option<Relay> {
-    let relay: crate::config::Relay = text.parse().ok()?;
-    Some(Relay::new(relay.host, relay.port))
+fn detour(text: &str) -> Result<Relay, String> {
+    let relay: crate::config::Relay = text.parse()?;
+    Ok(Relay::new(relay.host, relay.port))
 }
 
 /// Everybody who waits for a message that is given up.
