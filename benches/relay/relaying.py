@@ -16,8 +16,6 @@ SESSIONS = 4
 SIZE = 5 << 10
 # Before each measurement, so that processes exist and files are open.
 WARM_UP = 40
-# After its start, a server of ours begins few deliveries at first (`delivery.ramp_up`); by then it does no more.
-SETTLED_SECONDS = 6
 RECIPIENT = "someone@remote.example"
 
 
@@ -30,12 +28,10 @@ def site(bench, sender):
     """The server with a sink behind it, after a few messages and at rest: sink, groups, sessions of a user."""
     port = free_port()
     with started(bench, functools.partial(sender.start, relay=port)) as (running, groups, folder):
-        began = time.monotonic()
         with sink(folder, port) as there:
             with Bulk(("127.0.0.1", running.port), SESSIONS, sender.login) as bulk:
                 bulk.send(letters(0, WARM_UP))
                 there.wait_for(WARM_UP)
-                time.sleep(max(0.0, began + SETTLED_SECONDS - time.monotonic()))
                 rest(groups)
                 yield there, groups, bulk
 

@@ -10,9 +10,11 @@ from mailservers import run
 from subjects import RECIPIENT
 
 USER = RECIPIENT
+# From the first message on as many deliveries as ever.
 DELIVERY = """
 delivery:
   relay: 127.0.0.1:{relay}
+  ramp_up: 0
 """
 WIDE = """
   workers: 40
