@@ -3,8 +3,8 @@
 //! [`router`] takes an [`ApiState`]: a store, a [`Submitter`] for mail that clients send, the
 //! [`ServerKey`] under which API keys and cursors are made, and a clock. In reading order:
 //! `state` and `submit` (what an application hands in), `auth` (who asks), `problem` (how errors
-//! look), `page` and `download` (lists and large bodies), `trace` (what happened to a message), `v1` and
-//! `ops` (the endpoints),
+//! look), `page` and `download` (lists and large bodies), `trace` (what happened to a message), `queue`
+//! (what deliveries look like), `v1` and `ops` (the endpoints),
 //! `openapi` (their description), `middleware` (what all answers have in common).
 //!
 //! Deliberately absent: listeners and TLS, rate limits (but see [`KeyGuard`]), sessions and
@@ -17,6 +17,7 @@ mod openapi;
 mod ops;
 mod page;
 mod problem;
+pub mod queue;
 mod state;
 mod submit;
 pub mod trace;

@@ -13,6 +13,7 @@ use crate::auth::{Authenticated, Principal, Scope};
 use crate::openapi::{AccessErrors, MissingErrors, QueryErrors};
 use crate::page::{self, CursorContext};
 use crate::problem::Problem;
+use crate::queue::{DestinationTotals, QueueEntry, QueueTotals};
 use crate::state::ApiState;
 use crate::v1::messages::{page_limit, parse};
 use crate::v1::parameters;
@@ -31,22 +32,7 @@ pub(crate) struct QueueOverview {
     paused: PausedDestinations,
 }
 
-/// How many deliveries there are in each state.
-#[derive(Debug, Default, Serialize, ToSchema)]
-pub(crate) struct QueueTotals {
-    /// Due.
-    ready: u64,
-    /// Until their time comes.
-    waiting: u64,
-    /// Being done.
-    leased: u64,
-    /// Until somebody releases them.
-    held: u64,
-    /// Given up for a fault of the server, and kept.
-    buried: u64,
-}
-
-/// To which destinations nothing is delivered for now.
+/// The destinations that are paused.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PausedDestinations {
     all: bool,
@@ -59,21 +45,6 @@ pub(crate) struct DestinationList {
     items: Vec<DestinationTotals>,
 }
 
-/// What there is for one destination.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct DestinationTotals {
-    /// The domain.
-    destination: String,
-    #[serde(flatten)]
-    totals: QueueTotals,
-    /// When its oldest delivery was queued.
-    oldest_at: String,
-    /// When the next attempt is due.
-    next_attempt_at: Option<String>,
-    /// Whether nothing is delivered to it for now.
-    paused: bool,
-}
-
 /// A page of deliveries, in the order of their messages.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QueueItemList {
@@ -83,33 +54,6 @@ pub(crate) struct QueueItemList {
     /// Always null: lists are walked forwards.
     prev_cursor: Option<String>,
     has_more: bool,
-}
-
-/// The delivery of a message to a destination.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct QueueEntry {
-    id: String,
-    /// The message, as in `GET /sends/{id}`.
-    message_id: String,
-    /// The domain that it goes to.
-    destination: String,
-    /// `ready`, `waiting`, `leased`, `held` or `buried`.
-    state: &'static str,
-    /// Why it is held: `operator`, `paused` or `in_doubt`.
-    held_because: Option<&'static str>,
-    /// Number of attempts.
-    attempts: u32,
-    /// When the next attempt is due, if it is not held, buried or being done.
-    next_attempt_at: Option<String>,
-    /// Until when it is owned by whoever does it.
-    leased_until: Option<String>,
-    queued_at: String,
-    /// Why it is still here: what the last attempt came to.
-    last_result: Option<String>,
-    /// Whether it is given up, and the sender told, as soon as it is taken.
-    gives_up: bool,
-    /// The host and port that it goes to instead of the usual way.
-    route: Option<String>,
 }
 
 /// All attempts of a delivery, oldest first.
@@ -188,18 +132,8 @@ pub(crate) async fn destinations(
 ) -> Result<Json<DestinationList>, Problem> {
     principal.require(Scope::QueueRead)?;
     let (found, paused) = (counted(&state, &principal).await?, paused(&state, &principal).await?);
-    let totals = |stats: DestinationStats| {
-        let mut totals = QueueTotals::default();
-        totals.add(&stats);
-        DestinationTotals {
-            paused: paused.covers(&stats.destination),
-            oldest_at: stats.oldest.to_rfc3339(),
-            next_attempt_at: stats.next_attempt.map(|at| at.to_rfc3339()),
-            destination: stats.destination,
-            totals,
-        }
-    };
-    Ok(Json(DestinationList { items: found.into_iter().map(totals).collect() }))
+    let items = found.into_iter().map(|stats| DestinationTotals::new(stats, &paused)).collect();
+    Ok(Json(DestinationList { items }))
 }
 
 /// List deliveries
@@ -288,14 +222,13 @@ pub(super) async fn paused(state: &ApiState, principal: &Principal) -> Result<pa
 
 impl ItemsQuery {
     fn filter(&self) -> Result<QueueFilter, Problem> {
-        let state = |text: &str| ItemState::NAMES.into_iter().find(|name| *name == text);
         let domain = |text: &str| Domain::parse(text).ok();
         Ok(QueueFilter {
             ids: None,
             message: parse("message_id", self.message_id.as_deref(), |text| text.parse::<MessageId>().ok())?,
             destination: parse("destination", self.destination.as_deref(), domain)?
                 .map(|name| name.as_str().to_owned()),
-            state: parse("state", self.state.as_deref(), state)?,
+            state: parse("state", self.state.as_deref(), ItemState::name)?,
             held: parse("held_because", self.held_because.as_deref(), HoldReason::parse)?,
         })
     }
@@ -313,43 +246,8 @@ fn hash(filter: &QueueFilter) -> [u8; 32] {
     ])
 }
 
-impl QueueTotals {
-    fn add(&mut self, stats: &DestinationStats) {
-        self.ready += stats.ready;
-        self.waiting += stats.waiting;
-        self.leased += stats.leased;
-        self.held += stats.held;
-        self.buried += stats.buried;
-    }
-}
-
 impl From<pause::Paused> for PausedDestinations {
     fn from(paused: pause::Paused) -> Self {
         Self { all: paused.all, destinations: paused.destinations.into_iter().collect() }
-    }
-}
-
-impl From<QueueItem> for QueueEntry {
-    fn from(item: QueueItem) -> Self {
-        let (held_because, leased_until) = match item.state {
-            ItemState::Held(reason) => (Some(reason.as_str()), None),
-            ItemState::Leased { until } => (None, Some(until.to_rfc3339())),
-            _ => (None, None),
-        };
-        let waits = matches!(item.state, ItemState::Ready | ItemState::Waiting);
-        Self {
-            id: item.id.to_string(),
-            message_id: item.message.to_string(),
-            destination: item.destination,
-            state: item.state.as_str(),
-            held_because,
-            attempts: item.attempts,
-            next_attempt_at: waits.then(|| item.not_before.to_rfc3339()),
-            leased_until,
-            queued_at: item.created_at.to_rfc3339(),
-            last_result: item.last_error,
-            gives_up: item.give_up,
-            route: item.route,
-        }
     }
 }

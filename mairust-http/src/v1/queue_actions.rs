@@ -11,12 +11,10 @@ use utoipa::ToSchema;
 use crate::auth::{Authenticated, Caller, Principal, Scope};
 use crate::openapi::{AccessErrors, BodyErrors, MissingErrors, StateErrors};
 use crate::problem::{ErrorCode, FieldError, Problem};
+use crate::queue::QueueEntry;
 use crate::state::ApiState;
 use crate::v1::body::json;
-use crate::v1::queue::{ItemPath, PausedDestinations, QueueEntry, find, paused};
-
-/// What the history of recipients says when a delivery is cancelled.
-const CANCELLED: &str = "cancelled by an operator";
+use crate::v1::queue::{ItemPath, PausedDestinations, find, paused};
 
 /// How a delivery is cancelled.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -191,11 +189,11 @@ pub(crate) async fn batch(
 ) -> Result<Json<BatchAnswer>, Problem> {
     principal.require(Scope::QueueWrite)?;
     let BatchRequest { filter, action } = json(request).await?;
-    let (target, filter) = (filter.describe(), filter.check()?);
+    let filter = filter.check()?;
     let (queue, mut total) = (state.storage().queue(), QueueTotal::default());
     let outcome = change_all(queue, principal.tenant, (&filter, &action.of()), state.now(), &mut total).await;
     if total.changed > 0 {
-        caller.changed_queue(&state, &principal, action.done(), &target, total.changed);
+        caller.changed_queue(&state, &principal, action.done(), &filter.to_string(), total.changed);
     }
     outcome.map_err(|error| Problem::store(&error))?;
     Ok(Json(BatchAnswer { changed: total.changed, busy: total.busy }))
@@ -286,7 +284,7 @@ impl BatchAction {
     fn of(self) -> QueueAction {
         match self {
             Self::Bounce => QueueAction::GiveUp,
-            Self::Cancel => QueueAction::Cancel { reason: CANCELLED.to_owned() },
+            Self::Cancel => QueueAction::cancel(),
             Self::Hold => QueueAction::Hold(HoldReason::Operator),
             Self::Release => QueueAction::Release,
             Self::Retry => QueueAction::Retry,
@@ -326,26 +324,10 @@ impl BatchFilter {
             destination: read(&mut errors, "destination", self.destination.as_deref(), |text| {
                 Domain::parse(text).ok().map(|domain| domain.as_str().to_owned())
             }),
-            state: read(&mut errors, "state", self.state.as_deref(), |text| {
-                ItemState::NAMES.into_iter().find(|name| *name == text)
-            }),
+            state: read(&mut errors, "state", self.state.as_deref(), ItemState::name),
             held: read(&mut errors, "held_because", self.held_because.as_deref(), HoldReason::parse),
         };
         if errors.is_empty() { Ok(filter) } else { Err(Problem::validation(&errors)) }
-    }
-
-    /// The selection, for the audit log.
-    fn describe(&self) -> String {
-        let ids = self.ids.as_ref().map(|ids| format!("{} ids", ids.len()));
-        let conditions = [
-            ids,
-            self.message_id.as_ref().map(|id| format!("message {id}")),
-            self.destination.as_ref().map(|name| format!("destination {name}")),
-            self.state.as_ref().map(|state| format!("state {state}")),
-            self.held_because.as_ref().map(|reason| format!("held because {reason}")),
-        ];
-        let conditions: Vec<_> = conditions.into_iter().flatten().collect();
-        if conditions.is_empty() { "all".to_owned() } else { conditions.join(", ") }
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Only jobs that lead to a destination and are about a message are items of the queue in this sense.
 
+use std::fmt;
+
 use mairust_core::{JobId, MessageId, TenantId, Timestamp};
 
 use super::Priority;
@@ -171,6 +173,19 @@ impl ItemState {
         }
     }
 
+    /// The state of this name, as a condition of a [`QueueFilter`].
+    pub fn name(text: &str) -> Option<&'static str> {
+        Self::NAMES.into_iter().find(|name| *name == text)
+    }
+
+    /// Why it is held, if it is.
+    pub fn held_because(self) -> Option<HoldReason> {
+        match self {
+            Self::Held(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// Whether it is being done at this time.
     pub fn is_busy(self, now: Timestamp) -> bool {
         matches!(self, Self::Leased { until } if until > now)
@@ -207,16 +222,40 @@ impl QueueFilter {
 
     /// Whether an item fulfils all conditions.
     pub fn matches(&self, item: &QueueItem) -> bool {
-        let held = |reason: HoldReason| item.state == ItemState::Held(reason);
         self.ids.as_ref().is_none_or(|ids| ids.contains(&item.id))
             && self.message.is_none_or(|message| message == item.message)
             && self.destination.as_ref().is_none_or(|destination| *destination == item.destination)
             && self.state.is_none_or(|state| state == item.state.as_str())
-            && self.held.is_none_or(held)
+            && self.held.is_none_or(|reason| item.state.held_because() == Some(reason))
+    }
+}
+
+/// The conditions, for people: `all` without any.
+impl fmt::Display for QueueFilter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids = self.ids.as_ref().map(|ids| match &**ids {
+            [id] => id.to_string(),
+            ids => format!("{} ids", ids.len()),
+        });
+        let conditions = [
+            ids,
+            self.message.map(|id| format!("message {id}")),
+            self.destination.as_ref().map(|name| format!("destination {name}")),
+            self.state.map(|state| format!("state {state}")),
+            self.held.map(|reason| format!("held because {}", reason.as_str())),
+        ];
+        let conditions: Vec<_> = conditions.into_iter().flatten().collect();
+        formatter.write_str(if conditions.is_empty() { "all" } else { "" })?;
+        formatter.write_str(&conditions.join(", "))
     }
 }
 
 impl QueueAction {
+    /// Cancelling without a notice, as the history of the recipients says it.
+    pub fn cancel() -> Self {
+        Self::Cancel { reason: "cancelled by an operator".to_owned() }
+    }
+
     /// Whether it does anything to an item in this state that is not being delivered.
     pub(crate) fn applies_to(&self, state: ItemState) -> bool {
         match self {
@@ -232,5 +271,26 @@ impl QueueItem {
     /// Its place.
     pub fn position(&self) -> QueuePosition {
         QueuePosition { message: self.message, job: self.id }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_say_what_they_ask_for() {
+        assert_eq!(QueueFilter::default().to_string(), "all");
+        let one = JobId::new(Timestamp::default());
+        assert_eq!(QueueFilter::one(one).to_string(), one.to_string());
+        let filter = QueueFilter {
+            ids: Some(vec![one, one]),
+            destination: Some("a.example".to_owned()),
+            state: ItemState::name("held"),
+            held: Some(HoldReason::Paused),
+            message: None,
+        };
+        assert_eq!(filter.to_string(), "2 ids, destination a.example, state held, held because paused");
+        assert_eq!(ItemState::name("asleep"), None);
     }
 }

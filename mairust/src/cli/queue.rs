@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use mairust_core::{Clock, Domain, JobId, MessageId, SystemClock};
+use mairust_http::queue::{DestinationTotals, QueueEntry};
 use mairust_store::queue::change_all;
 use mairust_store::{
     Attempt, DeliveryRow, HoldReason, ItemState, QueueAction, QueueFilter, QueueItem, QueueTotal, SqlStorage,
@@ -144,8 +145,7 @@ pub(super) async fn run(command: QueueCommand) -> Result<(), Failure> {
         }
         QueueCommand::Cancel { bounce: true, selection } => change(&selection, &QueueAction::GiveUp, "bounced").await,
         QueueCommand::Cancel { bounce: false, selection } => {
-            let reason = "cancelled by an operator".to_owned();
-            change(&selection, &QueueAction::Cancel { reason }, "cancelled").await
+            change(&selection, &QueueAction::cancel(), "cancelled").await
         }
         QueueCommand::Pause { what } => pause(&what).await,
         QueueCommand::Resume { what } => resume(&what).await,
@@ -155,7 +155,7 @@ pub(super) async fn run(command: QueueCommand) -> Result<(), Failure> {
 async fn list(which: &Filter, limit: u32, tenant: &InTenant) -> Result<(), Failure> {
     let (storage, owner) = tenant.open().await?;
     let items = storage.queue().items(owner.id, &which.filter(), None, limit).await?;
-    print_list(tenant.format(), items.iter().map(|item| (line(item), as_json(item))))
+    print_list(tenant.format(), items.into_iter().map(|item| (line(&item), json!(QueueEntry::from(item)))))
 }
 
 async fn show(id: JobId, tenant: &InTenant) -> Result<(), Failure> {
@@ -165,7 +165,7 @@ async fn show(id: JobId, tenant: &InTenant) -> Result<(), Failure> {
     let mut recipients = storage.deliveries().recipients(owner.id, item.message).await?;
     recipients.retain(|recipient| recipient.address.domain().as_str() == item.destination);
     let attempts = storage.deliveries().attempts(owner.id, item.message).await?;
-    let (mut text, mut shown) = (line(&item), as_json(&item));
+    let (mut text, mut shown) = (line(&item), json!(QueueEntry::from(item)));
     let mut listed = Vec::new();
     for recipient in &recipients {
         let of_recipient: Vec<_> = attempts.iter().filter(|attempt| attempt.recipient == recipient.id).collect();
@@ -187,30 +187,20 @@ async fn destinations(tenant: &InTenant) -> Result<(), Failure> {
     let (storage, owner) = tenant.open().await?;
     let found = storage.queue().destinations(owner.id, SystemClock.now(), MOST).await?;
     let paused = pause::paused(&storage, owner.id).await?;
-    let entries = found.iter().map(|stats| {
-        let is_paused = paused.covers(&stats.destination);
+    let entries = found.into_iter().map(|stats| {
+        let shown = DestinationTotals::new(stats, &paused);
+        let totals = &shown.totals;
         let line = format!(
             "{}  ready {}  waiting {}  leased {}  held {}  buried {}{}",
-            stats.destination,
-            stats.ready,
-            stats.waiting,
-            stats.leased,
-            stats.held,
-            stats.buried,
-            if is_paused { "  (paused)" } else { "" }
+            shown.destination,
+            totals.ready,
+            totals.waiting,
+            totals.leased,
+            totals.held,
+            totals.buried,
+            if shown.paused { "  (paused)" } else { "" }
         );
-        let value = json!({
-            "destination": stats.destination,
-            "ready": stats.ready,
-            "waiting": stats.waiting,
-            "leased": stats.leased,
-            "held": stats.held,
-            "buried": stats.buried,
-            "oldest_at": stats.oldest.to_rfc3339(),
-            "next_attempt_at": stats.next_attempt.map(|at| at.to_rfc3339()),
-            "paused": is_paused,
-        });
-        (line, value)
+        (line, json!(shown))
     });
     print_list(tenant.format(), entries)
 }
@@ -226,9 +216,7 @@ async fn change(selection: &Selection, action: &QueueAction, done: &str) -> Resu
         if let QueueAction::Reroute(route) = action {
             after["route"] = json!(route);
         }
-        trail
-            .record(&storage, &format!("queue.{done}"), ("queue", &selection.describe()), Changed::made(after))
-            .await?;
+        trail.record(&storage, &format!("queue.{done}"), ("queue", &filter), Changed::made(after)).await?;
     }
     outcome?;
     let busy = match total.busy {
@@ -291,19 +279,9 @@ impl Filter {
             ids: None,
             message: self.message,
             destination: self.destination.as_ref().map(|domain| domain.as_str().to_owned()),
-            state: ItemState::NAMES.into_iter().find(|name| self.state.as_deref() == Some(name)),
+            state: self.state.as_deref().and_then(ItemState::name),
             held: self.held_because,
         }
-    }
-
-    fn describe(&self) -> Vec<String> {
-        let conditions = [
-            self.message.map(|id| format!("message {id}")),
-            self.destination.as_ref().map(|name| format!("destination {name}")),
-            self.state.as_ref().map(|state| format!("state {state}")),
-            self.held_because.map(|reason| format!("held because {}", reason.as_str())),
-        ];
-        conditions.into_iter().flatten().collect()
     }
 }
 
@@ -319,17 +297,6 @@ impl Selection {
             return Err(Failure::usage(format_args!("{} ids at most", QueueFilter::MAX_IDS)));
         }
         Ok(QueueFilter { ids: Some(self.ids.clone()).filter(|ids| !ids.is_empty()), ..filter })
-    }
-
-    /// The selection, for the audit log.
-    fn describe(&self) -> String {
-        let ids = match &*self.ids {
-            [] => None,
-            [id] => Some(id.to_string()),
-            ids => Some(format!("{} ids", ids.len())),
-        };
-        let conditions: Vec<_> = ids.into_iter().chain(self.filter.describe()).collect();
-        if conditions.is_empty() { "all".to_owned() } else { conditions.join(", ") }
     }
 }
 
@@ -356,29 +323,6 @@ fn line(item: &QueueItem) -> String {
     let last = item.last_error.as_ref().map(|text| format!("  {text}")).unwrap_or_default();
     let (id, message, destination, attempts) = (item.id, item.message, &item.destination, item.attempts);
     format!("{id}  {destination}  {state}  message {message}  attempts {attempts}{next}{route}{last}")
-}
-
-fn as_json(item: &QueueItem) -> Value {
-    let (held_because, leased_until) = match item.state {
-        ItemState::Held(reason) => (Some(reason.as_str()), None),
-        ItemState::Leased { until } => (None, Some(until.to_rfc3339())),
-        _ => (None, None),
-    };
-    let waits = matches!(item.state, ItemState::Ready | ItemState::Waiting);
-    json!({
-        "id": item.id.to_string(),
-        "message_id": item.message.to_string(),
-        "destination": item.destination,
-        "state": item.state.as_str(),
-        "held_because": held_because,
-        "attempts": item.attempts,
-        "next_attempt_at": waits.then(|| item.not_before.to_rfc3339()),
-        "leased_until": leased_until,
-        "queued_at": item.created_at.to_rfc3339(),
-        "last_result": item.last_error,
-        "gives_up": item.give_up,
-        "route": item.route,
-    })
 }
 
 fn recipient_as_json(recipient: &DeliveryRow, attempts: &[Value]) -> Value {
