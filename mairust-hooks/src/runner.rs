@@ -38,7 +38,7 @@ pub enum OnFailure {
     Allow,
     /// Take the message into quarantine.
     Quarantine,
-    /// Refuse the message for now.
+    /// Refuse the message by a temporary failure.
     Tempfail,
 }
 

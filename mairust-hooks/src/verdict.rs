@@ -17,7 +17,7 @@ pub enum Verdict {
     },
     /// Refuse it for good.
     Reject(Rejection),
-    /// Refuse it for now; the sender tries again.
+    /// Refuse it by a temporary failure; the sender tries again.
     Tempfail(Rejection),
 }
 
@@ -37,7 +37,7 @@ impl Verdict {
         Self::Reject(Rejection::new(550, EnhancedCode(5, 7, 1), text))
     }
 
-    /// Refuses for now with `451 4.7.1` and this text.
+    /// Refuses with the temporary failure `451 4.7.1` and this text.
     pub fn tempfail(text: impl AsRef<str>) -> Self {
         Self::Tempfail(Rejection::new(451, EnhancedCode(4, 7, 1), text))
     }

@@ -34,7 +34,7 @@ pub enum DeliveryState {
     Cancelled,
     /// Caught by the development server.
     Captured,
-    /// An attempt failed for now.
+    /// An attempt failed, and the next one may not.
     Deferred,
     /// The recipient's server took it.
     Delivered,

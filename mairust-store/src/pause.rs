@@ -1,4 +1,4 @@
-//! Destinations of a tenant to which nothing is delivered for now.
+//! Destinations of a tenant to which nothing is delivered until they are resumed.
 //!
 //! What is paused is a setting of the tenant. Whoever takes a delivery asks [`paused`] first and, if it is,
 //! [parks](crate::QueueBackend::park) it for that reason; when the pause ends, [`resume`] releases what was parked.

@@ -68,7 +68,7 @@ pub trait Scanner: fmt::Debug + Send + Sync + 'static {
     /// Looks at one message. Nothing is kept of it, so the same message may come twice.
     ///
     /// # Errors
-    /// When there is no answer. The message is refused for now then: a scanner that wants it taken
+    /// When there is no answer. The message fails temporarily then: a scanner that wants it taken
     /// says so in a report.
     async fn scan(&self, request: &ScanRequest) -> Result<ScanReport, ScanError>;
 }

@@ -17,7 +17,7 @@ pub enum ScanAction {
     Junk,
     /// Take it into the folder Quarantine.
     Quarantine,
-    /// Refuse it for now; the sender tries again.
+    /// Refuse it by a temporary failure; the sender tries again.
     Defer,
     /// Refuse it for good.
     Reject,
