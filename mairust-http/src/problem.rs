@@ -218,6 +218,10 @@ impl From<SubmitError> for Problem {
         match error {
             SubmitError::PolicyDenied(text) => Self::new(ErrorCode::PolicyDenied, text),
             SubmitError::SenderNotAllowed(text) => Self::new(ErrorCode::SenderNotAllowed, text),
+            SubmitError::SendAt(message) => {
+                let path = "/send_at".to_owned();
+                Self::validation(&[FieldError { path, code: "invalid_value", message }])
+            }
             // Whatever was not found, it was not what the client asked for.
             SubmitError::Store(error) if error.kind() == StoreErrorKind::NotFound => {
                 tracing::error!(%error, "a message could not be submitted");

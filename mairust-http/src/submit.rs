@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mairust_core::{EmailAddress, MessageId};
+use mairust_core::{EmailAddress, MessageId, Timestamp};
 use mairust_store::{MessageStatus, StoreError};
 
 use crate::auth::Principal;
@@ -37,6 +37,8 @@ pub struct Draft {
     pub in_reply_to: Option<String>,
     /// References, oldest first, without angle brackets.
     pub references: Vec<String>,
+    /// When it is to be sent; at once without it.
+    pub send_at: Option<Timestamp>,
 }
 
 /// An address of a [`Draft`] and the name to show with it.
@@ -72,6 +74,8 @@ pub struct Submitted {
     pub message_id: String,
     /// Its status now.
     pub status: MessageStatus,
+    /// When it is to be sent, if it is not at once.
+    pub send_at: Option<Timestamp>,
     /// Each recipient once.
     pub recipients: Vec<SubmittedRecipient>,
 }
@@ -97,6 +101,9 @@ pub enum SubmitError {
     /// The key may not send as this address.
     #[error("sender not allowed: {0}")]
     SenderNotAllowed(String),
+    /// It can't be sent at the time that the draft names.
+    #[error("not at this time: {0}")]
+    SendAt(String),
     /// The store failed.
     #[error("the message could not be stored")]
     Store(#[from] StoreError),

@@ -7,9 +7,12 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use mairust_core::{Domain, Reply};
-use mairust_smtp::proto::{Event, LoginPolicy, Protocol, Session, SessionConfig, TlsPolicy, Transaction};
+use mairust_core::{Domain, Reply, Timestamp};
+use mairust_smtp::proto::{
+    Event, FutureRelease, LoginPolicy, Protocol, Session, SessionConfig, TlsPolicy, Transaction,
+};
 use mairust_smtp::server::Service;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -259,6 +262,7 @@ fn parse(name: &str, text: &str) -> Dialog {
         tls: TlsPolicy::Unavailable,
         scram: true,
         dsn: false,
+        future_release: None,
         xclient: false,
     };
     let mut dialog = Dialog { name: name.to_owned(), config, live: true, steps: Vec::new(), taken: Vec::new() };
@@ -291,6 +295,10 @@ fn set(dialog: &mut Dialog, setting: &str) {
         ("recipients", count) => config.max_recipients = count.parse().unwrap(),
         ("tls", "active") => config.tls = TlsPolicy::Active,
         ("tls", "offered") => config.tls = TlsPolicy::Offered,
+        ("future_release", seconds) => {
+            let interval = Duration::from_secs(seconds.parse().unwrap());
+            config.future_release = Some(FutureRelease::at(Timestamp::default(), interval));
+        }
         ("xclient", "trusted") => config.xclient = true,
         ("live", "no") => dialog.live = false,
         ("messages", count) => config.max_messages = count.parse().unwrap(),

@@ -81,7 +81,7 @@ pub struct Lease {
     pub give_up: bool,
     /// The way that it is to go instead of the usual one, as an operator wrote it.
     pub route: Option<String>,
-    /// When the job was made.
+    /// When the job was made, or first due if that was later.
     pub created_at: Timestamp,
     /// When the lease ends.
     pub until: Timestamp,
@@ -289,6 +289,11 @@ impl NewJob {
     pub fn rank(&self) -> Timestamp {
         self.not_before.plus(self.priority.handicap())
     }
+
+    /// From when on its age counts if it is added at `now`: work for later is not old when its time comes.
+    pub fn made_at(&self, now: Timestamp) -> Timestamp {
+        self.not_before.max(now)
+    }
 }
 
 impl FencingToken {
@@ -309,7 +314,7 @@ impl FencingToken {
 }
 
 impl Lease {
-    /// A lease of this job, for those who make a backend.
+    /// A lease of this job, for those who make a backend; `created_at` by [`NewJob::made_at`].
     pub fn new(job: NewJob, created_at: Timestamp, token: FencingToken, until: Timestamp) -> Self {
         Self {
             job: job.id,

@@ -4,6 +4,7 @@
 //! Both come into being in one acceptance. What does not go to INBOX is not sent on but held, in the
 //! same folder of the mailbox for forwards: mail that is suspect here must not go out in our name.
 
+use aws_lc_rs::digest;
 use mairust_core::{
     Body, Content, EmailAddress, MailboxId, MessageDsn, MessageId, RecipientDsn, ReversePath, TenantId, Timestamp,
 };
@@ -68,6 +69,9 @@ pub(crate) struct Keeping {
     pub(crate) status: MessageStatus,
     pub(crate) outbound: Outbound,
     pub(crate) now: Timestamp,
+    /// The message of which these are copies that were made later, and when they were due. Then their ids follow
+    /// from it, so that each is there once, however often it is made.
+    pub(crate) later_copies_of: Option<(MessageId, Timestamp)>,
 }
 
 /// What all copies of a message have in common.
@@ -129,7 +133,18 @@ impl Destination {
 impl Keeping {
     /// As mail is kept that nothing speaks against.
     pub(crate) fn inbox(outbound: Outbound, now: Timestamp) -> Self {
-        Self { folder: Folder::Inbox, status: MessageStatus::Stored, outbound, now }
+        let (folder, status) = (Folder::Inbox, MessageStatus::Stored);
+        Self { folder, status, outbound, now, later_copies_of: None }
+    }
+
+    /// The id of the copy for an address in a mailbox.
+    fn id(&self, address: &EmailAddress, mailbox: MailboxId) -> MessageId {
+        let Some((original, due)) = self.later_copies_of else { return MessageId::new(self.now) };
+        let mut seed = digest::Context::new(&digest::SHA256);
+        for part in [original.as_bytes(), mailbox.as_bytes(), address.lookup_key().as_bytes()] {
+            seed.update(part);
+        }
+        MessageId::of_seed(due, seed.finish().as_ref())
     }
 }
 
@@ -165,7 +180,7 @@ impl Distribution {
         }
         if let Some(Forward { placement, to, outbound }) = self.forward {
             acceptance.recipients = outbound.recipients(placement.id, &to, now);
-            acceptance.jobs.extend(outbound.jobs(placement.id, &to, tenant, now));
+            acceptance.jobs.extend(outbound.jobs(placement.id, &to, tenant, (now, now)));
             acceptance.messages.push(original.copy("", vec![placement]));
         }
         acceptance
@@ -182,7 +197,7 @@ impl Distribution {
         }
         let forward = self.forward.get_or_insert_with(|| Forward {
             placement: Placement {
-                id: MessageId::new(keeping.now),
+                id: keeping.id(&destination.address, *mailbox),
                 mailbox: *mailbox,
                 folder: Folder::Sent,
                 address: destination.address.clone(),
@@ -203,7 +218,7 @@ impl Distribution {
     fn place(&mut self, mailbox: MailboxId, destination: &LocalDestination, keeping: Keeping) {
         if self.placements.iter().all(|placement| placement.mailbox != mailbox) {
             self.placements.push(Placement {
-                id: MessageId::new(keeping.now),
+                id: keeping.id(&destination.address, mailbox),
                 mailbox,
                 folder: keeping.folder,
                 address: destination.address.clone(),

@@ -51,18 +51,19 @@ impl Outbound {
         to.into_iter().map(recipient).collect()
     }
 
-    /// The work of reaching them: one job for each domain.
+    /// The work of reaching them: one job for each domain, due at the second of these times.
     pub(crate) fn jobs<'a>(
         self,
         message: MessageId,
         to: impl IntoIterator<Item = &'a RemoteDestination>,
         tenant: TenantId,
-        now: Timestamp,
+        (now, due): (Timestamp, Timestamp),
     ) -> Vec<NewJob> {
         if self == Self::Capture {
             return Vec::new();
         }
         let domains: BTreeSet<&Domain> = to.into_iter().map(|to| to.address.domain()).collect();
-        domains.into_iter().map(|domain| Job::Deliver { message, domain: domain.clone() }.queued(tenant, now)).collect()
+        let job = |domain: &Domain| Job::Deliver { message, domain: domain.clone() }.queued(tenant, now);
+        domains.into_iter().map(|domain| NewJob { not_before: due, ..job(domain) }).collect()
     }
 }

@@ -153,6 +153,7 @@ impl Server {
             memory: memory.clone(),
             receipts: receipts.clone(),
             signing: signing.clone(),
+            max_future_release: parts.delivery.max_future_release,
             clock: parts.clock.clone(),
         });
         if let Err(error) = receipts.recall(parts.storage.messages(), parts.clock.now()).await {
@@ -188,6 +189,8 @@ impl Server {
             storage: parts.storage.clone(),
             hooks: parts.hooks,
             client: parts.client.listening_at(own),
+            recipients: parts.recipients.clone(),
+            outbound: parts.outbound,
             signing,
             settings: parts.delivery,
             metrics: metrics.clone(),

@@ -5,11 +5,13 @@
 //! [`submit`]: crate::submit
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mairust_core::{
     EnhancedCode, Envelope, ForwardPath, MessageId, Rejection, Reply, ReversePath, ScramVerifier, Timestamp,
 };
+use mairust_smtp::proto::FutureRelease;
 use mairust_smtp::server::{
     Credentials, Grant, Identity, MailOptions, Peer, RcptOptions, Received, SessionHandler, SessionInfo,
 };
@@ -53,6 +55,11 @@ impl SessionHandler for Sessions {
 
     async fn scram_failed(&self, peer: &Peer, user: &str) {
         self.accounts.scram_failed(peer.address.ip(), user);
+    }
+
+    fn future_release(&self) -> Option<FutureRelease> {
+        let longest = self.submissions.max_future_release;
+        (longest > Duration::ZERO).then(|| FutureRelease::at(self.receiver.clock.now(), longest))
     }
 
     async fn mail(&self, session: &SessionInfo, from: &ReversePath, _options: &MailOptions) -> Result<(), Rejection> {
@@ -141,6 +148,7 @@ impl Sessions {
             protocol: trace::smtp_protocol(session),
             origin: session.origin.clone(),
             session: timeline::session(session),
+            send_at: message.options.hold.map(|hold| hold.until(self.receiver.clock.now())),
             dsn: message.options.dsn,
             body: message.body,
             fingerprint: Some(fingerprint),

@@ -8,6 +8,7 @@ mod queue;
 mod receive;
 mod recipients;
 mod scan;
+mod scheduled;
 mod trace;
 mod unreliable;
 mod work;

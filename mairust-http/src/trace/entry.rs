@@ -69,6 +69,9 @@ pub enum TraceEvent {
     Queued {
         /// For whom.
         recipients: Vec<String>,
+        /// When it was to be sent; absent if at once.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        send_at: Option<String>,
     },
     /// One try to bring it to one recipient.
     Attempt {

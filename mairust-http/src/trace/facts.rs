@@ -19,6 +19,9 @@ const LIST_LIMIT: usize = 50;
 pub struct Arrival {
     /// By which session.
     pub session: SessionFacts,
+    /// When it was to be sent (RFC 3339), if not at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_at: Option<String>,
     /// What a scanner said about it, if it was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scan: Option<ScanFacts>,
@@ -172,7 +175,7 @@ impl Arrival {
         write(&bounded)
     }
 
-    pub(super) fn read(text: &str) -> Option<Self> {
+    pub(crate) fn read(text: &str) -> Option<Self> {
         read(text)
     }
 }
@@ -241,7 +244,8 @@ mod tests {
     fn what_others_send_is_cut() {
         let session = SessionFacts { helo: Some("ü".repeat(100_000)), ..SessionFacts::default() };
         let scan = ScanFacts { rules: vec![RuleFacts::default(); 1_000], ..ScanFacts::default() };
-        let arrival = Arrival { session, scan: Some(scan), hooks: vec![HookCall::default(); 1_000] };
+        let hooks = vec![HookCall::default(); 1_000];
+        let arrival = Arrival { session, send_at: None, scan: Some(scan), hooks };
         assert!(arrival.to_json().len() < 10_000);
     }
 }

@@ -39,9 +39,9 @@ pub async fn trace(storage: &dyn StorageBackend, tenant: TenantId, id: MessageId
 /// From the session to the promise.
 fn arrival(row: &MessageRow, recipients: &[DeliveryRow]) -> Vec<TraceEntry> {
     let arrival = row.arrival.as_deref().and_then(Arrival::read);
-    let (session, scan, hooks) = match arrival {
-        Some(Arrival { session, scan, hooks }) => (Some(session), scan, hooks),
-        None => (None, None, Vec::new()),
+    let (session, send_at, scan, hooks) = match arrival {
+        Some(Arrival { session, send_at, scan, hooks }) => (Some(session), send_at, scan, hooks),
+        None => (None, None, None, Vec::new()),
     };
     let results = row.auth_results.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let scanned = row.spam.map(|spam| (spam.score, spam.verdict.as_str()));
@@ -57,7 +57,7 @@ fn arrival(row: &MessageRow, recipients: &[DeliveryRow]) -> Vec<TraceEntry> {
             folder: row.folder.as_str(),
             size: row.size,
         }])
-        .chain((!queued.is_empty()).then_some(TraceEvent::Queued { recipients: queued }));
+        .chain((!queued.is_empty()).then_some(TraceEvent::Queued { recipients: queued, send_at }));
     events.map(|event| TraceEntry { at: row.received_at, event }).collect()
 }
 

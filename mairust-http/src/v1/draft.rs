@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use mairust_core::EmailAddress;
+use mairust_core::{EmailAddress, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -88,6 +88,7 @@ impl Checker {
             attachments: self.take_list(&mut fields, "attachments"),
             in_reply_to: self.take(&mut fields, "in_reply_to"),
             references: self.take_list(&mut fields, "references"),
+            send_at: self.take(&mut fields, "send_at"),
         };
         for name in fields.keys() {
             self.error(pointer("", name), "unknown_field", "there is no such field");
@@ -136,9 +137,32 @@ impl Checker {
         let reply_to = self.list("reply_to", request.reply_to);
         let headers = self.headers(request.headers);
         let attachments = self.attachments(request.attachments);
+        let send_at = request.send_at.and_then(|text| self.time("/send_at", &text));
         let from = self.address("/from", request.from?)?;
         let (text, html) = (request.text, request.html);
-        Some(Draft { from, to, cc, bcc, reply_to, subject, text, html, headers, attachments, in_reply_to, references })
+        Some(Draft {
+            from,
+            to,
+            cc,
+            bcc,
+            reply_to,
+            subject,
+            text,
+            html,
+            headers,
+            attachments,
+            in_reply_to,
+            references,
+            send_at,
+        })
+    }
+
+    fn time(&mut self, path: &str, text: &str) -> Option<Timestamp> {
+        let time = Timestamp::parse_rfc3339(text);
+        if time.is_none() {
+            self.error(path, "invalid_value", "must be a time with its offset, for example 2026-12-01T09:00:00+09:00");
+        }
+        time
     }
 
     fn completeness(&mut self, request: &SendRequest) {

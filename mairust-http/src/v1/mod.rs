@@ -44,6 +44,8 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(search::search))
         .routes(routes!(send::send))
         .routes(routes!(sends::submission))
+        .routes(routes!(sends::cancel))
+        .routes(routes!(sends::retry))
         .routes(routes!(queue::overview))
         .routes(routes!(queue::destinations))
         .routes(routes!(queue::items))

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use mairust_core::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -46,6 +47,10 @@ pub(crate) struct SendRequest {
     /// The Message-IDs of the conversation, oldest first.
     #[schema(required = false, value_type = Vec<String>)]
     pub(super) references: Vec<Option<String>>,
+    /// When it is to be sent (RFC 3339); at once without it. How far ahead it may lie, the server says
+    /// (`delivery.max_future_release`, 30 days unless changed).
+    #[schema(example = "2026-12-01T09:00:00+09:00")]
+    pub(super) send_at: Option<String>,
 }
 
 /// An address, with or without a name.
@@ -99,6 +104,10 @@ pub(crate) struct SendAnswer {
     /// The field Message-ID, with angle brackets.
     message_id: String,
     status: &'static str,
+    /// When it is to be sent; absent if that is at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    send_at: Option<String>,
     recipients: Vec<RecipientAnswer>,
 }
 
@@ -142,6 +151,7 @@ impl From<Submitted> for SendAnswer {
             id: submitted.id.to_string(),
             message_id: format!("<{}>", submitted.message_id),
             status: submitted.status.as_str(),
+            send_at: submitted.send_at.map(Timestamp::to_rfc3339),
             recipients: recipients.collect(),
         }
     }

@@ -4,14 +4,17 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::State;
-use mairust_store::{Attempt, DeliveryRow, Direction};
+use mairust_core::MessageId;
+use mairust_store::queue::change_all;
+use mairust_store::{Attempt, DeliveryRow, Direction, MessageRow, QueueAction, QueueFilter, QueueTotal};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::auth::{Authenticated, Scope};
-use crate::openapi::{AccessErrors, MissingErrors};
-use crate::problem::Problem;
+use crate::auth::{Authenticated, Caller, Principal, Scope};
+use crate::openapi::{AccessErrors, MissingErrors, StateErrors};
+use crate::problem::{ErrorCode, Problem};
 use crate::state::ApiState;
+use crate::trace::Arrival;
 use crate::v1::MessagePath;
 use crate::v1::lifecycle::kept;
 
@@ -23,6 +26,10 @@ pub(crate) struct Submission {
     message_id: Option<String>,
     status: &'static str,
     created_at: String,
+    /// When it was to be sent; absent if that was at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    send_at: Option<String>,
     recipients: Vec<RecipientState>,
     /// All attempts, oldest first.
     attempts: Vec<AttemptResult>,
@@ -65,11 +72,87 @@ pub(crate) async fn submission(
     path: MessagePath,
 ) -> Result<Json<Submission>, Problem> {
     principal.require(Scope::SendsRead)?;
-    // Deleting a message does not take it from its recipients.
-    let row = kept(&state, &principal, path.id()?).await?;
-    if row.direction != Direction::Outbound {
-        return Err(Problem::not_found());
+    read(&state, &principal, path.id()?).await
+}
+
+/// Cancel a message
+///
+/// Recipients who wait do not get it, and nobody is told. Those who have it keep it; for those to whom it is being
+/// delivered at this moment nothing changes.
+#[utoipa::path(
+    post, path = "/sends/{id}/cancel", tag = "sending", operation_id = "cancel_submission",
+    params(("id" = String, Path, description = "`id` from the answer of `/send`")),
+    security(("api_key" = ["send:write"])),
+    responses(
+        (status = 200, description = "What became of it", body = Submission), MissingErrors, StateErrors, AccessErrors,
+    )
+)]
+pub(crate) async fn cancel(
+    State(state): State<ApiState>,
+    Authenticated(principal): Authenticated,
+    caller: Caller,
+    path: MessagePath,
+) -> Result<Json<Submission>, Problem> {
+    change(&state, &principal, &caller, &path, (&QueueAction::cancel(), "cancelled")).await
+}
+
+/// Try a message at once
+///
+/// Also one that was to be sent later. What is held is not released.
+#[utoipa::path(
+    post, path = "/sends/{id}/retry", tag = "sending", operation_id = "retry_submission",
+    params(("id" = String, Path, description = "`id` from the answer of `/send`")),
+    security(("api_key" = ["send:write"])),
+    responses(
+        (status = 200, description = "What became of it", body = Submission), MissingErrors, StateErrors, AccessErrors,
+    )
+)]
+pub(crate) async fn retry(
+    State(state): State<ApiState>,
+    Authenticated(principal): Authenticated,
+    caller: Caller,
+    path: MessagePath,
+) -> Result<Json<Submission>, Problem> {
+    change(&state, &principal, &caller, &path, (&QueueAction::Retry, "retried")).await
+}
+
+/// Does something to all deliveries of a message; at least one must allow it.
+async fn change(
+    state: &ApiState,
+    principal: &Principal,
+    caller: &Caller,
+    path: &MessagePath,
+    (action, done): (&QueueAction, &'static str),
+) -> Result<Json<Submission>, Problem> {
+    principal.require(Scope::SendWrite)?;
+    let id = path.id()?;
+    sent(state, principal, id).await?;
+    let (filter, mut total) = (QueueFilter { message: Some(id), ..QueueFilter::default() }, QueueTotal::default());
+    let queue = state.storage().queue();
+    let outcome = change_all(queue, principal.tenant, (&filter, action), state.now(), &mut total).await;
+    if total.changed > 0 {
+        caller.changed_queue(state, principal, done, &filter.to_string(), total.changed);
     }
+    outcome.map_err(|error| Problem::store(&error))?;
+    if total.changed == 0 {
+        let message = match total.busy {
+            0 => "no recipient waits for it in a way that allows this",
+            _ => "it is being delivered at the moment",
+        };
+        let status = sent(state, principal, id).await?.status;
+        return Err(Problem::new(ErrorCode::InvalidState, message).detail("state", status.as_str()));
+    }
+    read(state, principal, id).await
+}
+
+/// A message that was sent, also if it is deleted: deleting a message does not take it from its recipients.
+async fn sent(state: &ApiState, principal: &Principal, id: MessageId) -> Result<MessageRow, Problem> {
+    let row = kept(state, principal, id).await?;
+    if row.direction == Direction::Outbound { Ok(row) } else { Err(Problem::not_found()) }
+}
+
+async fn read(state: &ApiState, principal: &Principal, id: MessageId) -> Result<Json<Submission>, Problem> {
+    let row = sent(state, principal, id).await?;
     let deliveries = state.storage().deliveries();
     let recipients = deliveries.recipients(principal.tenant, row.id).await.map_err(|error| Problem::store(&error))?;
     let attempts = deliveries.attempts(principal.tenant, row.id).await.map_err(|error| Problem::store(&error))?;
@@ -78,6 +161,7 @@ pub(crate) async fn submission(
         message_id: row.message_id.map(|id| format!("<{id}>")),
         status: row.status.as_str(),
         created_at: row.received_at.to_rfc3339(),
+        send_at: row.arrival.as_deref().and_then(Arrival::read).and_then(|arrival| arrival.send_at),
         attempts: attempt_results(&recipients, attempts),
         recipients: recipients.into_iter().map(RecipientState::from).collect(),
     }))

@@ -107,6 +107,27 @@ async fn holds_releases_and_cancels() {
 }
 
 #[tokio::test]
+async fn senders_retry_and_cancel_what_they_sent() {
+    let (world, _, message) = queued().await;
+    let (app, notes) = world.audited();
+    let act = async |action: &str| {
+        let path = format!("/api/v1/sends/{message}/{action}");
+        call(&app, request("POST", &path, &world.alice.key, &[])).await
+    };
+    assert_eq!(act("retry").await.json()["status"], "queued");
+    let cancelled = act("cancel").await.json();
+    assert_eq!(
+        (&cancelled["status"], &cancelled["recipients"][1]["status"]),
+        (&json!("cancelled"), &json!("cancelled"))
+    );
+    for action in ["cancel", "retry"] {
+        assert_eq!(act(action).await.expect_problem(409, "invalid_state")["details"]["state"], "cancelled");
+    }
+    let noted: Vec<_> = notes.all().iter().map(|note| note.split(" by ").next().unwrap().to_owned()).collect();
+    assert_eq!(noted, ["retried", "cancelled"].map(|done| format!("{done} message {message} (1)")));
+}
+
+#[tokio::test]
 async fn what_is_being_delivered_is_left_alone() {
     let (world, id, _) = queued().await;
     let ttl = std::time::Duration::from_secs(60);

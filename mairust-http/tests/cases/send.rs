@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use mairust_core::EmailAddress;
+use mairust_core::{EmailAddress, Timestamp};
 use mairust_http::{Draft, DraftAddress, DraftAttachment};
 use serde_json::{Value, json};
 
@@ -35,11 +35,13 @@ async fn a_message_reaches_the_submitter_whole() {
             {"filename": "i.png", "content_type": "image/png", "content": "AA", "content_id": "<i@x>", "disposition": "inline"},
         ],
         "in_reply_to": "<one@x.example>", "references": ["zero@x.example", "<one@x.example>"],
+        "send_at": "2030-01-01T09:00:00+09:00",
     });
     let answer = world.post("/api/v1/send", &sent).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
     let answer = answer.json();
     assert!(answer["id"].is_string());
+    assert_eq!(answer["send_at"], "2030-01-01T00:00:00.000Z");
     assert_eq!((&answer["message_id"], &answer["status"]), (&json!("<new@a.example>"), &json!("queued")));
     let recipients =
         json!([{"email": "t@x.example", "status": "pending"}, {"email": "u@x.example", "status": "pending"}]);
@@ -72,6 +74,7 @@ async fn a_message_reaches_the_submitter_whole() {
         attachments: vec![attachment("a.bin", "application/octet-stream", &[0, 1, 2, 255]), image],
         in_reply_to: Some("one@x.example".to_owned()),
         references: vec!["zero@x.example".to_owned(), "one@x.example".to_owned()],
+        send_at: Timestamp::parse_rfc3339("2030-01-01T00:00:00Z"),
     };
     assert_eq!(draft, expected);
 }
@@ -120,6 +123,10 @@ async fn each_fault_is_named() {
         (attachment(json!({"upload_id": "x"})), "/attachments/0", "invalid_type"),
         (json!({"in_reply_to": "a b"}), "/in_reply_to", "invalid_message_id"),
         (json!({"references": ["a@b", "<>"]}), "/references/1", "invalid_message_id"),
+        (json!({"send_at": "tomorrow"}), "/send_at", "invalid_value"),
+        (json!({"send_at": "2030-01-01T09:00:00"}), "/send_at", "invalid_value"),
+        (json!({"send_at": 1}), "/send_at", "invalid_type"),
+        (json!({"subject": "time", "send_at": "2030-01-01T09:00:00Z"}), "/send_at", "invalid_value"),
     ];
     for (changes, path, code) in cases {
         let problem = world.post("/api/v1/send", &body(changes.clone())).await.expect_problem(422, "validation_failed");

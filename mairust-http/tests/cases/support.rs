@@ -302,6 +302,7 @@ impl Submitter for FakeSubmitter {
     async fn submit(&self, principal: &Principal, draft: Draft) -> Result<Submitted, SubmitError> {
         match draft.subject.as_str() {
             "sender" => return Err(SubmitError::SenderNotAllowed("not yours".to_owned())),
+            "time" => return Err(SubmitError::SendAt("too late".to_owned())),
             "policy" => return Err(SubmitError::PolicyDenied("no".to_owned())),
             "unprocessable" => return Err(SubmitError::Unprocessable("odd".to_owned())),
             "store" => return Err(StoreError::new(StoreErrorKind::Unavailable, "accept", "secret host name").into()),
@@ -314,9 +315,10 @@ impl Submitter for FakeSubmitter {
             code: None,
         };
         let recipients = draft.to.iter().map(|to| recipient(&to.address)).collect();
+        let (id, send_at) = (MessageId::new(START), draft.send_at);
         self.0.lock().unwrap().push((principal.clone(), draft));
-        let id = MessageId::new(START);
-        Ok(Submitted { id, message_id: "new@a.example".to_owned(), status: MessageStatus::Queued, recipients })
+        let (message_id, status) = ("new@a.example".to_owned(), MessageStatus::Queued);
+        Ok(Submitted { id, message_id, status, send_at, recipients })
     }
 }
 

@@ -37,7 +37,7 @@ async fn tells_how_a_message_came_in() {
         reason: None,
         ms: 3,
     };
-    let arrival = Arrival { session, scan: None, hooks: vec![hook] };
+    let arrival = Arrival { session, hooks: vec![hook], ..Arrival::default() };
     let id = world.arrived(&world.alice, arrival.to_json()).await;
     let shown = trace(&world, id).await;
     let at = "2025-11-22T03:04:06.123Z";

@@ -63,6 +63,7 @@ fn recipient_of(address: &str) -> ForwardPath {
         tls: TlsPolicy::Unavailable,
         scram: false,
         dsn: false,
+        future_release: None,
         xclient: false,
     });
     let commands = format!("EHLO c.test\r\nMAIL FROM:<> SMTPUTF8\r\nRCPT TO:<{address}>\r\n");

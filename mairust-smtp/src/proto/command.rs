@@ -10,6 +10,7 @@ use mairust_core::{
 };
 use smtp_proto::{AUTH_LOGIN, AUTH_PLAIN, AUTH_SCRAM_SHA_256, Error, Request};
 
+use super::hold::Hold;
 use super::sasl::Mechanism;
 use super::xclient::{self, ClientFacts};
 
@@ -25,6 +26,8 @@ pub struct MailOptions {
     pub international: bool,
     /// REQUIRETLS (RFC 8689): the message may only go on under verified TLS.
     pub require_tls: bool,
+    /// HOLDFOR or HOLDUNTIL (RFC 4865): the message goes on later.
+    pub hold: Option<Hold>,
     /// RET and ENVID (RFC 3461).
     pub dsn: MessageDsn,
 }
@@ -242,6 +245,8 @@ fn mail(rest: &str) -> Result<Command, CommandError> {
             "AUTH" => std::mem::replace(&mut auth_parameter, true),
             "BODY" => body.replace(body_type(value)?).is_some(),
             "ENVID" => options.dsn.envelope_id.replace(required(value, EnvelopeId::parse)?).is_some(),
+            "HOLDFOR" => options.hold.replace(required(value, Hold::parse_for)?).is_some(),
+            "HOLDUNTIL" => options.hold.replace(required(value, Hold::parse_until)?).is_some(),
             "REQUIRETLS" => std::mem::replace(&mut options.require_tls, flag(value)?),
             "RET" => options.dsn.ret.replace(required(value, Return::parse)?).is_some(),
             "SIZE" => options.size.replace(size(value)?).is_some(),
@@ -363,6 +368,10 @@ fn body_type(value: Option<&str>) -> Result<BodyType, CommandError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use mairust_core::Timestamp;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Command, CommandError> {
@@ -431,7 +440,14 @@ mod tests {
         let all = options("SMTPUTF8 REQUIRETLS RET=HDRS ENVID=QQ+2B1").unwrap();
         assert!(all.international && all.require_tls && all.dsn.ret == Some(Return::Headers));
         assert_eq!(all.dsn.envelope_id.unwrap().to_field(), "QQ+1");
+        let hold = |parameters: &str| options(parameters).map(|options| options.hold);
+        assert_eq!(hold("HOLDFOR=60"), Ok(Some(Hold::For(Duration::from_secs(60)))));
+        assert_eq!(hold("holduntil=1970-01-01T00:00:00Z"), Ok(Some(Hold::Until(Timestamp::default()))));
         for line in [
+            "HOLDFOR",
+            "HOLDFOR=1d",
+            "HOLDUNTIL=60",
+            "HOLDFOR=60 HOLDUNTIL=2030-01-01T00:00:00Z",
             "SIZE=999999999999999999999",
             "SIZE=",
             "SIZE",

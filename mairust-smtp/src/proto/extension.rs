@@ -2,6 +2,7 @@
 
 use mairust_core::Reply;
 
+use super::hold::FutureRelease;
 use super::xclient;
 
 /// The extensions of a server at one moment of a session.
@@ -20,6 +21,8 @@ pub struct Extensions {
     pub eight_bit: bool,
     /// ENHANCEDSTATUSCODES (RFC 2034).
     pub enhanced_codes: bool,
+    /// FUTURERELEASE (RFC 4865).
+    pub future_release: Option<FutureRelease>,
     /// SMTPUTF8 (RFC 6531).
     pub international: bool,
     /// LIMITS (RFC 9422).
@@ -68,6 +71,7 @@ impl Extensions {
             plain(self.chunking, "CHUNKING"),
             plain(self.international, "SMTPUTF8"),
             plain(self.dsn, "DSN"),
+            self.future_release.map(|allowed| allowed.announce()),
             plain(self.require_tls, "REQUIRETLS"),
             self.limits.announce(),
             self.xclient.then(|| format!("XCLIENT {}", xclient::ATTRIBUTES)),
@@ -87,6 +91,7 @@ impl Extensions {
                 Some("DSN") => found.dsn = true,
                 Some("8BITMIME") => found.eight_bit = true,
                 Some("ENHANCEDSTATUSCODES") => found.enhanced_codes = true,
+                Some("FUTURERELEASE") => found.future_release = FutureRelease::from_words(words),
                 Some("LIMITS") => found.limits = Limits::from_words(words),
                 Some("PIPELINING") => found.pipelining = true,
                 Some("REQUIRETLS") => found.require_tls = true,
@@ -124,6 +129,10 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use mairust_core::Timestamp;
+
     use super::*;
 
     #[test]
@@ -135,6 +144,7 @@ mod tests {
             dsn: true,
             eight_bit: true,
             enhanced_codes: true,
+            future_release: Some(FutureRelease::at(Timestamp::default(), Duration::from_secs(60))),
             international: true,
             limits: Limits { mail_max: Some(5), rcpt_max: Some(100) },
             pipelining: true,

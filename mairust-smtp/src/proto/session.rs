@@ -358,6 +358,7 @@ impl Session {
             dsn: self.config.dsn,
             eight_bit: true,
             enhanced_codes: true,
+            future_release: self.config.future_release,
             international: true,
             limits: Limits {
                 mail_max: Some(self.config.max_messages),

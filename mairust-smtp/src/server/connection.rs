@@ -17,7 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::admission::Seat;
 use super::config::{EarlyTalkers, ServerConfig, Service};
-use super::handler::{Peer, Received, Recipient, SessionInfo};
+use super::handler::{Peer, Received, Recipient, SessionHandler, SessionInfo};
 use super::listener::Server;
 use super::observer::Observer;
 use super::spool::Spool;
@@ -89,7 +89,7 @@ impl Driver {
     ) -> io::Result<()> {
         let config = &server.config;
         let implicit = peer.service == Service::Submissions;
-        let session = Session::new(session_config(config, &peer, server.handler.offers_scram()));
+        let session = Session::new(session_config(config, &peer, &*server.handler));
         let origin = Origin { session: Some(peer.session), client: Some(peer.address.ip()), ..Origin::default() };
         let info = SessionInfo {
             peer,
@@ -422,7 +422,7 @@ impl Drop for OpenSession {
     }
 }
 
-fn session_config(config: &ServerConfig, peer: &Peer, scram: bool) -> SessionConfig {
+fn session_config(config: &ServerConfig, peer: &Peer, handler: &dyn SessionHandler) -> SessionConfig {
     let is_submission = matches!(peer.service, Service::Submission | Service::Submissions);
     SessionConfig {
         protocol: if peer.service == Service::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
@@ -439,8 +439,9 @@ fn session_config(config: &ServerConfig, peer: &Peer, scram: bool) -> SessionCon
             (_, Some(_)) => TlsPolicy::Offered,
             (_, None) => TlsPolicy::Unavailable,
         },
-        scram,
+        scram: handler.offers_scram(),
         dsn: is_submission,
+        future_release: handler.future_release().filter(|_| is_submission),
         xclient: config.xclient_from.iter().any(|network| network.contains(peer.address.ip())),
     }
 }

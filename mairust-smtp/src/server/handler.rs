@@ -11,7 +11,7 @@ use mairust_core::{
 };
 
 use super::config::Service;
-use crate::proto::{Credentials, MailOptions, RcptOptions};
+use crate::proto::{Credentials, FutureRelease, MailOptions, RcptOptions};
 
 /// Answers the questions of SMTP sessions. One handler serves all sessions at once.
 ///
@@ -54,6 +54,12 @@ pub trait SessionHandler: fmt::Debug + Send + Sync + 'static {
     /// The client tried to prove by SCRAM that it knows this user's password, and failed.
     async fn scram_failed(&self, peer: &Peer, user: &str) {
         let _ = (peer, user);
+    }
+
+    /// How far ahead users may have mail held (RFC 4865); `None`, the default, if they may not. What they ask for is in
+    /// [`MailOptions::hold`], and whoever takes the message sees to it. Asked once for each session.
+    fn future_release(&self) -> Option<FutureRelease> {
+        None
     }
 
     /// MAIL FROM.

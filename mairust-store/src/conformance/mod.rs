@@ -64,7 +64,7 @@ macro_rules! conformance_tests {
             a_backlog_delays_no_other_tenant tenants_take_turns destinations_take_turns urgent_jobs_go_first
             destinations_have_bounds what_has_no_room_is_in_nobodys_way
             what_is_not_due_takes_no_turn jobs_that_come_back_keep_the_turns counts_each_kind
-            ends_many_leases_at_once
+            ends_many_leases_at_once work_for_later_is_not_old
         );
         $crate::conformance_tests!(@suite $make, queue_items:
             lists_items holds_and_releases leaves_alone_what_is_leased parks_what_is_leased retries_at_once cancels

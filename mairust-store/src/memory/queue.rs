@@ -348,8 +348,8 @@ impl Jobs {
 
 impl JobRecord {
     fn new(job: NewJob, now: Timestamp) -> Self {
-        let (last_error, give_up, route) = (None, false, None);
-        Self { job, created_at: now, attempts: 0, last_error, give_up, route, token: None, state: JobState::Waiting }
+        let (created_at, last_error, give_up, route) = (job.made_at(now), None, false, None);
+        Self { job, created_at, attempts: 0, last_error, give_up, route, token: None, state: JobState::Waiting }
     }
 
     fn destination(&self) -> String {

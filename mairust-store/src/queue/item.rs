@@ -28,7 +28,7 @@ pub struct QueueItem {
     pub attempts: u32,
     /// Not to be begun before; without a meaning while it is held or buried.
     pub not_before: Timestamp,
-    /// When it was made.
+    /// When it was made, or first due if that was later.
     pub created_at: Timestamp,
     /// Why it was given back the last time, for people.
     pub last_error: Option<String>,

@@ -295,7 +295,7 @@ pub(super) fn insert_jobs<'a>(jobs: impl IntoIterator<Item = &'a NewJob>, now: T
             .bind(job.message.map(|message| Uuid::from_bytes(*message.as_bytes())))
             .bind(job.not_before)
             .bind(job.rank())
-            .bind(now);
+            .bind(job.made_at(now));
     }
     inserts.queries()
 }

@@ -20,6 +20,16 @@ macro_rules! ids {
                 Self(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos)))
             }
 
+            /// The id that was made at `at` and follows from a seed, of which the first ten octets count: the same
+            /// for the same.
+            pub fn of_seed(at: Timestamp, seed: &[u8]) -> Self {
+                let (seconds, nanos) = at.to_unix();
+                let millis = seconds.saturating_mul(1_000).saturating_add(u64::from(nanos / 1_000_000));
+                let mut octets = [0; 10];
+                octets.iter_mut().zip(seed).for_each(|(octet, from)| *octet = *from);
+                Self(uuid::Builder::from_unix_timestamp_millis(millis, &octets).into_uuid())
+            }
+
             /// The id with these 16 bytes.
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
@@ -85,3 +95,20 @@ ids! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid id")]
 pub struct InvalidId;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn ids_follow_from_a_seed_and_sort_by_time() {
+        let at = Timestamp::from_unix(1_763_780_646);
+        let id = MessageId::of_seed(at, b"0123456789abcdef");
+        assert_eq!(id, MessageId::of_seed(at, b"0123456789"));
+        assert_ne!(id, MessageId::of_seed(at, b"0123456780"));
+        assert_eq!(id.as_bytes()[..6], MessageId::new(at).as_bytes()[..6]);
+        assert!(id < MessageId::of_seed(at.plus(Duration::from_secs(1)), b""));
+    }
+}

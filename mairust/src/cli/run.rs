@@ -225,6 +225,7 @@ fn delivery(config: &Config) -> Result<DeliverySettings, Failure> {
         connect_timeout: from.connect_timeout,
         retry: RetryPolicy::new(from.retry_first, from.retry_max, from.give_up_after),
         delay_notice_after: from.delay_notice_after,
+        max_future_release: from.max_future_release,
         // No setting of the file.
         idle_time: DeliverySettings::default().idle_time,
     })

@@ -43,7 +43,10 @@ fn line(entry: &TraceEntry) -> String {
             ("hook", format!("{} {}: {}{reason} ({} ms)", call.point, call.hook, call.outcome, call.ms))
         }
         TraceEvent::Stored { folder, size, .. } => ("stored", format!("in {folder}, {size} bytes")),
-        TraceEvent::Queued { recipients } => ("queued", format!("for {}", recipients.join(", "))),
+        TraceEvent::Queued { recipients, send_at } => {
+            let later = send_at.as_ref().map(|at| format!(", to be sent at {at}")).unwrap_or_default();
+            ("queued", format!("for {}{later}", recipients.join(", ")))
+        }
         TraceEvent::Attempt { recipient, outcome, host, result, facts } => {
             let host = host.as_ref().map(|host| format!(" by {host}")).unwrap_or_default();
             let facts = facts.as_ref().map(contact).unwrap_or_default();

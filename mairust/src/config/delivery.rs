@@ -76,6 +76,9 @@ pub(super) struct RawDelivery {
     /// The sender of mail that is still undelivered after this time is told so, once for each
     /// recipient; 0s is never. The default is when people begin to wonder.
     pub(super) delay_notice_after: DurationText,
+    /// How far ahead the time may lie at which submitted mail is to be sent (`send_at`, FUTURERELEASE); 0s takes no
+    /// mail that is to wait. The default is as long as people plan a mailing.
+    pub(super) max_future_release: DurationText,
     /// How long a worker owns a delivery without renewing its claim, at least 1s. After a crash,
     /// deliveries go on after this time.
     pub(super) lease: DurationText,
@@ -107,6 +110,7 @@ impl Default for RawDelivery {
             retry_max: minutes(4 * 60),
             give_up_after: minutes(5 * 24 * 60),
             delay_notice_after: minutes(4 * 60),
+            max_future_release: minutes(30 * 24 * 60),
             lease: seconds(60),
             in_doubt: InDoubt::Resend,
             connect_timeout: seconds(30),
@@ -146,6 +150,7 @@ impl RawDelivery {
             retry_max: self.retry_max.0,
             give_up_after: self.give_up_after.0,
             delay_notice_after: self.delay_notice_after.0,
+            max_future_release: self.max_future_release.0,
             lease: self.lease.0,
             in_doubt: self.in_doubt,
             connect_timeout: self.connect_timeout.0,

@@ -404,6 +404,8 @@ pub struct DeliverySettings {
     pub give_up_after: Duration,
     /// Its sender is told after this time that it is late; zero is never.
     pub delay_notice_after: Duration,
+    /// How far ahead the time may lie at which submitted mail is to be sent; zero for none.
+    pub max_future_release: Duration,
     /// How long a worker owns a job without renewing its claim.
     pub lease: Duration,
     /// What becomes of a delivery whose end is not known.

@@ -74,7 +74,7 @@ dns: { servers: ["127.0.0.1:5353"] }
 delivery: { relay: "[::1]:26", relay_protocol: lmtp, relay_tls: implicit, relay_user: us,
   relay_password: env:RELAY, allow_loopback: true, mta_sts: false, mta_sts_port: 4443, tls_roots: /roots,
   source_addresses: ["192.0.2.1", "2001:db8::1"], max_connections_per_host: 2, mx_port: 2525, workers: 3, ramp_up: 0, retry_first: 1m,
-  retry_max: 2m, give_up_after: 3d, delay_notice_after: 0s, lease: 4s, connect_timeout: 5s }
+  retry_max: 2m, give_up_after: 3d, delay_notice_after: 0s, max_future_release: 1d, lease: 4s, connect_timeout: 5s }
 log: { format: text, level: debug }
 spam:
   engine: rspamd
@@ -135,6 +135,7 @@ shutdown: { drain: 0s }
     assert_eq!(config.dns_servers, ["127.0.0.1:5353".parse().unwrap()]);
     let times = [delivery.retry_first, delivery.retry_max, delivery.give_up_after, delivery.lease];
     assert_eq!(times.map(|time| time.as_secs()), [60, 120, 259_200, 4]);
+    assert_eq!(delivery.max_future_release, Duration::from_secs(86_400));
     assert_eq!((delivery.connect_timeout, delivery.delay_notice_after), (Duration::from_secs(5), Duration::ZERO));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Text, LogLevel::Debug));
     assert_eq!(config.drain, Duration::ZERO);

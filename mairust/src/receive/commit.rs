@@ -23,7 +23,7 @@ pub(crate) async fn commit(
     let now = receiver.clock.now();
     let Judged { verified, report, calls, folder, status } = judged;
     let Verified { inspected, auth_results, .. } = verified;
-    let keeping = Keeping { folder, status, outbound: receiver.outbound, now };
+    let keeping = Keeping { folder, status, ..Keeping::inbox(receiver.outbound, now) };
     // The recipients of a transaction are of one tenant.
     let distribution = Distribution::of(&inspected.destinations, keeping).pop();
     let Some((distribution, id)) = distribution.and_then(|one| one.id().map(|id| (one, id))) else {
@@ -41,7 +41,7 @@ pub(crate) async fn commit(
     let results = auth_results.as_ref().map(|results| results.header_field(receiver.authserv_id().as_str()));
     let fields = report.as_ref().map(|report| super::scan::fields(report, &receiver.hostname));
     let scan = report.as_ref().map(timeline::scan);
-    let arrival = Arrival { session: inspected.session, scan, hooks: calls };
+    let arrival = Arrival { session: inspected.session, scan, hooks: calls, ..Arrival::default() };
     let original = Original {
         prefix: results.unwrap_or_default() + &fields.unwrap_or_default() + &trace.received(),
         body: inspected.body,

@@ -24,6 +24,8 @@ pub(crate) struct ApiSubmitter(pub(crate) Arc<Submissions>);
 #[async_trait]
 impl Submitter for ApiSubmitter {
     async fn submit(&self, principal: &Principal, draft: Draft) -> Result<ApiSubmitted, SubmitError> {
+        let (now, send_at) = (self.0.clock.now(), draft.send_at);
+        self.0.check_send_at(send_at, now).map_err(SubmitError::SendAt)?;
         let author = Author { tenant: principal.tenant, user: None };
         let sender = draft.from.address.clone();
         self.0.check_sender(&author, &sender).await.map_err(|rejection| refused(&rejection.into()))?;
@@ -33,9 +35,10 @@ impl Submitter for ApiSubmitter {
             let found = self.0.destination(address.clone()).await;
             destinations.push(found.map_err(|rejection| refused_recipient(address, rejection))?);
         }
-        let now = self.0.clock.now();
         let message_id = format!("{}@{}", MessageId::new(now), self.0.hostname);
-        let raw = compose(draft, now, message_id).map_err(|error| SubmitError::Unprocessable(error.to_string()))?;
+        // RFC 5322 §3.6.1: the date is when the message is ready to go.
+        let raw = compose(draft, send_at.unwrap_or(now), message_id)
+            .map_err(|error| SubmitError::Unprocessable(error.to_string()))?;
         let origin = Origin { user: Some(format!("API key {}", principal.key_id)), ..Origin::default() };
         let submission = Submission {
             author,
@@ -44,6 +47,7 @@ impl Submitter for ApiSubmitter {
             session: crate::timeline::request(&origin),
             origin,
             protocol: "HTTP",
+            send_at,
             dsn: MessageDsn::default(),
             body: raw.into(),
             fingerprint: None,
@@ -53,6 +57,7 @@ impl Submitter for ApiSubmitter {
                 id: taken.id,
                 message_id: taken.message_id,
                 status: taken.status,
+                send_at: taken.send_at,
                 recipients: taken
                     .recipients
                     .into_iter()
@@ -192,6 +197,7 @@ mod tests {
             }],
             in_reply_to: Some("r@x".to_owned()),
             references: vec!["q@x".to_owned(), "r@x".to_owned()],
+            send_at: None,
         };
         assert_eq!(recipients(&draft).len(), 3, "b and B are the same address");
         let raw = compose(draft, Timestamp::from_unix(1_763_780_646), "id@mx".to_owned()).unwrap();

@@ -11,6 +11,7 @@ mod lines;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mairust_core::{
     Clock, Domain, EmailAddress, EnhancedCode, Envelope, ForwardPath, MailboxId, MessageDsn, MessageId, Origin,
@@ -47,6 +48,8 @@ pub(crate) struct Submissions {
     pub(crate) memory: Memory,
     pub(crate) receipts: Arc<Receipts>,
     pub(crate) signing: Arc<Signing>,
+    /// How far ahead the time may lie at which mail is to be sent.
+    pub(crate) max_future_release: Duration,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -70,6 +73,8 @@ pub(crate) struct Submission {
     pub(crate) session: SessionFacts,
     /// For the Received field.
     pub(crate) protocol: &'static str,
+    /// When it is to be sent; at once if that has passed.
+    pub(crate) send_at: Option<Timestamp>,
     /// What the sender asks about notices for the whole message.
     pub(crate) dsn: MessageDsn,
     pub(crate) body: mairust_core::Body,
@@ -86,6 +91,8 @@ pub(crate) struct Submitted {
     pub(crate) message_id: String,
     /// What became of it so far.
     pub(crate) status: MessageStatus,
+    /// When it is to be sent, if it is not at once.
+    pub(crate) send_at: Option<Timestamp>,
     /// What becomes of each recipient: `stored` here, or a delivery state.
     pub(crate) recipients: Vec<(EmailAddress, &'static str)>,
 }
@@ -135,6 +142,16 @@ impl Submissions {
     /// Where mail for an address goes, for an author who may send anywhere.
     pub(crate) async fn destination(&self, address: EmailAddress) -> Result<Destination, Rejection> {
         self.recipients.for_author(&ForwardPath::Address(address), None).await
+    }
+
+    /// Why a message can't be sent at this time.
+    fn check_send_at(&self, send_at: Option<Timestamp>, now: Timestamp) -> Result<(), String> {
+        let Some(at) = send_at else { return Ok(()) };
+        if at <= now {
+            return Err(format!("must lie ahead; it is {} now", now.to_rfc3339()));
+        }
+        let latest = now.plus(self.max_future_release);
+        if at <= latest { Ok(()) } else { Err(format!("must not lie behind {}", latest.to_rfc3339())) }
     }
 
     /// Takes a message. On return it is durable, whole, with everything that follows from it.
@@ -224,17 +241,24 @@ impl Submissions {
     fn plan(&self, plan: &Plan) -> (Vec<Acceptance>, Submitted) {
         let tenant = plan.submission.author.tenant;
         let remote: Vec<&RemoteDestination> = plan.remote().collect();
-        let status = if remote.is_empty() { MessageStatus::Sent } else { self.outbound.status() };
-        let original = self.original(plan);
+        let waiting = plan.waiting();
+        let status = match (waiting.is_empty(), remote.is_empty()) {
+            (true, true) => MessageStatus::Sent,
+            (true, false) => self.outbound.status(),
+            (false, _) => MessageStatus::Queued,
+        };
+        let (original, times) = (self.original(plan), (plan.now, plan.due()));
         let mut own = Acceptance {
             recipients: self.outbound.recipients(plan.id, remote.iter().copied(), plan.now),
-            jobs: self.outbound.jobs(plan.id, remote, tenant, plan.now),
+            jobs: self.outbound.jobs(plan.id, remote, tenant, times),
             messages: vec![original.copy("", vec![senders_place(plan, status)])],
             ..Acceptance::new(tenant)
         };
+        own.recipients.extend(Outbound::Deliver.recipients(plan.id, &waiting, plan.now));
+        own.jobs.extend(Outbound::Deliver.jobs(plan.id, &waiting, tenant, times));
         let mut others = Vec::new();
         let keeping = Keeping::inbox(self.outbound, plan.now);
-        for distribution in Distribution::of(&plan.submission.destinations, keeping) {
+        for distribution in Distribution::of(plan.at_once(), keeping) {
             let local = distribution.acceptance(&original, &self.hooks);
             if local.tenant == tenant {
                 own.messages.extend(local.messages);
@@ -294,7 +318,7 @@ impl Submissions {
             dsn: plan.submission.dsn.clone(),
             auth_results: None,
             spam: None,
-            arrival: Some(arrival(plan.submission.session.clone())),
+            arrival: Some(arrival(plan.submission.session.clone(), plan.held_until())),
             fingerprint: plan.submission.fingerprint,
             received_at: plan.now,
         }
@@ -316,9 +340,30 @@ impl Plan {
         self.submission.destinations.iter().filter_map(Destination::remote)
     }
 
+    /// Until when it waits, if it does.
+    fn held_until(&self) -> Option<Timestamp> {
+        self.submission.send_at.filter(|at| *at > self.now)
+    }
+
+    fn due(&self) -> Timestamp {
+        self.held_until().unwrap_or(self.now)
+    }
+
+    /// The recipients who get it at once, if they are here.
+    fn at_once(&self) -> &[Destination] {
+        if self.held_until().is_some() { &[] } else { &self.submission.destinations }
+    }
+
+    /// The recipients here who get it later, by a delivery as those elsewhere.
+    fn waiting(&self) -> Vec<RemoteDestination> {
+        let local = self.submission.destinations.iter().filter_map(Destination::local);
+        let later = |to: &LocalDestination| RemoteDestination { address: to.address.clone(), dsn: to.dsn.clone() };
+        if self.held_until().is_some() { local.map(later).collect() } else { Vec::new() }
+    }
+
     /// What the sender wants to hear about deliveries into mailboxes here.
     fn delivered(&self) -> Vec<Report> {
-        let local = self.submission.destinations.iter().filter_map(Destination::local);
+        let local = self.at_once().iter().filter_map(Destination::local);
         local
             .filter(|to| !to.mailboxes.is_empty() && Action::Delivered.is_wanted(&to.dsn))
             .map(|to| Report {
@@ -333,23 +378,25 @@ impl Plan {
     }
 
     fn submitted(&self, status: MessageStatus, remote: DeliveryState) -> Submitted {
-        let state = |to: &Destination| if to.tenant().is_some() { "stored" } else { remote.as_str() };
+        let here = if self.held_until().is_some() { DeliveryState::Pending.as_str() } else { "stored" };
+        let state = |to: &Destination| if to.tenant().is_some() { here } else { remote.as_str() };
         Submitted {
             id: self.id,
             message_id: self.fixed.message_id.clone(),
             status,
+            send_at: self.held_until(),
             recipients: self.submission.destinations.iter().map(|to| (to.address().clone(), state(to))).collect(),
         }
     }
 }
 
-fn arrival(session: SessionFacts) -> String {
-    Arrival { session, ..Arrival::default() }.to_json()
+fn arrival(session: SessionFacts, send_at: Option<Timestamp>) -> String {
+    Arrival { session, send_at: send_at.map(Timestamp::to_rfc3339), ..Arrival::default() }.to_json()
 }
 
 /// What another tenant gets: who logged in is the business of the author's tenant.
 fn for_others(plan: &Plan, mut acceptance: Acceptance) -> Acceptance {
-    let arrival = arrival(SessionFacts { user: None, ..plan.submission.session.clone() });
+    let arrival = arrival(SessionFacts { user: None, ..plan.submission.session.clone() }, None);
     acceptance.messages.iter_mut().for_each(|message| message.arrival = Some(arrival.clone()));
     acceptance
 }

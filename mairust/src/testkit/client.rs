@@ -21,6 +21,8 @@ pub(super) struct Letter<'a> {
     pub(super) sender: &'a str,
     pub(super) recipients: &'a [&'a str],
     pub(super) message: &'a [u8],
+    /// The parameters of MAIL, each after a space.
+    pub(super) parameters: &'a str,
 }
 
 /// A connection, under TLS or not.
@@ -77,7 +79,7 @@ impl Conversation {
                 return Ok(everybody(reply));
             }
         }
-        let mail = self.command(&format!("MAIL FROM:<{}>", letter.sender)).await?;
+        let mail = self.command(&format!("MAIL FROM:<{}>{}", letter.sender, letter.parameters)).await?;
         if !mail.is_positive() {
             return Ok(everybody(mail));
         }

@@ -152,8 +152,30 @@ impl Server {
     /// # Panics
     /// When there is no such user.
     pub async fn submit(&self, user: &str, to: &[&str], message: impl AsRef<[u8]>) -> Result<Vec<Reply>> {
+        self.send(user, Letter { sender: user, recipients: to, message: message.as_ref(), parameters: "" }).await
+    }
+
+    /// Sends a message as [`submit`](Self::submit) does, to be held for so long (FUTURERELEASE, RFC 4865); whole
+    /// seconds count.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As there.
+    pub async fn submit_for_later(
+        &self,
+        user: &str,
+        to: &[&str],
+        message: impl AsRef<[u8]>,
+        hold: Duration,
+    ) -> Result<Vec<Reply>> {
+        let parameters = &format!(" HOLDFOR={}", hold.as_secs());
+        self.send(user, Letter { sender: user, recipients: to, message: message.as_ref(), parameters }).await
+    }
+
+    async fn send(&self, user: &str, letter: Letter<'_>) -> Result<Vec<Reply>> {
         let (_, password) = self.known(user);
-        let letter = Letter { sender: user, recipients: to, message: message.as_ref() };
         let server = self.listener(Service::Submissions)?;
         let tls = opportunistic_client_config();
         let sent = Box::pin(client::submit(server, tls, (user, password), letter)).await;
@@ -166,7 +188,7 @@ impl Server {
     /// # Errors
     /// When the server does not speak SMTP to its end.
     pub async fn receive(&self, from: &str, to: &[&str], message: impl AsRef<[u8]>) -> Result<Vec<Reply>> {
-        let letter = Letter { sender: from, recipients: to, message: message.as_ref() };
+        let letter = Letter { sender: from, recipients: to, message: message.as_ref(), parameters: "" };
         let sent = Box::pin(client::relay(self.listener(Service::Mx)?, letter)).await;
         sent.map_err(|error| Error::new("a message could not be brought").with_source(error))
     }

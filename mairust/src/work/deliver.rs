@@ -3,31 +3,53 @@
 
 use std::time::Duration;
 
-use mairust_core::{Body, Domain, EmailAddress, MessageId, RecipientDsn, RecipientId, ReversePath, Timestamp};
-use mairust_smtp::client::{
-    AttemptFacts, LineEnds, Notices, Outcome, Outgoing, Receiver, RecipientReport, Relay, Route, TlsRule,
-};
+use mairust_core::{Body, Domain, MessageId, ReversePath, Timestamp};
+use mairust_smtp::client::{LineEnds, Outgoing, Receiver, Relay, Route, TlsRule};
 use mairust_store::{
-    Acceptance, Attempt, AttemptOutcome, DeliveryRow, HoldReason, Lease, MessageRow, StoreError, StoreErrorKind, pause,
+    Acceptance, AttemptOutcome, DeliveryRow, HoldReason, Lease, MessageRow, StoreError, StoreErrorKind, pause,
 };
 
 use super::doubt::{Begin, InDoubt, accept};
-use super::dsn::{Action, Report};
+use super::dsn::Report;
+use super::local::Places;
 use super::retry::{Next, jitter};
+use super::tried::{Tried, failed, tried};
 use super::{Disposition, Workers};
-use crate::timeline;
 
 /// Wait before a job is tried again when the fault is ours.
 const OWN_FAULT_PAUSE: Duration = Duration::from_secs(10);
 
 /// A message on its way, and those of its recipients who are waiting.
-struct Delivery {
-    row: MessageRow,
+pub(super) struct Delivery {
+    pub(super) row: MessageRow,
     /// Or why it can't be read.
     body: Result<Body, StoreError>,
-    waiting: Vec<DeliveryRow>,
+    pub(super) waiting: Vec<DeliveryRow>,
+    /// When it was due first: when it came in, unless it was held until then.
+    pub(super) due: Timestamp,
     /// Whether a worker that is gone may have brought it to one of them.
     in_doubt: bool,
+}
+
+/// The way of a delivery.
+enum Way {
+    /// To places here.
+    Here(Places),
+    /// To another server.
+    There(Route),
+}
+
+/// What came of an attempt.
+pub(super) struct Attempted {
+    pub(super) results: Vec<Tried>,
+    /// Copies that become durable with the results; of other tenants, before them.
+    pub(super) copies: Vec<Acceptance>,
+}
+
+impl From<Vec<Tried>> for Attempted {
+    fn from(results: Vec<Tried>) -> Self {
+        Self { results, copies: Vec::new() }
+    }
 }
 
 impl Workers {
@@ -35,7 +57,7 @@ impl Workers {
         if lease.give_up {
             return self.give_up(lease, message, domain, "given up by an operator").await;
         }
-        let (delivery, route) = match self.begin(lease, message, domain).await {
+        let (delivery, way) = match self.begin(lease, message, domain).await {
             Ok(Ok(begun)) => begun,
             Ok(Err(disposition)) => return disposition,
             Err(error) => {
@@ -44,11 +66,14 @@ impl Workers {
                 return Disposition::Retry(OWN_FAULT_PAUSE, reason);
             }
         };
-        let age = self.clock.now().since(delivery.row.received_at);
+        let age = self.clock.now().since(delivery.due);
         // Each recipient has been tried as often as the job was leased, or less.
         let next = self.settings.retry.next(lease.attempts, age, jitter(lease.job, lease.attempts));
-        let (results, original) = match &delivery.body {
-            Ok(body) => (self.attempt(lease, &delivery, body, &route, next == Next::GiveUp).await, body.clone()),
+        let (attempted, original) = match &delivery.body {
+            Ok(body) => match self.attempt(lease, &delivery, body, way, next == Next::GiveUp).await {
+                Ok(attempted) => (attempted, body.clone()),
+                Err(error) => return Disposition::Retry(OWN_FAULT_PAUSE, crate::error::chain(&error)),
+            },
             Err(error) => {
                 let reason = crate::error::chain(error);
                 tracing::error!(component = "deliver", message_id = %message, error = reason, "the stored message can't be read");
@@ -58,14 +83,14 @@ impl Workers {
                     }
                     _ => {
                         let results = failed(&delivery.waiting, "the message was damaged in our storage");
-                        (results, Body::from(Vec::new()))
+                        (results.into(), Body::from(Vec::new()))
                     }
                 }
             }
         };
-        self.log(message, &results);
-        let disposition = self.after(&results, next);
-        self.record(lease, &delivery, &results, &original, &disposition).await;
+        self.log(message, &attempted.results);
+        let disposition = self.after(&attempted.results, next);
+        self.record(lease, &delivery, &attempted, &original, &disposition).await;
         disposition
     }
 
@@ -89,7 +114,7 @@ impl Workers {
         lease: &Lease,
         message: MessageId,
         domain: &Domain,
-    ) -> Result<Result<(Delivery, Route), Disposition>, StoreError> {
+    ) -> Result<Result<(Delivery, Way), Disposition>, StoreError> {
         if pause::paused(&*self.storage, lease.tenant).await?.covers(domain.as_str()) {
             let reason = "this destination is paused".to_owned();
             return Ok(Err(Disposition::Hold(HoldReason::Paused, reason)));
@@ -101,8 +126,13 @@ impl Workers {
             let reason = "a recipient may have the message already".to_owned();
             return Ok(Err(Disposition::Hold(HoldReason::InDoubt, reason)));
         }
+        if lease.route.is_none()
+            && let Some(places) = self.places(&delivery.row, &delivery.waiting).await?
+        {
+            return Ok(Ok((delivery, Way::Here(places))));
+        }
         Ok(match self.route(lease, domain) {
-            Ok(route) => Ok((delivery, route)),
+            Ok(route) => Ok((delivery, Way::There(route))),
             Err(reason) => Err(Disposition::Hold(HoldReason::Operator, reason)),
         })
     }
@@ -118,17 +148,28 @@ impl Workers {
         match self.load(lease, message, domain).await {
             Ok(None) => Disposition::Complete,
             Ok(Some(delivery)) => {
-                let results = failed(&delivery.waiting, reason);
+                let attempted = Attempted::from(failed(&delivery.waiting, reason));
                 let original = delivery.body.as_ref().map_or_else(|_| Body::from(Vec::new()), Body::clone);
-                self.log(message, &results);
-                self.record(lease, &delivery, &results, &original, &Disposition::Completed).await;
+                self.log(message, &attempted.results);
+                self.record(lease, &delivery, &attempted, &original, &Disposition::Completed).await;
                 Disposition::Completed
             }
             Err(error) => Disposition::Retry(OWN_FAULT_PAUSE, crate::error::chain(&error)),
         }
     }
 
-    async fn attempt(&self, lease: &Lease, delivery: &Delivery, body: &Body, route: &Route, last: bool) -> Vec<Tried> {
+    async fn attempt(
+        &self,
+        lease: &Lease,
+        delivery: &Delivery,
+        body: &Body,
+        way: Way,
+        last: bool,
+    ) -> Result<Attempted, StoreError> {
+        let route = match way {
+            Way::Here(places) => return self.put(delivery, body, places, last).await,
+            Way::There(route) => route,
+        };
         let outgoing = Outgoing {
             sender: delivery.row.sender.clone(),
             recipients: delivery.waiting.iter().map(receiver).collect(),
@@ -139,8 +180,8 @@ impl Workers {
         };
         let (storage, clock, waiting) = (&*self.storage, &*self.clock, &*delivery.waiting);
         let begin = Begin { storage, clock, tenant: lease.tenant, waiting };
-        let reports = self.client.deliver(route, &outgoing, &begin).await;
-        tried(waiting, reports, last, self.settings.in_doubt)
+        let reports = self.client.deliver(&route, &outgoing, &begin).await;
+        Ok(tried(waiting, reports, last, self.settings.in_doubt).into())
     }
 
     /// The message and its waiting recipients; `None` if there is nothing to do any more.
@@ -153,7 +194,7 @@ impl Workers {
         }
         let in_doubt = self.doubt(lease, message, &waiting).await?;
         let body = self.storage.lifecycle().kept_body(lease.tenant, message).await;
-        Ok(Some(Delivery { row, body, waiting, in_doubt }))
+        Ok(Some(Delivery { row, body, waiting, due: lease.created_at, in_doubt }))
     }
 
     /// The way that a delivery goes, or why there is none.
@@ -194,13 +235,13 @@ impl Workers {
         &self,
         lease: &Lease,
         delivery: &Delivery,
-        results: &[Tried],
+        attempted: &Attempted,
         original: &Body,
         disposition: &Disposition,
     ) {
         let completes = (*disposition == Disposition::Completed).then(|| lease.clone());
         let (mut pause, mut prepared) = (Duration::from_secs(1), None);
-        while let Err(error) = self.try_record(delivery, results, original, &completes, &mut prepared).await {
+        while let Err(error) = self.try_record(delivery, attempted, original, &completes, &mut prepared).await {
             let error = crate::error::chain(&error);
             tracing::error!(component = "deliver", message_id = %delivery.row.id, error, "results not recorded yet");
             tokio::time::sleep(pause).await;
@@ -212,15 +253,17 @@ impl Workers {
     async fn try_record(
         &self,
         delivery: &Delivery,
-        results: &[Tried],
+        attempted: &Attempted,
         original: &Body,
         completes: &Option<Lease>,
         prepared: &mut Option<Acceptance>,
     ) -> Result<(), StoreError> {
+        let others = attempted.copies.iter().filter(|copy| copy.tenant != delivery.row.tenant);
+        self.keep_for_others(others.cloned().collect()).await?;
         let acceptance = match prepared {
             Some(prepared) => prepared,
             None => {
-                let acceptance = self.results(delivery, results, original, self.late(delivery)).await?;
+                let acceptance = self.results(delivery, attempted, original, self.late(delivery)).await?;
                 prepared.insert(Acceptance { completes: completes.clone(), ..acceptance })
             }
         };
@@ -230,7 +273,7 @@ impl Workers {
             // Whoever has the job now told the sender of a delay. Those who were not told yet are with the
             // next attempt.
             Err(error) if error.kind() == StoreErrorKind::Conflict => {
-                let acceptance = self.results(delivery, results, original, None).await?;
+                let acceptance = self.results(delivery, attempted, original, None).await?;
                 let acceptance = prepared.insert(Acceptance { completes: completes.clone(), ..acceptance });
                 accept(&*self.storage, acceptance.clone()).await
             }
@@ -240,20 +283,21 @@ impl Workers {
 
     /// Until when a message is tried, if it is late enough for its sender to be told.
     fn late(&self, delivery: &Delivery) -> Option<Timestamp> {
-        let (after, arrived) = (self.settings.delay_notice_after, delivery.row.received_at);
-        let is_late = after > Duration::ZERO && self.clock.now().since(arrived) >= after;
-        is_late.then(|| arrived.plus(self.settings.retry.give_up_after))
+        let (after, due) = (self.settings.delay_notice_after, delivery.due);
+        let is_late = after > Duration::ZERO && self.clock.now().since(due) >= after;
+        is_late.then(|| due.plus(self.settings.retry.give_up_after))
     }
 
     /// What is recorded of these results. `late` says until when they are tried that are late.
     async fn results(
         &self,
         delivery: &Delivery,
-        results: &[Tried],
+        attempted: &Attempted,
         original: &Body,
         late: Option<Timestamp>,
     ) -> Result<Acceptance, StoreError> {
         let now = self.clock.now();
+        let Attempted { results, copies } = attempted;
         let reports: Vec<Report> = results.iter().filter_map(|result| result.report(late)).collect();
         let mut acceptance = match &delivery.row.sender {
             ReversePath::Address(sender) if !reports.is_empty() => {
@@ -265,55 +309,12 @@ impl Workers {
         let notice = acceptance.messages.first().and_then(|notice| notice.placements.first()).map(|place| place.id);
         let attempt = |result: &Tried| result.attempt(now, notice.filter(|_| result.report(late).is_some()));
         acceptance.attempts = results.iter().map(attempt).collect();
-        Ok(acceptance)
-    }
-}
-
-/// How an attempt ended for one recipient, and whether it was the last.
-struct Tried {
-    recipient: RecipientId,
-    address: EmailAddress,
-    outcome: AttemptOutcome,
-    host: Option<String>,
-    reply: Option<mairust_core::Reply>,
-    detail: String,
-    dsn: RecipientDsn,
-    /// Whether the sender knows that it is late.
-    told_of_delay: bool,
-    notices: Notices,
-    facts: AttemptFacts,
-}
-
-impl Tried {
-    /// What the sender is told about it, if anything. `late` says until when it is tried if it is late.
-    fn report(&self, late: Option<Timestamp>) -> Option<Report> {
-        let action = match (self.outcome, self.notices) {
-            (AttemptOutcome::Failed, _) => Action::Failed,
-            (AttemptOutcome::Delivered, Notices::StayHere) => Action::Relayed,
-            (AttemptOutcome::Deferred, _) => Action::Delayed(late.filter(|_| !self.told_of_delay)?),
-            (AttemptOutcome::Delivered, Notices::PassedOn)
-            | (AttemptOutcome::Begun | AttemptOutcome::Cancelled | AttemptOutcome::InDoubt, _) => return None,
-        };
-        action.is_wanted(&self.dsn).then(|| Report {
-            recipient: self.address.clone(),
-            dsn: self.dsn.clone(),
-            action,
-            host: self.host.clone(),
-            reply: self.reply.clone(),
-            detail: self.detail.clone(),
-        })
-    }
-
-    fn attempt(&self, at: Timestamp, notice: Option<MessageId>) -> Attempt {
-        Attempt {
-            recipient: self.recipient,
-            at,
-            outcome: self.outcome,
-            host: self.host.clone(),
-            result: self.detail.clone(),
-            notice,
-            facts: timeline::host(&self.facts).map(|facts| facts.to_json()),
+        for copy in copies.iter().filter(|copy| copy.tenant == acceptance.tenant).cloned() {
+            acceptance.messages.extend(copy.messages);
+            acceptance.recipients.extend(copy.recipients);
+            acceptance.jobs.extend(copy.jobs);
         }
+        Ok(acceptance)
     }
 }
 
@@ -322,63 +323,8 @@ fn receiver(row: &DeliveryRow) -> Receiver {
     Receiver { address: row.address.clone(), dsn: row.dsn.clone() }
 }
 
-/// Joins recipients with their reports. When it was the last attempt, what would be tried again has failed.
-fn tried(waiting: &[DeliveryRow], reports: Vec<RecipientReport>, last: bool, in_doubt: InDoubt) -> Vec<Tried> {
-    let join = |(row, report): (&DeliveryRow, RecipientReport)| {
-        let outcome = recorded(report.outcome);
-        let again =
-            outcome == AttemptOutcome::Deferred || (outcome == AttemptOutcome::InDoubt && in_doubt == InDoubt::Resend);
-        let (outcome, detail) = match last && again {
-            true => {
-                (AttemptOutcome::Failed, format!("given up after {} attempts: {}", row.attempts + 1, report.detail))
-            }
-            false => (outcome, report.detail),
-        };
-        Tried {
-            recipient: row.id,
-            address: row.address.clone(),
-            outcome,
-            host: report.host,
-            reply: report.reply,
-            detail,
-            dsn: row.dsn.clone(),
-            told_of_delay: row.delay_told_at.is_some(),
-            notices: report.notices,
-            facts: report.facts,
-        }
-    };
-    waiting.iter().zip(reports).map(join).collect()
-}
-
-/// What is recorded of an outcome.
-fn recorded(outcome: Outcome) -> AttemptOutcome {
-    match outcome {
-        Outcome::Deferred => AttemptOutcome::Deferred,
-        Outcome::Delivered => AttemptOutcome::Delivered,
-        Outcome::Failed => AttemptOutcome::Failed,
-        Outcome::InDoubt => AttemptOutcome::InDoubt,
-    }
-}
-
 /// The host that an operator has named for a delivery, with TLS where it offers it.
 fn detour(text: &str) -> Result<Relay, String> {
     let relay: crate::config::Relay = text.parse()?;
     Ok(Relay::new(relay.host, relay.port))
-}
-
-/// Everybody who waits for a message that is given up.
-fn failed(waiting: &[DeliveryRow], detail: &str) -> Vec<Tried> {
-    let fail = |row: &DeliveryRow| Tried {
-        recipient: row.id,
-        address: row.address.clone(),
-        outcome: AttemptOutcome::Failed,
-        host: None,
-        reply: None,
-        detail: detail.to_owned(),
-        dsn: row.dsn.clone(),
-        told_of_delay: row.delay_told_at.is_some(),
-        notices: Notices::StayHere,
-        facts: AttemptFacts::default(),
-    };
-    waiting.iter().map(fail).collect()
 }

@@ -7,10 +7,12 @@ pub(crate) mod dsn;
 pub(crate) mod index;
 pub(crate) mod job;
 mod lanes;
+mod local;
 mod notice;
 mod post_receive;
 mod ramp_up;
 pub(crate) mod retry;
+mod tried;
 
 use std::any::Any;
 use std::future::Future;
@@ -36,6 +38,8 @@ use self::lanes::Lanes;
 use self::ramp_up::RampUp;
 use self::retry::{Next, RetryPolicy, jitter};
 use crate::metrics::Metrics;
+use crate::outbound::Outbound;
+use crate::receive::recipient::Recipients;
 use crate::signing::Signing;
 use crate::time::{sleep, sleep_until};
 
@@ -56,6 +60,8 @@ pub(crate) struct Workers {
     pub(crate) storage: Arc<dyn StorageBackend>,
     pub(crate) hooks: Arc<HookRunner>,
     pub(crate) client: Client,
+    pub(crate) recipients: Arc<Recipients>,
+    pub(crate) outbound: Outbound,
     pub(crate) signing: Arc<Signing>,
     pub(crate) settings: DeliverySettings,
     pub(crate) metrics: Arc<Metrics>,
@@ -104,6 +110,9 @@ pub struct DeliverySettings {
     /// Age at which the sender of a message is told that it is late, once for each recipient; zero for
     /// never. Default 4 hours.
     pub delay_notice_after: Duration,
+    /// How far ahead the time may lie at which submitted mail is to be sent; zero if none is taken that is to wait.
+    /// Default 30 days.
+    pub max_future_release: Duration,
 }
 
 /// What becomes of a job when it was worked on.
@@ -140,6 +149,7 @@ impl Default for DeliverySettings {
             retry: RetryPolicy::default(),
             in_doubt: InDoubt::default(),
             delay_notice_after: Duration::from_secs(4 * 3_600),
+            max_future_release: Duration::from_secs(30 * 86_400),
         }
     }
 }

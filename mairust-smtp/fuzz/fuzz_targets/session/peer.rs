@@ -261,6 +261,8 @@ impl<'a> Peer<'a> {
         assert!(self.authenticated || self.config.login == LoginPolicy::Never, "nobody logged in");
         assert!(options.size.is_none_or(|size| size <= self.config.max_message_size));
         assert!(self.config.dsn || options.dsn == MessageDsn::default());
+        let may_wait = |hold| self.config.future_release.is_some_and(|allowed| allowed.allows(hold));
+        assert!(options.hold.is_none_or(may_wait));
         assert!(!options.require_tls || (self.tls && self.config.login == LoginPolicy::Never));
         if let ReversePath::Address(address) = &sender {
             check_address(address, &options);

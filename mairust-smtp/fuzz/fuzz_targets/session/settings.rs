@@ -1,7 +1,9 @@
 //! What is decided before a conversation begins.
 
-use mairust_core::{Domain, EnhancedCode, Reply};
-use mairust_smtp::proto::{LoginPolicy, Protocol, SessionConfig, TlsPolicy};
+use std::time::Duration;
+
+use mairust_core::{Domain, EnhancedCode, Reply, Timestamp};
+use mairust_smtp::proto::{FutureRelease, LoginPolicy, Protocol, SessionConfig, TlsPolicy};
 
 /// The octets of settings in front of an input: the service, the limits, two lengths of fragments,
 /// the habits of the client, when the server stops, and answers of the handler, which come in turn.
@@ -60,6 +62,7 @@ impl Settings {
             },
             scram: bit(4),
             dsn: bit(5),
+            future_release: bit(7).then(|| FutureRelease::at(Timestamp::default(), Duration::from_secs(60))),
             xclient: bit(6),
         }
     }

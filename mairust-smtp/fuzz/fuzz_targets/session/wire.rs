@@ -65,6 +65,7 @@ fn check_extensions(announced: &Extensions, config: &SessionConfig, tls: bool) {
     assert_eq!(announced.size, Some(config.max_message_size));
     assert_eq!(announced.limits.rcpt_max, u32::try_from(config.max_recipients).ok());
     assert_eq!(announced.limits.mail_max, Some(config.max_messages));
+    assert_eq!(announced.future_release, config.future_release);
     assert_eq!((announced.dsn, announced.xclient), (config.dsn, config.xclient));
     assert!(announced.chunking && announced.binary && announced.pipelining && announced.international);
 }

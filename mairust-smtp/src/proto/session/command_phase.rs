@@ -152,8 +152,15 @@ impl Session {
         } else if (auth_parameter && self.config.login == LoginPolicy::Never)
             || (dsn_given && !self.config.dsn)
             || (options.require_tls && !self.offers_require_tls())
+            || (options.hold.is_some() && self.config.future_release.is_none())
         {
             CommandError::Parameter.into()
+        } else if options
+            .hold
+            .is_some_and(|hold| self.config.future_release.is_some_and(|allowed| !allowed.allows(hold)))
+        {
+            // RFC 4865 §4: more than was announced.
+            Reply::new(501, EnhancedCode(5, 5, 4), "That is too far ahead")
         } else if options.size.is_some_and(|size| size > self.config.max_message_size) {
             too_large()
         } else {

@@ -6,6 +6,7 @@ use mairust_core::{Domain, ForwardPath, Reply, ReversePath};
 #[cfg(doc)]
 use super::Session;
 use crate::proto::command::{MailOptions, RcptOptions};
+use crate::proto::hold::FutureRelease;
 use crate::proto::sasl::Credentials;
 use crate::proto::xclient::ClientFacts;
 
@@ -65,6 +66,8 @@ pub struct SessionConfig {
     pub scram: bool,
     /// Whether DSN (RFC 3461) is offered. From strangers, notices about success are backscatter.
     pub dsn: bool,
+    /// How far ahead clients may have mail held (RFC 4865); `None` if that is not offered.
+    pub future_release: Option<FutureRelease>,
     /// Whether the peer is a proxy that may speak for its clients by XCLIENT.
     pub xclient: bool,
 }
