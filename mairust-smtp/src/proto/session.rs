@@ -93,6 +93,7 @@ struct Drain {
 }
 
 /// What a phase did.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 enum Step {
     /// Something that the owner must know.
     Tell(Event),
