@@ -32,7 +32,10 @@ pub use auth::{
 };
 pub use openapi::openapi_json;
 pub use state::{ApiState, MetricsSource, SearchFallback};
-pub use submit::{Draft, DraftAddress, DraftAttachment, SubmitError, Submitted, SubmittedRecipient, Submitter};
+pub use submit::{
+    Draft, DraftAddress, DraftAttachment, Preview, PreviewedRecipient, SubmitError, Submitted, SubmittedRecipient,
+    Submitter,
+};
 
 /// The whole API: `/api/v1/…`, `/health/…` and, if the state has a [`MetricsSource`], `/metrics`.
 ///

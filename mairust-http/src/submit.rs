@@ -91,6 +91,30 @@ pub struct SubmittedRecipient {
     pub code: Option<String>,
 }
 
+/// What would become of a [`Draft`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// The Message-ID that it would have, without angle brackets, unless one is made for each try.
+    pub message_id: String,
+    /// The message as it would be sent: with all fields, and signed.
+    pub raw: String,
+    /// When it would be sent, if not at once.
+    pub send_at: Option<Timestamp>,
+    /// Each recipient once.
+    pub recipients: Vec<PreviewedRecipient>,
+}
+
+/// Where a message would go for one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewedRecipient {
+    /// Who.
+    pub address: EmailAddress,
+    /// Whether it stays here.
+    pub kept: bool,
+    /// Addresses elsewhere that it would be sent to: this one, or those that an alias of the tenant leads to.
+    pub sent_to: Vec<EmailAddress>,
+}
+
 /// Why a [`Draft`] was not taken. The texts are shown to the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -122,6 +146,12 @@ pub trait Submitter: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As listed at [`SubmitError`].
     async fn submit(&self, principal: &Principal, draft: Draft) -> Result<Submitted, SubmitError>;
+
+    /// What [`submit`](Self::submit) would do at this moment, without doing it: nothing is kept, counted or sent.
+    ///
+    /// # Errors
+    /// Those of [`submit`](Self::submit).
+    async fn preview(&self, principal: &Principal, draft: Draft) -> Result<Preview, SubmitError>;
 }
 
 #[async_trait]
@@ -129,5 +159,8 @@ pub trait Submitter: fmt::Debug + Send + Sync + 'static {
 impl<T: Submitter + ?Sized> Submitter for Arc<T> {
     async fn submit(&self, principal: &Principal, draft: Draft) -> Result<Submitted, SubmitError> {
         (**self).submit(principal, draft).await
+    }
+    async fn preview(&self, principal: &Principal, draft: Draft) -> Result<Preview, SubmitError> {
+        (**self).preview(principal, draft).await
     }
 }

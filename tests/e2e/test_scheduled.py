@@ -1,6 +1,8 @@
 """Mail that is to be sent later, by the API and by FUTURERELEASE (RFC 4865)."""
 
 import datetime
+import email
+import email.policy
 import json
 import smtplib
 
@@ -100,3 +102,25 @@ def test_mail_clients_hold_mail_by_the_standard(site):
     with server.smtp() as stranger:
         stranger.ehlo()
         assert "futurerelease" not in stranger.esmtp_features
+
+
+def test_a_dry_run_tells_what_would_happen_and_sends_nothing(site):
+    server, sink, api, config = site
+    run("domain", "dkim", "rotate", "example.com", "--activate", "-c", config)
+    run("alias", "add", "team@example.com", "ben@example.com", "y@remote.example", "-c", config)
+    message = {"from": "alice@example.com", "to": ["ben@example.com", "team@example.com", "x@remote.example"],
+               "subject": "請求書", "text": "お世話になっております", "send_at": ahead(minutes=5)}
+    response = api.request("POST", "/api/v1/send/preview", message)
+    shown = json.loads(response.body)
+    assert (response.status, shown["send_at"][:4]) == (200, message["send_at"][:4])
+    assert shown["recipients"] == [
+        {"email": "ben@example.com", "kept": True, "sent_to": []},
+        {"email": "team@example.com", "kept": True, "sent_to": ["y@remote.example"]},
+        {"email": "x@remote.example", "kept": False, "sent_to": ["x@remote.example"]},
+    ]
+    parsed = email.message_from_string(shown["raw"], policy=email.policy.default)
+    assert (parsed["Subject"], parsed["Message-ID"]) == ("請求書", shown["message_id"])
+    assert len(parsed.get_all("DKIM-Signature")) == 2 and len(shown["raw"].encode()) == shown["size"]
+    refused = api.request("POST", "/api/v1/send", {**message, "from": "eve@example.com", "dry_run": True})
+    assert (refused.status, json.loads(refused.body)["code"]) == (403, "sender_not_allowed")
+    assert api.messages() == [] and sink.received == []

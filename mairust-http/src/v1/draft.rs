@@ -42,10 +42,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Checks the fields of a request body.
-pub(super) fn check(fields: Map<String, Value>) -> Result<Draft, Problem> {
+/// Checks the fields of a request body: the draft, and whether nothing is to be sent.
+pub(super) fn check(fields: Map<String, Value>) -> Result<(Draft, bool), Problem> {
     let mut checker = Checker::default();
     let request = checker.request(fields);
+    let dry_run = request.dry_run;
     let draft = checker.draft(request);
     if !checker.errors.is_empty() {
         return Err(Problem::validation(&checker.errors));
@@ -56,7 +57,7 @@ pub(super) fn check(fields: Map<String, Value>) -> Result<Draft, Problem> {
         let problem = Problem::new(ErrorCode::PayloadTooLarge, "texts and attachments are over 25 MiB");
         return Err(problem.detail("limit", MAX_CONTENT));
     }
-    Ok(draft)
+    Ok((draft, dry_run))
 }
 
 /// Collects what is wrong.
@@ -89,6 +90,7 @@ impl Checker {
             in_reply_to: self.take(&mut fields, "in_reply_to"),
             references: self.take_list(&mut fields, "references"),
             send_at: self.take(&mut fields, "send_at"),
+            dry_run: self.take(&mut fields, "dry_run").unwrap_or_default(),
         };
         for name in fields.keys() {
             self.error(pointer("", name), "unknown_field", "there is no such field");

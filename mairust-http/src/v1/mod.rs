@@ -43,6 +43,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(content::attachment))
         .routes(routes!(search::search))
         .routes(routes!(send::send))
+        .routes(routes!(send::preview))
         .routes(routes!(sends::submission))
         .routes(routes!(sends::cancel))
         .routes(routes!(sends::retry))

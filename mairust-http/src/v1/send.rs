@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use mairust_core::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -13,7 +13,7 @@ use crate::auth::{Authenticated, Scope};
 use crate::openapi::{AccessErrors, BodyErrors};
 use crate::problem::Problem;
 use crate::state::ApiState;
-use crate::submit::Submitted;
+use crate::submit::{Preview, Submitted};
 use crate::v1::body::json_object;
 use crate::v1::draft;
 
@@ -51,6 +51,9 @@ pub(crate) struct SendRequest {
     /// (`delivery.max_future_release`, 30 days unless changed).
     #[schema(example = "2026-12-01T09:00:00+09:00")]
     pub(super) send_at: Option<String>,
+    /// Whether nothing is to be sent: the answer is that of `/send/preview`.
+    #[schema(required = false)]
+    pub(super) dry_run: bool,
 }
 
 /// An address, with or without a name.
@@ -121,23 +124,92 @@ pub(crate) struct RecipientAnswer {
     code: Option<String>,
 }
 
+/// What would become of a message.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PreviewAnswer {
+    /// The field Message-ID, with angle brackets. Without one of its own, a message gets another one with each try.
+    message_id: String,
+    /// In bytes.
+    size: usize,
+    /// When it would be sent; absent if that is at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    send_at: Option<String>,
+    recipients: Vec<PreviewedAnswer>,
+    /// The message as it would be sent, signed.
+    raw: String,
+}
+
+/// Where a message would go for one recipient.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PreviewedAnswer {
+    email: String,
+    /// Whether it stays here.
+    kept: bool,
+    /// Addresses elsewhere that it would be sent to: this one, or those that an alias leads to.
+    sent_to: Vec<String>,
+}
+
 /// Send a message
 ///
-/// On 202 the message is durable, and every recipient will end in exactly one state.
+/// On 202 the message is durable, and every recipient will end in exactly one state. With `dry_run` nothing is sent,
+/// and the answer is that of `/send/preview`.
 #[utoipa::path(
     post, path = "/send", tag = "sending", operation_id = "send_message",
     request_body = SendRequest, security(("api_key" = ["send:write"])),
-    responses((status = 202, description = "Taken", body = SendAnswer), BodyErrors, AccessErrors)
+    responses(
+        (status = 200, description = "What would become of it", body = PreviewAnswer),
+        (status = 202, description = "Taken", body = SendAnswer), BodyErrors, AccessErrors,
+    )
 )]
 pub(crate) async fn send(
     State(state): State<ApiState>,
     Authenticated(principal): Authenticated,
     request: Request,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<Response, Problem> {
     principal.require(Scope::SendWrite)?;
-    let draft = draft::check(json_object(request).await?)?;
+    let (draft, dry_run) = draft::check(json_object(request).await?)?;
+    if dry_run {
+        let preview = state.submitter().preview(&principal, draft).await?;
+        return Ok(Json(PreviewAnswer::from(preview)).into_response());
+    }
     let submitted = state.submitter().submit(&principal, draft).await?;
-    Ok((StatusCode::ACCEPTED, Json(SendAnswer::from(submitted))))
+    Ok((StatusCode::ACCEPTED, Json(SendAnswer::from(submitted))).into_response())
+}
+
+/// See what would become of a message
+///
+/// It is checked, written and signed as if it were sent, and its recipients are looked up; nothing is sent or kept.
+#[utoipa::path(
+    post, path = "/send/preview", tag = "sending", operation_id = "preview_message",
+    request_body = SendRequest, security(("api_key" = ["send:write"])),
+    responses((status = 200, description = "What would become of it", body = PreviewAnswer), BodyErrors, AccessErrors)
+)]
+pub(crate) async fn preview(
+    State(state): State<ApiState>,
+    Authenticated(principal): Authenticated,
+    request: Request,
+) -> Result<Json<PreviewAnswer>, Problem> {
+    principal.require(Scope::SendWrite)?;
+    let (draft, _) = draft::check(json_object(request).await?)?;
+    Ok(Json(state.submitter().preview(&principal, draft).await?.into()))
+}
+
+impl From<Preview> for PreviewAnswer {
+    fn from(preview: Preview) -> Self {
+        let recipients = preview.recipients.into_iter().map(|recipient| PreviewedAnswer {
+            email: recipient.address.to_string(),
+            kept: recipient.kept,
+            sent_to: recipient.sent_to.iter().map(ToString::to_string).collect(),
+        });
+        Self {
+            message_id: format!("<{}>", preview.message_id),
+            size: preview.raw.len(),
+            send_at: preview.send_at.map(Timestamp::to_rfc3339),
+            recipients: recipients.collect(),
+            raw: preview.raw,
+        }
+    }
 }
 
 impl From<Submitted> for SendAnswer {

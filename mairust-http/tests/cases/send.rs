@@ -198,3 +198,23 @@ async fn refusals_of_the_submitter_have_their_codes() {
         assert!(!problem.to_string().contains("secret"), "{problem}");
     }
 }
+
+#[tokio::test]
+async fn a_dry_run_sends_nothing() {
+    let world = World::new().await;
+    let expected = json!({
+        "message_id": "<new@a.example>", "size": "Subject: 件名\r\n".len(), "raw": "Subject: 件名\r\n",
+        "recipients": [{"email": "t@x.example", "kept": true, "sent_to": []}],
+    });
+    for (path, more) in [("/api/v1/send/preview", json!({})), ("/api/v1/send", json!({"dry_run": true}))] {
+        let answer = world.post(path, &body(more)).await;
+        assert_eq!((answer.status, answer.json()), (StatusCode::OK, expected.clone()), "{path}");
+        let refused = world.post(path, &body(json!({"subject": "policy", "dry_run": true}))).await;
+        refused.expect_problem(403, "policy_denied");
+    }
+    assert!(world.submitter.0.lock().unwrap().is_empty());
+    let wrong = world.post("/api/v1/send/preview", &body(json!({"from": "x", "dry_run": "yes"}))).await;
+    let problem = wrong.expect_problem(422, "validation_failed");
+    let paths: Vec<_> = problem["details"]["errors"].as_array().unwrap().iter().map(|error| &error["path"]).collect();
+    assert_eq!(paths, [&json!("/dry_run"), &json!("/from")]);
+}

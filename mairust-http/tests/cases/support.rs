@@ -14,8 +14,8 @@ use mairust_core::{
     TenantId, Timestamp,
 };
 use mairust_http::{
-    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, KeyGuard, MetricsSource, Principal, PurgedMessage,
-    QueueOperation, RefusedKey, Scope, SearchFallback, ServerKey, SubmitError, Submitted, SubmittedRecipient,
+    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, DraftAddress, KeyGuard, MetricsSource, Preview,
+    PreviewedRecipient, Principal, PurgedMessage, QueueOperation, RefusedKey, Scope, SearchFallback, ServerKey, SubmitError, Submitted, SubmittedRecipient,
     Submitter, router,
 };
 use mairust_store::search::feed::feed;
@@ -319,6 +319,15 @@ impl Submitter for FakeSubmitter {
         self.0.lock().unwrap().push((principal.clone(), draft));
         let (message_id, status) = ("new@a.example".to_owned(), MessageStatus::Queued);
         Ok(Submitted { id, message_id, status, send_at, recipients })
+    }
+
+    async fn preview(&self, _: &Principal, draft: Draft) -> Result<Preview, SubmitError> {
+        if draft.subject == "policy" {
+            return Err(SubmitError::PolicyDenied("no".to_owned()));
+        }
+        let kept = |to: &DraftAddress| PreviewedRecipient { address: to.address.clone(), kept: true, sent_to: Vec::new() };
+        let recipients = draft.to.iter().map(kept).collect();
+        Ok(Preview { message_id: "new@a.example".to_owned(), raw: "Subject: 件名\r\n".to_owned(), send_at: None, recipients })
     }
 }
 

@@ -9,13 +9,14 @@ use mail_builder::headers::address::Address;
 use mail_builder::headers::content_type::ContentType;
 use mail_builder::headers::text::Text;
 use mail_builder::mime::MimePart;
-use mairust_core::{EmailAddress, Envelope, MessageDsn, MessageId, Origin, Rejection, ReversePath, Timestamp};
+use mairust_core::{EmailAddress, Envelope, MessageDsn, MessageId, Origin, Rejection, ReversePath, TenantId, Timestamp};
 use mairust_http::{
-    Draft, DraftAddress, DraftAttachment, Principal, SubmitError, Submitted as ApiSubmitted, SubmittedRecipient,
-    Submitter,
+    Draft, DraftAddress, DraftAttachment, Preview, PreviewedRecipient, Principal, SubmitError,
+    Submitted as ApiSubmitted, SubmittedRecipient, Submitter,
 };
 
-use super::{Author, Submission, SubmissionError, Submissions};
+use super::{Author, Previewed, Submission, SubmissionError, Submissions};
+use crate::distribution::Destination;
 
 /// Submits what the API was given.
 #[derive(Debug)]
@@ -24,11 +25,36 @@ pub(crate) struct ApiSubmitter(pub(crate) Arc<Submissions>);
 #[async_trait]
 impl Submitter for ApiSubmitter {
     async fn submit(&self, principal: &Principal, draft: Draft) -> Result<ApiSubmitted, SubmitError> {
+        let submission = self.submission(principal, draft).await?;
+        let taken = self.0.submit(submission).await.map_err(refused)?;
+        let recipient =
+            |(address, status): (_, &str)| SubmittedRecipient { address, status: status.to_owned(), code: None };
+        Ok(ApiSubmitted {
+            id: taken.id,
+            message_id: taken.message_id,
+            status: taken.status,
+            send_at: taken.send_at,
+            recipients: taken.recipients.into_iter().map(recipient).collect(),
+        })
+    }
+
+    async fn preview(&self, principal: &Principal, draft: Draft) -> Result<Preview, SubmitError> {
+        let submission = self.submission(principal, draft).await?;
+        let recipients = submission.destinations.iter().map(|to| previewed(to, principal.tenant)).collect();
+        let Previewed { message_id, raw, send_at } = self.0.preview(submission).await.map_err(refused)?;
+        let raw = String::from_utf8(raw).map_err(|error| SubmitError::Unprocessable(error.to_string()))?;
+        Ok(Preview { message_id, raw, send_at, recipients })
+    }
+}
+
+impl ApiSubmitter {
+    /// The draft as a message on its way.
+    async fn submission(&self, principal: &Principal, draft: Draft) -> Result<Submission, SubmitError> {
         let (now, send_at) = (self.0.clock.now(), draft.send_at);
         self.0.check_send_at(send_at, now).map_err(SubmitError::SendAt)?;
         let author = Author { tenant: principal.tenant, user: None };
         let sender = draft.from.address.clone();
-        self.0.check_sender(&author, &sender).await.map_err(|rejection| refused(&rejection.into()))?;
+        self.0.check_sender(&author, &sender).await.map_err(|rejection| refused(rejection.into()))?;
         let recipients = recipients(&draft);
         let mut destinations = Vec::with_capacity(recipients.len());
         for address in &recipients {
@@ -40,7 +66,7 @@ impl Submitter for ApiSubmitter {
         let raw = compose(draft, send_at.unwrap_or(now), message_id)
             .map_err(|error| SubmitError::Unprocessable(error.to_string()))?;
         let origin = Origin { user: Some(format!("API key {}", principal.key_id)), ..Origin::default() };
-        let submission = Submission {
+        Ok(Submission {
             author,
             envelope: Envelope { sender: ReversePath::Address(sender), recipients },
             destinations,
@@ -51,27 +77,25 @@ impl Submitter for ApiSubmitter {
             dsn: MessageDsn::default(),
             body: raw.into(),
             fingerprint: None,
-        };
-        match self.0.submit(submission).await {
-            Ok(taken) => Ok(ApiSubmitted {
-                id: taken.id,
-                message_id: taken.message_id,
-                status: taken.status,
-                send_at: taken.send_at,
-                recipients: taken
-                    .recipients
-                    .into_iter()
-                    .map(|(address, status)| SubmittedRecipient { address, status: status.to_owned(), code: None })
-                    .collect(),
-            }),
-            Err(SubmissionError::Store(error)) => Err(SubmitError::Store(error)),
-            Err(error) => Err(refused(&error)),
-        }
+        })
     }
 }
 
+/// Where a message would go; what aliases of other tenants lead to is their business.
+fn previewed(to: &Destination, tenant: TenantId) -> PreviewedRecipient {
+    let (kept, sent_to) = match to {
+        Destination::Remote(remote) => (false, vec![remote.address.clone()]),
+        Destination::Local(local) if local.tenant != tenant => (true, Vec::new()),
+        Destination::Local(local) => {
+            let forwards = local.forwards.as_ref().map(|(_, to)| to.clone());
+            (!local.mailboxes.is_empty(), forwards.unwrap_or_default())
+        }
+    };
+    PreviewedRecipient { address: to.address().clone(), kept, sent_to }
+}
+
 /// A refusal in the words of the API.
-fn refused(error: &SubmissionError) -> SubmitError {
+fn refused(error: SubmissionError) -> SubmitError {
     match error {
         SubmissionError::Refused(rejection) => {
             let text = rejection.reply().lines().join(" ");
@@ -85,15 +109,13 @@ fn refused(error: &SubmissionError) -> SubmitError {
                 _ => SubmitError::Unprocessable(text),
             }
         }
-        SubmissionError::Store(error) => {
-            SubmitError::Store(mairust_store::StoreError::new(error.kind(), "submit", crate::error::chain(error)))
-        }
+        SubmissionError::Store(error) => SubmitError::Store(error),
     }
 }
 
 /// The refusal of one recipient; it says of which.
 fn refused_recipient(address: &EmailAddress, rejection: Rejection) -> SubmitError {
-    match refused(&rejection.into()) {
+    match refused(rejection.into()) {
         SubmitError::Unprocessable(text) => SubmitError::Unprocessable(format!("{text}: {address}")),
         other => other,
     }

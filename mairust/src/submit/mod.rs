@@ -97,6 +97,17 @@ pub(crate) struct Submitted {
     pub(crate) recipients: Vec<(EmailAddress, &'static str)>,
 }
 
+/// What a message would look like.
+#[derive(Debug)]
+pub(crate) struct Previewed {
+    /// Message-ID without angle brackets.
+    pub(crate) message_id: String,
+    /// As it would be sent.
+    pub(crate) raw: Vec<u8>,
+    /// When it would be sent, if it is not at once.
+    pub(crate) send_at: Option<Timestamp>,
+}
+
 /// Why a message was not taken.
 #[derive(Debug)]
 pub(crate) enum SubmissionError {
@@ -157,13 +168,8 @@ impl Submissions {
     /// Takes a message. On return it is durable, whole, with everything that follows from it.
     pub(crate) async fn submit(&self, submission: Submission) -> Result<Submitted, SubmissionError> {
         let _room = self.memory.take(submission.body.len()).await;
-        let now = self.clock.now();
-        let id = MessageId::new(now);
-        let fixed = fix_up(&submission.body, &self.hostname, id, now).await?;
-        self.check_authors(&submission.author, &fixed.authors).await?;
-        let mailbox = self.senders_mailbox(&submission).await?;
-        let signatures = self.signatures(submission.author.tenant, &fixed).await?;
-        let plan = Plan { submission, fixed, signatures, id, mailbox, now };
+        let plan = self.prepare(submission).await?;
+        let (id, now) = (plan.id, plan.now);
         let (mut acceptances, submitted) = self.plan(&plan);
         if let (Some(own), Some(notice)) = (acceptances.first_mut(), self.success_notice(&plan).await?) {
             own.messages.extend(notice.messages);
@@ -184,6 +190,26 @@ impl Submissions {
             "message submitted"
         );
         Ok(submitted)
+    }
+
+    /// What a message would look like if it were taken now.
+    pub(crate) async fn preview(&self, submission: Submission) -> Result<Previewed, SubmissionError> {
+        let _room = self.memory.take(submission.body.len()).await;
+        let plan = self.prepare(submission).await?;
+        let mut raw = self.original(&plan).prefix.into_bytes();
+        raw.extend_from_slice(&plan.fixed.body.read_all().map_err(Rejection::unavailable)?);
+        Ok(Previewed { raw, send_at: plan.held_until(), message_id: plan.fixed.message_id })
+    }
+
+    /// All but the commit.
+    async fn prepare(&self, submission: Submission) -> Result<Plan, SubmissionError> {
+        let now = self.clock.now();
+        let id = MessageId::new(now);
+        let fixed = fix_up(&submission.body, &self.hostname, id, now).await?;
+        self.check_authors(&submission.author, &fixed.authors).await?;
+        let mailbox = self.senders_mailbox(&submission).await?;
+        let signatures = self.signatures(submission.author.tenant, &fixed).await?;
+        Ok(Plan { submission, fixed, signatures, id, mailbox, now })
     }
 
     async fn may_send(&self, author: &Author, sender: &EmailAddress) -> Result<bool, StoreError> {
