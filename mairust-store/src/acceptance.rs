@@ -5,12 +5,13 @@ use mairust_core::TenantId;
 use crate::body::{NewObject, object_key};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::message::{Acceptance, NewMessage};
+use crate::suppression::NewSuppression;
 
 impl Acceptance {
     /// Nothing yet.
     pub fn new(tenant: TenantId) -> Self {
         let (messages, recipients, jobs, attempts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { tenant, messages, recipients, jobs, attempts, completes: None }
+        Self { tenant, messages, recipients, jobs, attempts, completes: None, suppressions: Vec::new() }
     }
 
     /// Refuses what makes no sense in any backend: a message without a place, work for another
@@ -24,7 +25,7 @@ impl Acceptance {
         if self.jobs.iter().map(|job| job.tenant).chain(completed).any(|tenant| tenant != self.tenant) {
             return invalid("a job is another tenant's");
         }
-        Ok(())
+        self.suppressions.iter().try_for_each(NewSuppression::check)
     }
 
     /// Whether this changes what the tenant's messages look like.

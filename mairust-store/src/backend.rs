@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::allowance::Allowances;
 use crate::audit::AuditLog;
 use crate::delivery::Deliveries;
 use crate::directory::Directory;
@@ -15,6 +16,7 @@ use crate::queue::QueueBackend;
 use crate::registry::Registry;
 use crate::search::{SearchIndex, SearchOutbox};
 use crate::sql::SpoolStatistics;
+use crate::suppression::Suppressions;
 
 /// Storage, as a set of facets over the same data.
 #[async_trait]
@@ -29,6 +31,10 @@ pub trait StorageBackend: fmt::Debug + Send + Sync + 'static {
     fn queue(&self) -> &dyn QueueBackend;
     /// Recipients of outgoing mail and what became of them.
     fn deliveries(&self) -> &dyn Deliveries;
+    /// How much each tenant may still send.
+    fn allowances(&self) -> &dyn Allowances;
+    /// Addresses to which each tenant sends nothing.
+    fn suppressions(&self) -> &dyn Suppressions;
     /// Settings, and secrets that were sealed.
     fn registry(&self) -> &dyn Registry;
     /// Who did what.
@@ -64,6 +70,12 @@ impl<T: StorageBackend + ?Sized> StorageBackend for Arc<T> {
     }
     fn deliveries(&self) -> &dyn Deliveries {
         (**self).deliveries()
+    }
+    fn allowances(&self) -> &dyn Allowances {
+        (**self).allowances()
+    }
+    fn suppressions(&self) -> &dyn Suppressions {
+        (**self).suppressions()
     }
     fn registry(&self) -> &dyn Registry {
         (**self).registry()

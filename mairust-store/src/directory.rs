@@ -20,7 +20,7 @@ mod resolution;
 pub use dkim::{DKIM_SECRET, DkimKey, DkimKeyState, MAX_SELECTOR, NewDkimKey};
 pub use record::{
     Alias, AliasChange, ApiKey, DomainChange, DomainRow, Login, MAX_ALIAS_TARGETS, MAX_SENDER_PATTERN, NewAlias,
-    NewApiKey, NewTenant, NewUser, SenderAction, SenderRule, Tenant, TenantChange, User, UserChange,
+    NewApiKey, NewTenant, NewUser, SenderAction, SenderRule, Suspension, Tenant, TenantChange, User, UserChange,
 };
 pub use resolution::{AliasRoute, MailboxRoute, Quota, QuotaLimit, Resolution};
 

@@ -8,6 +8,7 @@
 //! Deliberately absent: SMTP, hooks, configuration files.
 
 mod acceptance;
+pub mod allowance;
 pub mod audit;
 pub mod backend;
 pub mod backup;
@@ -35,8 +36,10 @@ pub mod registry;
 pub mod seal;
 pub mod search;
 mod sql;
+pub mod suppression;
 pub mod unreliable;
 
+pub use allowance::{Allowance, Allowances, Taken};
 pub use audit::{AuditEntry, AuditKey, AuditLog, AuditLogExt, AuditQuery, NewAuditEvent};
 pub use backend::StorageBackend;
 pub use backup::{BackupSummary, FurtherFile};
@@ -48,7 +51,7 @@ pub use delivery::{Attempt, AttemptOutcome, Deliveries, DeliveryRow, DeliverySta
 pub use directory::{
     Alias, AliasChange, AliasRoute, ApiKey, Directory, DirectoryExt, DkimKey, DkimKeyState, DomainChange, DomainRow,
     Login, MailboxRoute, NewAlias, NewApiKey, NewDkimKey, NewTenant, NewUser, Quota, QuotaLimit, Resolution,
-    SenderAction, SenderRule, Tenant, TenantChange, User, UserChange,
+    SenderAction, SenderRule, Suspension, Tenant, TenantChange, User, UserChange,
 };
 pub use disk::DiskFloor;
 pub use durability::Durability;
@@ -78,4 +81,5 @@ pub use sql::{
     BodyEncryption, MigrationStatus, SpoolSettings, SpoolStatistics, SqlStatistics, SqlStorage, SqlStorageBuilder,
     WhenBodiesDown,
 };
+pub use suppression::{NewSuppression, Suppression, SuppressionReason, Suppressions};
 pub use unreliable::{Mishap, Mishaps, UnreliableBodies, UnreliableStorage};

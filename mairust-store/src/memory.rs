@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use mairust_core::{
-    Clock, DkimKeyId, Domain, FolderId, MailboxId, MessageId, RecipientId, TenantId, Timestamp, UserId,
+    Clock, DkimKeyId, Domain, FolderId, MailboxId, MessageId, RecipientId, SuppressionId, TenantId, Timestamp, UserId,
 };
 
+use crate::allowance::{Allowances, BucketKey};
 use crate::audit::AuditLog;
 use crate::backend::StorageBackend;
 use crate::body::{BodyStore, MemoryBodies};
@@ -23,6 +24,7 @@ use crate::owner::Owner;
 use crate::queue::QueueBackend;
 use crate::registry::{Registry, SecretRow, Setting};
 use crate::search::{SearchIndex, SearchOutbox};
+use crate::suppression::{Suppression, Suppressions};
 
 mod audit;
 mod delivery;
@@ -31,6 +33,7 @@ mod dkim;
 mod invariant;
 mod lifecycle;
 mod message;
+mod policy;
 mod queue;
 mod queue_items;
 mod registry;
@@ -72,6 +75,9 @@ struct State {
     recipients: BTreeMap<(TenantId, RecipientId), DeliveryRow>,
     attempts: Vec<(TenantId, MessageId, Attempt)>,
     jobs: queue::Jobs,
+    /// When each is full again, by tenant, scope and rate.
+    allowances: BTreeMap<(TenantId, BucketKey), Timestamp>,
+    suppressions: BTreeMap<(TenantId, SuppressionId), Suppression>,
     settings: BTreeMap<(Owner, String), Setting>,
     secrets: BTreeMap<registry::SecretKey, SecretRow>,
     chains: BTreeMap<Owner, audit::ChainRecord>,
@@ -122,6 +128,14 @@ impl StorageBackend for MemoryStorage {
     }
 
     fn deliveries(&self) -> &dyn Deliveries {
+        self
+    }
+
+    fn allowances(&self) -> &dyn Allowances {
+        self
+    }
+
+    fn suppressions(&self) -> &dyn Suppressions {
         self
     }
 

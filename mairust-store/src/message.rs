@@ -14,6 +14,7 @@ use crate::delivery::{Attempt, NewRecipient};
 use crate::error::StoreError;
 use crate::lifecycle::ARCHIVE;
 use crate::queue::{Lease, NewJob};
+use crate::suppression::NewSuppression;
 
 /// What one 250 promises: everything in it becomes durable and visible together, or not at all.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct Acceptance {
     /// The job that is done with all this: completed in the same step. If the lease was lost, the job stays as
     /// it is, and the rest is accepted all the same.
     pub completes: Option<Lease>,
+    /// Addresses for the suppression list. Those that are on it stay there as they are.
+    pub suppressions: Vec<NewSuppression>,
 }
 
 /// One body and the mailboxes that it goes to.

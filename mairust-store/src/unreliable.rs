@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mairust_core::{
-    AuditId, Body, DkimKeyId, Domain, EmailAddress, MessageId, ScramVerifier, TenantId, Timestamp, UserId,
+    AuditId, Body, DkimKeyId, Domain, EmailAddress, MessageId, ScramVerifier, SuppressionId, TenantId, Timestamp,
+    UserId,
 };
 use tokio::sync::watch;
 
+use crate::allowance::{Allowance, Allowances, Taken};
 use crate::audit::{AuditDrop, AuditEntry, AuditHead, AuditKey, AuditLog, AuditQuery, NewAuditEvent};
 use crate::backend::StorageBackend;
 use crate::body::{BodyStore, NewObject, StoredObject};
@@ -37,6 +39,7 @@ use crate::registry::{Expected, Registry, SecretRow, Setting};
 use crate::seal::{SealedPlace, SealedRecord};
 use crate::search::{SearchDocument, SearchIndex, SearchOutbox, SearchRequest, UnindexedMessage};
 use crate::sql::SpoolStatistics;
+use crate::suppression::{NewSuppression, Suppression, Suppressions};
 
 /// What goes wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -350,6 +353,20 @@ unreliable! { Deliveries, deliveries {
     ) -> InvariantPage;
 } }
 
+unreliable! { Allowances, allowances {
+    async fn take(&self, tenant: TenantId, wanted: &[Allowance], amount: u32, now: Timestamp) -> Taken;
+    async fn forget_full(&self, now: Timestamp, max: u32) -> u32;
+} }
+
+unreliable! { Suppressions, suppressions {
+    async fn add(&self, tenant: TenantId, new: NewSuppression) -> Suppression;
+    async fn get(&self, tenant: TenantId, id: SuppressionId) -> Option<Suppression>;
+    async fn which(&self, tenant: TenantId, addresses: &[EmailAddress], now: Timestamp) -> Vec<Suppression>;
+    async fn list(&self, tenant: TenantId, after: Option<SuppressionId>, limit: u32) -> Page<Suppression>;
+    async fn remove(&self, tenant: TenantId, id: SuppressionId) -> ();
+    async fn forget_expired(&self, now: Timestamp, max: u32) -> u32;
+} }
+
 unreliable! { Registry, registry {
     async fn setting(&self, owner: Owner, key: &str) -> Option<Setting>;
     async fn settings(&self, owner: Owner) -> Vec<Setting>;
@@ -416,6 +433,12 @@ impl<S: StorageBackend> StorageBackend for UnreliableStorage<S> {
         self
     }
     fn deliveries(&self) -> &dyn Deliveries {
+        self
+    }
+    fn allowances(&self) -> &dyn Allowances {
+        self
+    }
+    fn suppressions(&self) -> &dyn Suppressions {
         self
     }
     fn registry(&self) -> &dyn Registry {

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use mairust_core::{
-    DkimAlgorithm, DkimKeyId, Domain, EmailAddress, JobId, MessageId, RecipientDsn, RecipientId, ReversePath, Secret,
-    TenantId, Timestamp,
+    DkimAlgorithm, DkimKeyId, Domain, EmailAddress, JobId, MessageId, Rate, RecipientDsn, RecipientId, ReversePath,
+    Secret, SuppressionId, TenantId, Timestamp,
 };
 use mairust_store::audit::Actor;
 use mairust_store::registry::Expected;
 use mairust_store::{
-    Attempt, AttemptOutcome, AuditKey, DeliveryState, Direction, Folder, LocalKeys, MessageChange, MessageQuery,
-    MessageRow, MessageStatus, NewAlias, NewApiKey, NewAuditEvent, NewDkimKey, NewJob, NewRecipient, NewUser, Owner,
-    PasswordRecord, Priority, RegistryExt, Sealer, SenderAction, SenderRule, Spam, SpamVerdict, SqlStorage,
-    StorageBackend, User,
+    Allowance, Attempt, AttemptOutcome, AuditKey, DeliveryState, Direction, Folder, LocalKeys, MessageChange,
+    MessageQuery, MessageRow, MessageStatus, NewAlias, NewApiKey, NewAuditEvent, NewDkimKey, NewJob, NewRecipient,
+    NewSuppression, NewUser, Owner, PasswordRecord, Priority, RegistryExt, Sealer, SenderAction, SenderRule, Spam,
+    SpamVerdict, SqlStorage, StorageBackend, SuppressionReason, Suspension, User, UserChange,
 };
 
 use crate::sample::{NOW, alice, entry, id, job};
@@ -46,6 +46,20 @@ pub(crate) async fn fill(storage: &SqlStorage) -> User {
     };
     let key = directory.create_dkim_key(tenant, &name, key).await.unwrap();
     directory.activate_dkim_key(tenant, key.id).await.unwrap();
+    let mut change = UserChange::default();
+    change.suspension = Some(Some(Suspension { since: NOW, reason: "a newsletter".to_owned() }));
+    directory.change_user(tenant, bob.id, &change).await.unwrap();
+    let suppressed = NewSuppression {
+        id: SuppressionId::new(NOW),
+        address: address("Gone@remote.example"),
+        reason: SuppressionReason::Bounce,
+        detail: Some("550 5.1.1".to_owned()),
+        created_at: NOW,
+        expires_at: Some(later(1)),
+    };
+    storage.suppressions().add(tenant, suppressed).await.unwrap();
+    let allowance = Allowance { scope: "tenant".to_owned(), rate: Rate::new(3, std::time::Duration::from_secs(60)) };
+    storage.allowances().take(tenant, &[allowance], 1, NOW).await.unwrap();
     let value = serde_json::json!({"b": [1, "ü"], "a": null});
     storage.registry().put_setting(tenant.into(), "a.setting", &value, Expected::Any).await.unwrap();
     let sealer = Sealer::new(Arc::new(LocalKeys::new(&Secret::new([1; 32]))));

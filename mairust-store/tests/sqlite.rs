@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mairust_core::{MailboxId, MessageId, TenantId};
-use mairust_store::{SqlStorage, StorageBackend, StoreErrorKind};
+use mairust_core::{MailboxId, MessageId, Rate, TenantId};
+use mairust_store::{Allowance, SqlStorage, StorageBackend, StoreErrorKind, Taken};
 use tempfile::TempDir;
 
 use crate::sample::{NOW, alice, entry, id, open};
@@ -44,6 +44,29 @@ async fn opening_at_the_same_time_migrates_once() {
     let directory = TempDir::new().unwrap();
     let (first, second) = futures::join!(open(directory.path()), open(directory.path()));
     assert_eq!(first.migration_status().await.unwrap(), second.migration_status().await.unwrap());
+}
+
+#[tokio::test]
+async fn several_servers_share_what_may_be_sent_and_remember_it() {
+    let directory = TempDir::new().unwrap();
+    let wanted = ["user:1", "tenant"].map(|scope| {
+        let rate = Rate::new(30, std::time::Duration::from_secs(3_600));
+        Allowance { scope: scope.to_owned(), rate }
+    });
+    let (one, two) = (open(directory.path()).await, open(directory.path()).await);
+    let tenant = alice(&one).await.tenant;
+    let tries = (0..60).map(|number| {
+        let storage = if number % 2 == 0 { &one } else { &two };
+        storage.allowances().take(tenant, &wanted, 1, NOW)
+    });
+    let answers = futures::future::join_all(tries).await.into_iter().map(Result::unwrap);
+    assert_eq!(answers.filter(|taken| *taken == Taken::All).count(), 30);
+    for storage in [one, two] {
+        storage.close().await;
+    }
+    let again = open(directory.path()).await;
+    let taken = again.allowances().take(tenant, &wanted, 1, NOW).await.unwrap();
+    assert!(matches!(taken, Taken::Nothing { .. }), "a restart fills no bucket: {taken:?}");
 }
 
 #[tokio::test]

@@ -26,6 +26,19 @@ CREATE TABLE aliases (
     FOREIGN KEY (tenant_id, domain_id) REFERENCES domains (tenant_id, id)
 ) STRICT;
 
+CREATE TABLE allowances (
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    -- Whose it is; whoever asks for it knows the form.
+    scope TEXT NOT NULL,
+    -- The time in which an empty one is full again, in milliseconds.
+    per_ms INTEGER NOT NULL,
+    -- When it is full again, if nothing is taken out before.
+    full_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, scope, per_ms)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX allowances_full ON allowances (full_at);
+
 CREATE TABLE api_keys (
     tenant_id BLOB NOT NULL REFERENCES tenants (id),
     id BLOB NOT NULL CHECK (length(id) = 16),
@@ -334,6 +347,21 @@ CREATE TABLE spooled_bodies (
 
 CREATE TABLE sqlite_sequence(name,seq);
 
+CREATE TABLE suppressions (
+    tenant_id BLOB NOT NULL REFERENCES tenants (id),
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    address TEXT NOT NULL,
+    lookup_key TEXT NOT NULL,
+    reason TEXT NOT NULL CHECK (reason IN ('bounce', 'complaint', 'manual')),
+    detail TEXT,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    PRIMARY KEY (tenant_id, id),
+    UNIQUE (tenant_id, lookup_key)
+) STRICT;
+
+CREATE INDEX suppressions_expired ON suppressions (expires_at) WHERE expires_at IS NOT NULL;
+
 CREATE TABLE tenants (
     id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
     name TEXT NOT NULL UNIQUE,
@@ -347,7 +375,7 @@ CREATE TABLE users (
     login TEXT UNIQUE,
     password_hash TEXT NOT NULL,
     address_id BLOB NOT NULL,
-    created_at INTEGER NOT NULL, enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)), scram TEXT,
+    created_at INTEGER NOT NULL, enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)), scram TEXT, sending_suspended_at INTEGER, sending_suspended_because TEXT,
     PRIMARY KEY (tenant_id, id),
     -- A user and its address name each other; both are made in one transaction.
     FOREIGN KEY (tenant_id, address_id) REFERENCES addresses (tenant_id, id) DEFERRABLE INITIALLY DEFERRED

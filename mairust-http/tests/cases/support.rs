@@ -20,10 +20,11 @@ use mairust_http::{
 };
 use mairust_store::search::feed::feed;
 use mairust_store::{
-    Acceptance, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, Folder, Lifecycle,
-    MemoryStorage, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage,
-    NewRecipient, NewTenant, NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry, SearchDocument,
-    SearchIndex, SearchOutbox, SearchRequest, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, User,
+    Acceptance, Allowances, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, Folder,
+    Lifecycle, MemoryStorage, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus, MessageStore,
+    NewMessage, NewRecipient, NewTenant, NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry,
+    SearchDocument, SearchIndex, SearchOutbox, SearchRequest, Spam, SpamVerdict, StorageBackend, StoreError,
+    StoreErrorKind, Suppressions, User,
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -430,6 +431,12 @@ impl StorageBackend for FailingStorage {
     fn deliveries(&self) -> &dyn Deliveries {
         self.inner.deliveries()
     }
+    fn allowances(&self) -> &dyn Allowances {
+        self.inner.allowances()
+    }
+    fn suppressions(&self) -> &dyn Suppressions {
+        self.inner.suppressions()
+    }
     fn registry(&self) -> &dyn Registry {
         self.inner.registry()
     }
@@ -491,7 +498,7 @@ impl SearchIndex for FailingStorage {
         self.inner.index(documents).await
     }
     async fn remove(&self, tenant: TenantId, messages: &[MessageId]) -> Result<(), StoreError> {
-        self.inner.remove(tenant, messages).await
+        self.inner.search_index().remove(tenant, messages).await
     }
     async fn clear(&self) -> Result<(), StoreError> {
         self.inner.clear().await

@@ -10,10 +10,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::select;
-use mairust_core::{DkimAlgorithm, DkimKeyId, Domain, ScramVerifier, Timestamp};
+use mairust_core::{DkimAlgorithm, DkimKeyId, Domain, Rate, ScramVerifier, SuppressionId, Timestamp};
 use serde_json::json;
 
 use super::sample::{NOW, Storage, accept, address, alice, entry, id, job, queue_stats};
+use crate::allowance::{Allowance, Taken};
 use crate::directory::{
     AliasChange, DkimKeyState, DomainChange, NewAlias, NewApiKey, NewDkimKey, NewTenant, NewUser, SenderAction,
     SenderRule, TenantChange, UserChange,
@@ -26,6 +27,7 @@ use crate::registry::Expected;
 use crate::seal::{SealedPlace, SealedRecord};
 use crate::search::feed::feed;
 use crate::search::{SearchDocument, SearchRequest, UnindexedMessage};
+use crate::suppression::{NewSuppression, SuppressionReason};
 
 const TTL: Duration = Duration::from_secs(60);
 /// How often a call is begun and dropped, each time somewhat later.
@@ -114,6 +116,40 @@ pub async fn changes_the_directory_whole_or_not_at_all(storage: Storage) {
             again(round, || directory.delete_dkim_key(tenant, key.id)).await;
         }
         assert!(directory.dkim_keys(tenant, &domain).await.unwrap().is_empty());
+    }
+}
+
+/// What limits a tenant, and to whom it sends nothing.
+pub async fn changes_what_is_sent_whole_or_not_at_all(storage: Storage) {
+    let tenant = alice(&storage, "a.example").await.tenant;
+    let (allowances, list) = (storage.allowances(), storage.suppressions());
+    let wanted = ["user", "tenant"].map(|scope| Allowance { scope: scope.to_owned(), rate: Rate::new(9, TTL) });
+    for round in 0..ROUNDS {
+        // Each round begins with full buckets. The call that was dropped has taken from both or from none.
+        let now = NOW.plus(TTL * (round + 1));
+        again(round, || allowances.take(tenant, &wanted, 4, now)).await;
+        let mut left = Vec::new();
+        for one in &wanted {
+            let mut count = 0;
+            while allowances.take(tenant, std::slice::from_ref(one), 1, now).await.unwrap() == Taken::All {
+                count += 1;
+            }
+            left.push(count);
+        }
+        assert!(left == [5, 5] || left == [1, 1], "{left:?}");
+
+        let new = || NewSuppression {
+            id: SuppressionId::new(NOW),
+            address: address("bob@remote.example"),
+            reason: SuppressionReason::Manual,
+            detail: None,
+            created_at: NOW,
+            expires_at: None,
+        };
+        again(round, || list.add(tenant, new())).await;
+        let entry = list.which(tenant, &[new().address], NOW).await.unwrap().remove(0);
+        again(round, || list.remove(tenant, entry.id)).await;
+        assert!(list.list(tenant, None, 10).await.unwrap().items.is_empty());
     }
 }
 

@@ -9,7 +9,7 @@ use mairust_core::{Domain, EmailAddress, ScramVerifier, Secret, TenantId, UserId
 use super::sample::{NOW, Storage, accept, address, alice, entry, kind, person};
 use crate::directory::{
     AliasChange, DEFAULT_TENANT, DirectoryExt, DomainChange, NewAlias, NewApiKey, NewTenant, NewUser, QuotaLimit,
-    Resolution, SenderAction, SenderRule, TenantChange, UserChange,
+    Resolution, SenderAction, SenderRule, Suspension, TenantChange, UserChange,
 };
 use crate::error::StoreErrorKind;
 use crate::message::Folder;
@@ -205,6 +205,21 @@ pub async fn who_is_disabled_can_not_log_in(storage: Storage) {
     assert_eq!(kind(nobody), StoreErrorKind::NotFound);
     let nobody = directory.change_user(alice.tenant, UserId::new(NOW), &UserChange::default()).await;
     assert_eq!(kind(nobody), StoreErrorKind::NotFound);
+}
+
+/// A user whose right to send is taken may do everything else.
+pub async fn remembers_who_may_not_send(storage: Storage) {
+    let alice = alice(&storage, "a.example").await;
+    let directory = storage.directory();
+    let suspension = Suspension { since: NOW, reason: "ein Rundbrief 📨".to_owned() };
+    for state in [Some(suspension), None] {
+        let change = UserChange { suspension: Some(state.clone()), ..UserChange::default() };
+        directory.change_user(alice.tenant, alice.user, &change).await.unwrap();
+        directory.change_user(alice.tenant, alice.user, &UserChange::default()).await.unwrap();
+        let user = directory.user(alice.tenant, alice.user).await.unwrap().unwrap();
+        assert_eq!((user.suspension, user.enabled), (state, true));
+        assert!(directory.login("alice@a.example").await.unwrap().unwrap().enabled);
+    }
 }
 
 /// One rule for each pattern, whatever its case.

@@ -6,6 +6,7 @@
 //! [`BodyStore`](crate::BodyStore). Each case gets empty storage and panics when it finds a fault;
 //! all times that it uses come from the case.
 
+pub mod allowances;
 pub mod audit;
 pub mod body;
 pub mod crash;
@@ -21,6 +22,7 @@ pub mod registry;
 pub mod routing;
 pub(crate) mod sample;
 pub mod search;
+pub mod suppressions;
 
 /// Makes one `#[tokio::test]` of each case for a storage backend.
 ///
@@ -44,7 +46,8 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@suite $make, directory:
             tenants_have_unique_names a_domain_has_one_tenant makes_users_with_folders
             refuses_names_that_are_taken logs_in_by_address_or_name lists_what_a_tenant_has
-            sets_passwords adds_verifiers_to_passwords keeps_api_keys who_is_disabled_can_not_log_in keeps_sender_rules
+            sets_passwords adds_verifiers_to_passwords keeps_api_keys who_is_disabled_can_not_log_in remembers_who_may_not_send
+            keeps_sender_rules
             ensures_users_once tenants_may_let_users_send_as_anybody keeps_tenants_apart
             keeps_the_addresses_of_tenants_apart
         );
@@ -83,6 +86,13 @@ macro_rules! conformance_tests {
             archives_for_all_who_share searches_find_what_is_there_only changes_whole_or_not_at_all_when_dropped
             many_at_once_are_not_in_each_others_way wakes_who_waits_for_changes hides_the_lifecycle_from_other_tenants
         );
+        $crate::conformance_tests!(@suite $make, allowances:
+            gives_what_there_is takes_from_all_or_from_none is_never_exceeded forgets_what_is_full keeps_tenants_apart
+        );
+        $crate::conformance_tests!(@suite $make, suppressions:
+            keeps_addresses entries_end_when_they_should pages_are_stable a_bounce_and_its_address_are_one_step
+            keeps_tenants_apart
+        );
         $crate::conformance_tests!(@suite $make, registry:
             keeps_settings changes_what_was_expected_only keeps_secrets pages_through_all_secrets
             refuses_odd_entries makes_installation_keys_once rewraps_around_what_does_not_open keeps_owners_apart
@@ -94,7 +104,8 @@ macro_rules! conformance_tests {
         );
         $crate::conformance_tests!(@suite $make, crash:
             changes_the_directory_whole_or_not_at_all changes_the_registry_whole_or_not_at_all
-            changes_the_queue_whole_or_not_at_all changes_the_index_whole_or_not_at_all
+            changes_the_queue_whole_or_not_at_all changes_what_is_sent_whole_or_not_at_all
+            changes_the_index_whole_or_not_at_all
         );
         $crate::conformance_tests!(@suite $make, search:
             finds_words_in_every_field finds_japanese filters_what_it_finds agrees_with_looking_at_each_message

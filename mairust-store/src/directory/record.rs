@@ -118,6 +118,17 @@ pub struct User {
     pub quota: Quota,
     /// Whether no message of the mailbox may be purged.
     pub legal_hold: bool,
+    /// Why the user may not send, as long as that is so.
+    pub suspension: Option<Suspension>,
+}
+
+/// The right to send, taken from a user who may still log in and gets mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspension {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, for administrators.
+    pub reason: String,
 }
 
 /// What to change about a user.
@@ -130,6 +141,8 @@ pub struct UserChange {
     pub quota: Option<QuotaLimit>,
     /// Whether the mailbox is on legal hold.
     pub legal_hold: Option<bool>,
+    /// Why the user may not send; `Some(None)` lets the user send again.
+    pub suspension: Option<Option<Suspension>>,
 }
 
 /// What is needed to check a password.

@@ -123,7 +123,17 @@ impl Directory for MemoryStorage {
         state.check_names("create user", std::iter::once(&key).chain(&login))?;
         let (id, mailbox, quota) = (UserId::new(now), MailboxId::new(now), Quota::default());
         state.create_mailbox(tenant, mailbox, now);
-        let user = User { id, tenant, address, mailbox, created_at: now, enabled: true, quota, legal_hold: false };
+        let user = User {
+            id,
+            tenant,
+            address,
+            mailbox,
+            created_at: now,
+            enabled: true,
+            quota,
+            legal_hold: false,
+            suspension: None,
+        };
         state.addresses.insert(key, id);
         state.logins.extend(login.map(|login| (login, id)));
         state.users.insert(id, UserRecord { user: user.clone(), password });
@@ -162,6 +172,9 @@ impl Directory for MemoryStorage {
         let record = record.ok_or_else(|| not_found("change user", user))?;
         record.user.enabled = change.enabled.unwrap_or(record.user.enabled);
         record.user.legal_hold = change.legal_hold.unwrap_or(record.user.legal_hold);
+        if let Some(suspension) = &change.suspension {
+            record.user.suspension.clone_from(suspension);
+        }
         let mailbox = record.user.mailbox;
         if let Some(limit) = change.quota {
             state.quotas.entry((tenant, mailbox)).or_default().limit = limit;
@@ -317,7 +330,7 @@ impl Directory for MemoryStorage {
 }
 
 impl State {
-    fn check_tenant(&self, operation: &'static str, tenant: TenantId) -> Result<(), StoreError> {
+    pub(super) fn check_tenant(&self, operation: &'static str, tenant: TenantId) -> Result<(), StoreError> {
         let known = self.tenants.contains_key(&tenant);
         if known { Ok(()) } else { Err(not_found(operation, tenant)) }
     }

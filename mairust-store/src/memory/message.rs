@@ -183,7 +183,7 @@ impl State {
     }
 
     fn apply(&mut self, entry: Acceptance, kept: &[Kept], now: Timestamp) {
-        let Acceptance { tenant, messages, recipients, jobs, attempts, completes } = entry;
+        let Acceptance { tenant, messages, recipients, jobs, attempts, completes, suppressions } = entry;
         for (message, kept) in messages.iter().zip(kept) {
             for place in &message.placements {
                 self.add_message(tenant, message, place, kept);
@@ -206,6 +206,10 @@ impl State {
         self.jobs.add(jobs, now);
         for attempt in attempts {
             self.record(tenant, attempt);
+        }
+        for new in suppressions {
+            // One that is there stays.
+            let _ = self.add_suppression(tenant, new);
         }
         if let Some(lease) = completes {
             self.jobs.complete(&lease);

@@ -18,6 +18,7 @@ use super::driver::{Columns, Dialect, Query, Rows, Scope, Transaction, failed};
 use super::queue::{complete_job, insert_jobs};
 use super::search::{Search, insert_notes};
 use super::storage::Parts;
+use super::suppression::insert_suppressions;
 use crate::body::{HASH_HERE, NewObject, StoredObject, digest_of_all, interrupted, io_error};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::matching;
@@ -280,8 +281,11 @@ impl Entry {
     /// Whether there are rows to insert and nothing else: no body that would have to be removed again, no
     /// row that has to be read first.
     fn is_plain(&self) -> bool {
-        let Acceptance { attempts, completes, .. } = &self.acceptance;
-        attempts.is_empty() && completes.is_none() && self.objects.iter().all(|object| object.spooled.is_some())
+        let Acceptance { attempts, completes, suppressions, .. } = &self.acceptance;
+        attempts.is_empty()
+            && completes.is_none()
+            && suppressions.is_empty()
+            && self.objects.iter().all(|object| object.spooled.is_some())
     }
 }
 
@@ -363,6 +367,10 @@ async fn write_rows(
         for message in moved {
             settle(transaction, entry.acceptance.tenant, message).await?;
         }
+        transaction
+            .execute_all(insert_suppressions(entry.acceptance.tenant, &entry.acceptance.suppressions))
+            .await
+            .map_err(failed("accept", "suppress addresses"))?;
         if let Some(lease) = &entry.acceptance.completes {
             transaction.execute(complete_job(lease)).await.map_err(failed("accept", lease.job))?;
         }

@@ -2,6 +2,7 @@
 //! ([`sqlite`], [`postgres`]) and the few statements that they write differently.
 
 mod accept;
+mod allowance;
 mod audit;
 mod backup;
 mod changes;
@@ -24,6 +25,7 @@ mod spool;
 mod sqlite;
 mod statement;
 mod storage;
+mod suppression;
 #[cfg(test)]
 mod tests;
 pub(crate) mod transfer;

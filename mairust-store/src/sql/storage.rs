@@ -15,6 +15,7 @@ use super::migrations::MigrationStatus;
 use super::search::{FtsIndex, Search};
 use super::spool::{Mover, Spool, SpoolSettings, SpoolStatistics};
 use super::{message::SqlMessages, postgres, sqlite};
+use crate::allowance::Allowances;
 use crate::audit::AuditLog;
 use crate::backend::StorageBackend;
 use crate::body::{BodyStore, EncryptedBodies, FsBodies};
@@ -32,6 +33,7 @@ use crate::queue::turns::Turns;
 use crate::registry::{INSTALLATION_KEY, Registry, RegistryExt};
 use crate::seal::{Algorithm, LocalKeys, Sealer};
 use crate::search::{SearchIndex, SearchOutbox};
+use crate::suppression::Suppressions;
 
 /// A [`StorageBackend`] over SQLite or PostgreSQL, with bodies as files or in any other
 /// [`BodyStore`].
@@ -436,6 +438,14 @@ impl StorageBackend for SqlStorage {
     }
 
     fn deliveries(&self) -> &dyn Deliveries {
+        &*self.parts
+    }
+
+    fn allowances(&self) -> &dyn Allowances {
+        &*self.parts
+    }
+
+    fn suppressions(&self) -> &dyn Suppressions {
         &*self.parts
     }
 

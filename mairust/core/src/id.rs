@@ -89,6 +89,8 @@ ids! {
     AuditId
     /// One SMTP session.
     SessionId
+    /// An address to which a tenant sends nothing.
+    SuppressionId
 }
 
 /// The text is no UUID.

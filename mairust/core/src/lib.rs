@@ -47,7 +47,7 @@ pub use dsn::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, R
 pub use envelope::Envelope;
 pub use id::{
     AliasId, ApiKeyId, AuditId, DkimKeyId, DomainId, FolderId, JobId, MailboxId, MessageId, RecipientId, SessionId,
-    TenantId, UserId,
+    SuppressionId, TenantId, UserId,
 };
 pub use mail::{Mail, Origin, TlsFacts};
 pub use network::{IpNetwork, NetworkError, is_this_machine};

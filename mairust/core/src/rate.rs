@@ -31,6 +31,11 @@ impl Rate {
         Self { count: count.max(1), per: per.max(Duration::from_millis(1)) }
     }
 
+    /// How many may come at once.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
     /// In how much time they may happen.
     pub fn per(&self) -> Duration {
         self.per
@@ -48,19 +53,39 @@ impl TokenBucket {
         Self { full_at: now }
     }
 
+    /// A bucket that is full at this time.
+    pub fn full_at(at: Timestamp) -> Self {
+        Self { full_at: at }
+    }
+
+    /// The time at which the bucket is full again, if nothing is taken out before.
+    pub fn is_full_at(&self) -> Timestamp {
+        self.full_at
+    }
+
     /// Takes a token out.
     ///
     /// # Errors
     /// The time until there is one again, when there is none; nothing is taken out then.
     pub fn take(&mut self, rate: &Rate, now: Timestamp) -> Result<(), Duration> {
+        self.take_many(rate, 1, now)
+    }
+
+    /// Takes so many tokens out, or none.
+    ///
+    /// # Errors
+    /// The time until there are as many, when there are not; nothing is taken out then. [`Duration::MAX`] when
+    /// they are more than the bucket holds.
+    pub fn take_many(&mut self, rate: &Rate, amount: u32, now: Timestamp) -> Result<(), Duration> {
+        let left = rate.count.checked_sub(amount).ok_or(Duration::MAX)?;
         self.full_at = self.full_at.min(now.plus(rate.per));
         let missing = self.full_at.since(now);
-        // As much as may be missing so that one token is there.
-        let bearable = rate.interval() * (rate.count - 1);
+        // As much as may be missing so that the tokens are there.
+        let bearable = rate.interval() * left;
         if missing > bearable {
             return Err(missing - bearable);
         }
-        self.full_at = self.full_at.max(now).plus(rate.interval());
+        self.full_at = self.full_at.max(now).plus(rate.interval() * amount);
         Ok(())
     }
 }
@@ -118,6 +143,20 @@ mod tests {
             assert_eq!(bucket.take(&rate, after(60_000)), Ok(()), "it never holds more than its size");
         }
         assert!(bucket.take(&rate, after(60_000)).is_err());
+    }
+
+    #[test]
+    fn many_are_taken_together_or_not_at_all() {
+        let rate = Rate::new(10, Duration::from_secs(10));
+        let mut bucket = TokenBucket::full(START);
+        assert_eq!(bucket.take_many(&rate, 8, START), Ok(()));
+        assert_eq!(bucket.take_many(&rate, 5, START), Err(Duration::from_secs(3)));
+        assert_eq!(bucket.take_many(&rate, 2, START), Ok(()), "what could not be taken was left");
+        assert_eq!(bucket.take_many(&rate, 10, after(9_000)), Err(Duration::from_secs(1)));
+        assert_eq!(bucket.take_many(&rate, 11, after(10_000)), Err(Duration::MAX), "it never holds as many");
+        assert_eq!(bucket.take_many(&rate, 10, after(10_000)), Ok(()));
+        assert_eq!(bucket.is_full_at(), after(20_000));
+        assert_eq!(TokenBucket::full_at(after(20_000)), bucket);
     }
 
     #[test]

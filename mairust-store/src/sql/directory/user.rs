@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::tenant::insert_mailbox;
 use super::{address, begin_naming, changed, check_name, domain};
-use crate::directory::{Login, NewUser, Quota, QuotaLimit, User, UserChange, login_key};
+use crate::directory::{Login, NewUser, Quota, QuotaLimit, Suspension, User, UserChange, login_key};
 use crate::error::StoreError;
 use crate::password::PasswordRecord;
 use crate::sql::driver::{Columns, Query, Row, Scope, Transaction, failed};
@@ -59,7 +59,13 @@ pub(super) async fn change(parts: &Parts, tenant: TenantId, id: UserId, change: 
         transaction.fetch_optional(lock).await.map_err(error())?;
     }
     let query = Query::new(statement::directory::CHANGE_USER).bind(tenant.as_bytes()).bind(id.as_bytes());
-    let done = transaction.execute(query.bind(change.enabled)).await.map_err(error())?;
+    let suspension = change.suspension.clone().flatten();
+    let query = query
+        .bind(change.enabled)
+        .bind(change.suspension.is_some())
+        .bind(suspension.as_ref().map(|suspension| suspension.since))
+        .bind(suspension.map(|suspension| suspension.reason));
+    let done = transaction.execute(query).await.map_err(error())?;
     changed("change user", id, done)?;
     if let Some(limit) = change.quota {
         let query = Query::new(statement::directory::SET_QUOTA).bind(tenant.as_bytes()).bind(id.as_bytes());
@@ -141,7 +147,17 @@ async fn insert(
         check_name("create user", transaction, name).await?;
     }
     let (id, mailbox, quota) = (UserId::new(now), MailboxId::new(now), Quota::default());
-    let user = User { id, tenant, address, mailbox, created_at: now, enabled: true, quota, legal_hold: false };
+    let user = User {
+        id,
+        tenant,
+        address,
+        mailbox,
+        created_at: now,
+        enabled: true,
+        quota,
+        legal_hold: false,
+        suspension: None,
+    };
     insert_mailbox(transaction, tenant, mailbox, &user.address.to_string(), now).await?;
     let address_id = Uuid::new_v4();
     transaction
@@ -184,7 +200,14 @@ fn user(row: &Row) -> Result<User, StoreError> {
         enabled: columns.value("enabled")?,
         quota: quota(&columns)?,
         legal_hold: columns.value("legal_hold")?,
+        suspension: suspension(&columns)?,
     })
+}
+
+fn suspension(columns: &Columns<'_>) -> Result<Option<Suspension>, StoreError> {
+    let since = columns.optional_time("sending_suspended_at")?;
+    let reason: Option<String> = columns.value("sending_suspended_because")?;
+    Ok(since.map(|since| Suspension { since, reason: reason.unwrap_or_default() }))
 }
 
 /// The columns `quota` and `used` of a mailbox.

@@ -58,15 +58,19 @@ pub(crate) const INSERT_ADDRESS: &str = "\
 /// Users with their primary addresses. Conditions are to be appended.
 pub(crate) const SELECT_USERS: &str = "\
     SELECT u.tenant_id, u.id, u.password_hash, u.scram, u.created_at, u.enabled, t.enabled AS tenant_enabled, \
-        p.address, p.mailbox_id, m.quota, m.used, m.legal_hold \
+        p.address, p.mailbox_id, m.quota, m.used, m.legal_hold, \
+        u.sending_suspended_at, u.sending_suspended_because \
     FROM users u \
     JOIN tenants t ON t.id = u.tenant_id \
     JOIN addresses p ON p.tenant_id = u.tenant_id AND p.id = u.address_id \
     JOIN mailboxes m ON m.tenant_id = p.tenant_id AND m.id = p.mailbox_id ";
 
-/// NULL changes nothing.
-pub(crate) const CHANGE_USER: &str =
-    "UPDATE users SET enabled = coalesce($3, enabled) WHERE tenant_id = $1 AND id = $2";
+/// $4 tells whether the suspension becomes $5 and $6; otherwise NULL changes nothing.
+pub(crate) const CHANGE_USER: &str = "\
+    UPDATE users SET enabled = coalesce($3, enabled), \
+        sending_suspended_at = CASE WHEN $4 THEN $5 ELSE sending_suspended_at END, \
+        sending_suspended_because = CASE WHEN $4 THEN $6 ELSE sending_suspended_because END \
+    WHERE tenant_id = $1 AND id = $2";
 
 pub(crate) const SET_QUOTA: &str = "\
     UPDATE mailboxes SET quota = $3 \

@@ -8,6 +8,7 @@ pub(crate) mod directory;
 pub(crate) mod invariant;
 pub(crate) mod lifecycle;
 pub(crate) mod message;
+pub(crate) mod policy;
 pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod search;

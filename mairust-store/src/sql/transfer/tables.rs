@@ -106,6 +106,8 @@ pub(crate) const TABLES: &[Table] = &[
             ("created_at", Kind::Time),
             ("enabled", Kind::Bool),
             ("scram", Kind::Text),
+            ("sending_suspended_at", Kind::Time),
+            ("sending_suspended_because", Kind::Text),
         ],
     ),
     table(
@@ -139,6 +141,25 @@ pub(crate) const TABLES: &[Table] = &[
         "sender_rules",
         &["tenant_id", "pattern"],
         &[("tenant_id", Kind::Id), ("pattern", Kind::Text), ("action", Kind::Text), ("created_at", Kind::Time)],
+    ),
+    table(
+        "suppressions",
+        &["tenant_id", "id"],
+        &[
+            ("tenant_id", Kind::Id),
+            ("id", Kind::Id),
+            ("address", Kind::Text),
+            ("lookup_key", Kind::Text),
+            ("reason", Kind::Text),
+            ("detail", Kind::Text),
+            ("created_at", Kind::Time),
+            ("expires_at", Kind::Time),
+        ],
+    ),
+    table(
+        "allowances",
+        &["tenant_id", "scope", "per_ms"],
+        &[("tenant_id", Kind::Id), ("scope", Kind::Text), ("per_ms", Kind::Int), ("full_at", Kind::Time)],
     ),
     table(
         "folders",
