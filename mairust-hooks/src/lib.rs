@@ -3,7 +3,7 @@
 //! [`HookHandler`] is the seam: a Rust type, or a closure wrapped by [`PreReceive`] or
 //! [`PostReceive`]. [`HookRunner`] is the only place that loops over hooks: order, timeouts,
 //! failures and the merging of verdicts are decided there. [`Scanner`] finds out whether mail is
-//! spam, before any hook is asked.
+//! spam, before any hook is asked. [`PolicyEngine`] decides who may send how much.
 //!
 //! Deliberately absent: SMTP, storage, the queue. Whoever runs the hooks gives them a
 //! [`Mail`](mairust_core::Mail) and acts on what comes back.
@@ -11,6 +11,7 @@
 pub mod actions;
 pub mod closure;
 pub mod handler;
+pub mod policy;
 pub mod runner;
 pub mod scan;
 pub mod verdict;
@@ -18,6 +19,7 @@ pub mod verdict;
 pub use actions::Actions;
 pub use closure::{PostReceive, PreReceive};
 pub use handler::{HookError, HookHandler, HookPoint};
+pub use policy::{Decision, PolicyEngine, PolicyError, PolicyRequest};
 pub use runner::{Binding, HookRun, HookRunner, OnFailure, RunOutcome};
 pub use scan::{ScanError, ScanRequest, Scanner};
 pub use verdict::{IntoVerdict, Verdict};

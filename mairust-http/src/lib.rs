@@ -28,7 +28,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use auth::{
     ApiKeyToken, AuditSink, ContentView, KeyGuard, Principal, PurgedMessage, QueueOperation, RefusedKey, Scope,
-    ServerKey, random_key_id, token_hash,
+    ServerKey, SuppressionChange, random_key_id, token_hash,
 };
 pub use openapi::openapi_json;
 pub use state::{ApiState, MetricsSource, SearchFallback};

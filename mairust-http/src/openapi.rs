@@ -144,7 +144,11 @@ error_sets! {
         "400" "`malformed_json`",
         "413" "`payload_too_large`",
         "415" "`unsupported_media_type`",
-        "422" "`validation_failed`, `unprocessable_message`",
+        "422" "`validation_failed`, `unprocessable_message`, `recipient_suppressed`",
+    }
+    /// Of operations that add something.
+    ConflictErrors {
+        "409" "`already_exists`",
     }
 }
 

@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mairust_core::{JobId, MessageId, TenantId, Timestamp};
+use mairust_core::{JobId, MessageId, SuppressionId, TenantId, Timestamp};
 use mairust_store::{MessagePosition, QueuePosition};
 use serde::de::DeserializeOwned;
 
@@ -62,6 +62,16 @@ impl Position for QueuePosition {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (message, job) = bytes.split_first_chunk()?;
         Some(Self { message: MessageId::from_bytes(*message), job: JobId::from_bytes(job.try_into().ok()?) })
+    }
+}
+
+impl Position for SuppressionId {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::from_bytes)
     }
 }
 

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use mairust_core::EmailAddress;
 use mairust_store::{StoreError, StoreErrorKind};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -57,6 +58,7 @@ error_codes! {
     PolicyDenied "policy_denied" FORBIDDEN "Denied by policy";
     RangeNotSatisfiable "range_not_satisfiable" RANGE_NOT_SATISFIABLE "Range not satisfiable";
     RateLimited "rate_limited" TOO_MANY_REQUESTS "Too many requests";
+    RecipientSuppressed "recipient_suppressed" UNPROCESSABLE_ENTITY "Recipient suppressed";
     SearchUnavailable "search_unavailable" SERVICE_UNAVAILABLE "Search unavailable";
     SenderNotAllowed "sender_not_allowed" FORBIDDEN "Sender not allowed";
     StorageUnavailable "storage_unavailable" SERVICE_UNAVAILABLE "Storage unavailable";
@@ -133,9 +135,17 @@ impl Problem {
     }
 
     /// There was too much of something; the client may come again after `wait`.
-    pub(crate) fn rate_limited(wait: Duration) -> Self {
-        let problem = Self::new(ErrorCode::RateLimited, "there were too many failures, please try again later");
-        Self { retry_after: Some(wait), ..problem }
+    pub(crate) fn rate_limited(message: impl Into<String>, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..Self::new(ErrorCode::RateLimited, message) }
+    }
+
+    /// Nothing is sent to these recipients, and nothing was sent to the others.
+    fn suppressed(recipients: &[EmailAddress]) -> Self {
+        let named: Vec<_> = recipients.iter().map(ToString::to_string).collect();
+        let message = format!("on the suppression list: {}", named.join(", "));
+        Self::new(ErrorCode::RecipientSuppressed, message)
+            .detail("recipients", named)
+            .hint("Leave them out, or take them off the list: DELETE /api/v1/suppressions/{id}")
     }
 
     pub(crate) fn invalid_query(message: impl Into<String>) -> Self {
@@ -217,6 +227,8 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::PolicyDenied(text) => Self::new(ErrorCode::PolicyDenied, text),
+            SubmitError::RateLimited { text, retry_after } => Self::rate_limited(text, retry_after),
+            SubmitError::RecipientSuppressed(recipients) => Self::suppressed(&recipients),
             SubmitError::SenderNotAllowed(text) => Self::new(ErrorCode::SenderNotAllowed, text),
             SubmitError::SendAt(message) => {
                 let path = "/send_at".to_owned();

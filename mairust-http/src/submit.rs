@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mairust_core::{EmailAddress, MessageId, Timestamp};
@@ -122,6 +123,17 @@ pub enum SubmitError {
     /// A policy or a hook said no.
     #[error("policy denied: {0}")]
     PolicyDenied(String),
+    /// There was too much mail lately.
+    #[error("rate limited: {text}")]
+    RateLimited {
+        /// How much there may be.
+        text: String,
+        /// When the client may come again.
+        retry_after: Duration,
+    },
+    /// Nothing is sent to these recipients.
+    #[error("recipients are suppressed: {0:?}")]
+    RecipientSuppressed(Vec<EmailAddress>),
     /// The key may not send as this address.
     #[error("sender not allowed: {0}")]
     SenderNotAllowed(String),

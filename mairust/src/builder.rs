@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mairust_core::{Clock, Domain, EmailAddress, IpNetwork, Mail, SystemClock};
 use mairust_hooks::{
-    Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PostReceive, PreReceive, Scanner,
+    Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PolicyEngine, PostReceive, PreReceive, Scanner,
 };
 use mairust_http::{SearchFallback, ServerKey};
 use mairust_smtp::client::{Client, ClientConfig};
@@ -23,6 +23,7 @@ use crate::http::HttpLimits;
 use crate::listen::Bind;
 use crate::mta_sts::HttpsPolicies;
 use crate::outbound::Outbound;
+use crate::policy::{RateLimiter, SendingLimits};
 use crate::receive::recipient::{CatchAll, Recipients};
 use crate::receive::verify::{Authentication, Authenticator};
 use crate::server::{Parts, Server};
@@ -42,6 +43,8 @@ pub struct ServerBuilder {
     hooks: Vec<Binding>,
     hook_budget: Duration,
     scanner: Option<Arc<dyn Scanner>>,
+    policy: Option<Arc<dyn PolicyEngine>>,
+    sending_limits: SendingLimits,
     authentication: Option<Authentication>,
     resolver: Option<Arc<dyn Resolver>>,
     delivery: DeliverySettings,
@@ -131,6 +134,8 @@ impl ServerBuilder {
             hooks: Vec::new(),
             hook_budget: Duration::from_secs(8),
             scanner: None,
+            policy: None,
+            sending_limits: SendingLimits::default(),
             authentication: None,
             resolver: None,
             delivery: DeliverySettings::default(),
@@ -318,6 +323,41 @@ impl ServerBuilder {
         self
     }
 
+    /// How much users, domains and tenants may send. Default: [`SendingLimits::default`].
+    pub fn sending_limits(mut self, limits: SendingLimits) -> Self {
+        self.sending_limits = limits;
+        self
+    }
+
+    /// Asks this engine about each message that a user or an application submits, instead of keeping to
+    /// [`sending_limits`](Self::sending_limits). Users whose sending is suspended and recipients on the suppression
+    /// list are refused all the same.
+    ///
+    /// ```
+    /// use mairust::{Decision, MemoryStorage, PolicyEngine, PolicyError, PolicyRequest, Server, SystemClock, Timestamp};
+    ///
+    /// /// Closed for the holidays.
+    /// #[derive(Debug)]
+    /// struct Closed;
+    ///
+    /// #[async_trait::async_trait]
+    /// impl PolicyEngine for Closed {
+    ///     async fn evaluate(&self, _: &PolicyRequest, _: Timestamp) -> Result<Decision, PolicyError> {
+    ///         Ok(Decision::reject("closed", "We are on holiday, nobody sends now"))
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> mairust::Result<()> {
+    /// let storage = MemoryStorage::new(std::sync::Arc::new(SystemClock));
+    /// let server = Server::builder("mx.example.com", storage).submission("127.0.0.1:0").policy(Closed).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn policy(mut self, engine: impl PolicyEngine) -> Self {
+        self.policy = Some(Arc::new(engine));
+        self
+    }
+
     /// How mail to other servers is delivered.
     pub fn delivery(mut self, settings: DeliverySettings) -> Self {
         self.delivery = settings;
@@ -450,6 +490,9 @@ impl ServerBuilder {
                 catch_all: self.catch_all,
                 postmaster: self.postmaster,
                 quota: self.mailbox_quota,
+            }),
+            policy: self.policy.unwrap_or_else(|| {
+                Arc::new(RateLimiter { storage: self.storage.clone(), limits: self.sending_limits })
             }),
             hostname,
             storage: self.storage,

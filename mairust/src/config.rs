@@ -18,6 +18,7 @@ mod check;
 mod delivery;
 mod environment;
 mod model;
+mod policy;
 mod problem;
 mod raw;
 mod render;
@@ -33,8 +34,8 @@ pub use check::{PortCheck, check};
 pub use model::{
     AuthenticationMode, Config, DatabaseSettings, DeliverySettings, EarlyTalkers, HttpSettings, InDoubt, Listener,
     ListenerKind, LogFormat, LogLevel, LogSettings, LoginSettings, MailboxSettings, MasterKey, OnScanFailure,
-    ProxyProtocol, Relay, RelayLogin, RelayProtocol, RelayTls, SearchSettings, ServerSettings, SmtpLimits,
-    SmtpSettings, SpamEngine, SpamSettings, StorageSettings, TlsFiles,
+    PolicySettings, ProxyProtocol, Relay, RelayLogin, RelayProtocol, RelayTls, SearchSettings, ServerSettings,
+    SmtpLimits, SmtpSettings, SpamEngine, SpamSettings, StorageSettings, TlsFiles,
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use render::{example_yaml, reference_markdown, schema_json};

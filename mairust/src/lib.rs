@@ -42,6 +42,7 @@ pub mod logging;
 pub mod metrics;
 mod mta_sts;
 mod outbound;
+mod policy;
 mod receipts;
 mod receive;
 mod server;
@@ -65,6 +66,7 @@ pub use error::{Error, Result};
 pub use http::HttpLimits;
 pub use mairust_smtp::tls::{CertificatePair, Certificates};
 pub use outbound::Outbound;
+pub use policy::{SendingException, SendingLimits};
 pub use receive::recipient::CatchAll;
 pub use receive::verify::{Authentication, Enforcement};
 pub use server::{Addresses, RunningServer, Server, shutdown_signal};
@@ -82,7 +84,10 @@ pub use mairust_hooks::scan::rspamd::{Rspamd, RspamdEndpoint, RspamdSettings};
 pub use mairust_hooks::scan::{
     FallbackScanner, ListedScanner, Rule, RuleEngine, RuleSettings, ScanError, ScanRequest, Scanner, Thresholds,
 };
-pub use mairust_hooks::{Actions, Binding, HookError, HookHandler, HookPoint, OnFailure, Verdict};
+pub use mairust_hooks::{
+    Actions, Binding, Decision, HookError, HookHandler, HookPoint, OnFailure, PolicyEngine, PolicyError, PolicyRequest,
+    Verdict,
+};
 pub use mairust_http::{ApiKeyToken, Scope, SearchFallback, ServerKey};
 pub use mairust_smtp::client::{Login, Protocol, Relay, RelayTls};
 pub use mairust_smtp::dns::{DnsResolver, MxHost, ResolveError, Resolver, SrvHost};

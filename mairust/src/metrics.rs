@@ -44,6 +44,7 @@ pub struct Metrics {
     authentication: Counters,
     hook_calls: Counters,
     hook_seconds: Histograms,
+    policy_decisions: Counters,
     spam_scans: Counters,
     spam_scan_seconds: Histograms,
     deliveries: Counters,
@@ -148,6 +149,12 @@ impl Metrics {
             ),
             hook_calls: table.add("hook_calls", "counter", "Calls of hooks, by point, hook and outcome", counters()),
             hook_seconds: table.add("hook_seconds", "histogram", "Time of pre_receive hooks, by hook", histograms()),
+            policy_decisions: table.add(
+                "policy_decisions",
+                "counter",
+                "Decisions about mail that users and applications submit, by decision (allow, reject, tempfail) and reason",
+                counters(),
+            ),
             spam_scans: table.add(
                 "spam_scans",
                 "counter",
@@ -280,6 +287,12 @@ impl Metrics {
     pub(crate) fn scanned(&self, report: &ScanReport, took: Duration) {
         self.count_scan(&report.engine, report.action.as_str());
         self.spam_scan_seconds.get_or_create(&vec![("engine", report.engine.clone())]).observe(took.as_secs_f64());
+    }
+
+    /// `reason` is one of few words.
+    pub(crate) fn policy_decided(&self, decision: &'static str, reason: &'static str) {
+        let labels = vec![("decision", decision.to_owned()), ("reason", reason.to_owned())];
+        self.policy_decisions.get_or_create(&labels).inc();
     }
 
     pub(crate) fn scan_failed(&self, engine: &str) {

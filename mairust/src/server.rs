@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mairust_core::{Clock, Domain, Secret};
-use mairust_hooks::{HookRunner, Scanner};
+use mairust_hooks::{HookRunner, PolicyEngine, Scanner};
 use mairust_http::{ApiState, SearchFallback, ServerKey};
 use mairust_smtp::client::Client;
 use mairust_smtp::server::{ListenerConfig, ServerConfig, Service};
@@ -75,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) client: Client,
     pub(crate) hooks: Arc<HookRunner>,
     pub(crate) scanner: Option<Arc<dyn Scanner>>,
+    pub(crate) policy: Arc<dyn PolicyEngine>,
     pub(crate) delivery: DeliverySettings,
     pub(crate) outbound: Outbound,
     pub(crate) recipients: Arc<Recipients>,
@@ -148,12 +149,14 @@ impl Server {
             hostname: parts.hostname.clone(),
             storage: parts.storage.clone(),
             hooks: parts.hooks.clone(),
+            policy: parts.policy,
             recipients: parts.recipients.clone(),
             outbound: parts.outbound,
             memory: memory.clone(),
             receipts: receipts.clone(),
             signing: signing.clone(),
             max_future_release: parts.delivery.max_future_release,
+            metrics: metrics.clone(),
             clock: parts.clock.clone(),
         });
         if let Err(error) = receipts.recall(parts.storage.messages(), parts.clock.now()).await {
@@ -193,6 +196,7 @@ impl Server {
             outbound: parts.outbound,
             signing,
             settings: parts.delivery,
+            recorder: recorder.clone(),
             metrics: metrics.clone(),
             clock: parts.clock.clone(),
         });

@@ -79,7 +79,11 @@ impl SessionHandler for Sessions {
     ) -> Result<Grant, Rejection> {
         let size = session.options.size;
         match account(session) {
-            Some(_) => Ok(Grant::new(self.recipients.for_author(to, size).await?.with_dsn(options.dsn.clone()))),
+            Some(account) => {
+                let destination = self.recipients.for_author(to, size).await?;
+                self.submissions.check_recipient(account.user.tenant, destination.address()).await?;
+                Ok(Grant::new(destination.with_dsn(options.dsn.clone())))
+            }
             None => {
                 let destination = self.recipients.for_stranger(to, size).await?;
                 pin_tenant(session, &destination)?;
@@ -155,7 +159,7 @@ impl Sessions {
         };
         match self.submissions.submit(submission).await {
             Ok(submitted) => Ok(submitted.id),
-            Err(SubmissionError::Refused(rejection)) => Err(rejection),
+            Err(SubmissionError::Denied { rejection, .. } | SubmissionError::Refused(rejection)) => Err(rejection),
             Err(SubmissionError::Store(error)) => Err(refuse_for_store(&error)),
         }
     }

@@ -54,7 +54,7 @@ def recipients(api, sends):
 def test_a_backlog_is_not_in_the_way_of_another_tenant(servers, sinks, dns, tmp_path):
     sink = sinks()
     delivery = {"mx_port": sink.port, "allow_loopback": True, "workers": 2, "ramp_up": 20}
-    server, key = production(servers, tmp_path, delivery=delivery, dns=dns)
+    server, key = production(servers, tmp_path, delivery=delivery, dns=dns, policy={"enabled": False})
     config = tmp_path / "mairust.yaml"
     run("tenant", "add", "other", "-c", config)
     run("domain", "add", "other.example", "--tenant", "other", "-c", config)
@@ -73,7 +73,8 @@ def test_a_backlog_is_not_in_the_way_of_another_tenant(servers, sinks, dns, tmp_
 def test_each_message_arrives_although_the_server_is_killed(servers, sinks, dns, tmp_path):
     sink, count = sinks(), 200
     server, key = production(servers, tmp_path, delivery={
-        "mx_port": sink.port, "allow_loopback": True, "lease": "2s", "workers": WORKERS}, dns=dns)
+        "mx_port": sink.port, "allow_loopback": True, "lease": "2s", "workers": WORKERS},
+        dns=dns, policy={"enabled": False})
     api = Api(server.ready["http"], key)
     sends = [api.send(letter("alice@example.com", [f"r{number}@remote.example"])) for number in range(count)]
     sink.wait_for(1)
@@ -100,7 +101,7 @@ def test_nothing_is_lost_however_often_deliveries_are_killed(servers, sinks, dns
     gate = socket.create_server(("127.0.0.1", 0))  # nobody greets
     port = gate.getsockname()[1]
     delivery = {"mx_port": port, "allow_loopback": True, "workers": WORKERS, "lease": "1s", "ramp_up": 0}
-    server, key = production(servers, tmp_path, delivery=delivery, dns=dns)
+    server, key = production(servers, tmp_path, delivery=delivery, dns=dns, policy={"enabled": False})
     everybody = [f"r{number}@d{number % KILLED_DOMAINS}.example" for number in range(KILLED_MESSAGES)]
     submit(server, everybody)
     server.kill()
@@ -133,7 +134,7 @@ def test_nothing_is_lost_however_often_deliveries_are_killed(servers, sinks, dns
 def test_a_backlog_for_a_dead_host_is_not_in_the_way_of_a_fresh_letter(servers, sinks, dns, tmp_path):
     sink = sinks()
     delivery = {"mx_port": sink.port, "allow_loopback": True}
-    server, key = production(servers, tmp_path, delivery=delivery, dns=dns)
+    server, key = production(servers, tmp_path, delivery=delivery, dns=dns, policy={"enabled": False})
     # The host greets nobody at first, and refuses connections once all are there: then they are tried.
     with socket.create_server((DEAD_HOST, sink.port)):
         submit(server, [f"r{number}@dead.example" for number in range(BACKLOG)])

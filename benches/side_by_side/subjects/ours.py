@@ -80,6 +80,8 @@ authentication:
   mode: "off"
 spam:
   engine: none
+policy:
+  enabled: false
 database:
   {database}
 http:

@@ -13,7 +13,7 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use mairust_core::{MessageId, TenantId};
-use mairust_store::MessageRow;
+use mairust_store::{MessageRow, Suppression};
 
 use crate::middleware::RequestId;
 use crate::problem::{ErrorCode, Problem};
@@ -22,7 +22,7 @@ use crate::state::ApiState;
 pub use api_key::{ApiKeyToken, ServerKey, random_key_id, token_hash};
 pub use guard::KeyGuard;
 pub use scope::Scope;
-pub use sink::{AuditSink, ContentView, PurgedMessage, QueueOperation, RefusedKey};
+pub use sink::{AuditSink, ContentView, PurgedMessage, QueueOperation, RefusedKey, SuppressionChange};
 
 /// Who asks, and what the key allows. The tenant of everything the request sees comes from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,8 @@ impl FromRequestParts<ApiState> for Authenticated {
         let token = bearer(&parts.headers)?;
         let guard = state.key_guard().zip(client(parts));
         if let Some((guard, client)) = guard {
-            guard.admit(client).map_err(Problem::rate_limited)?;
+            let too_many = |wait| Problem::rate_limited("there were too many failures, please try again later", wait);
+            guard.admit(client).map_err(too_many)?;
         }
         match principal(token, state).await {
             Ok(Identified::Genuine(principal)) => Ok(Self(principal)),
@@ -128,6 +129,20 @@ impl Caller {
         if let Some(sink) = state.audit_sink() {
             let (client, request_id) = (self.client, self.request_id.as_deref());
             sink.message_purged(&PurgedMessage { principal, row, client, request_id });
+        }
+    }
+
+    /// Tells the audit log of a change of the suppression list.
+    pub(crate) fn changed_suppression(
+        &self,
+        state: &ApiState,
+        principal: &Principal,
+        suppression: &Suppression,
+        added: bool,
+    ) {
+        if let Some(sink) = state.audit_sink() {
+            let (client, request_id) = (self.client, self.request_id.as_deref());
+            sink.suppression_changed(&SuppressionChange { principal, suppression, added, client, request_id });
         }
     }
 

@@ -24,11 +24,15 @@ pub enum Scope {
     SendWrite,
     /// `sends:read`: what became of mail that was sent.
     SendsRead,
+    /// `suppressions:read`: addresses to which nothing is sent.
+    SuppressionsRead,
+    /// `suppressions:write`: adding and removing such addresses. Implies `suppressions:read`.
+    SuppressionsWrite,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::AuditRead,
         Self::MessagesContent,
         Self::MessagesRead,
@@ -38,6 +42,8 @@ impl Scope {
         Self::QueueWrite,
         Self::SendWrite,
         Self::SendsRead,
+        Self::SuppressionsRead,
+        Self::SuppressionsWrite,
     ];
 
     /// The preset `admin`: everything.
@@ -54,6 +60,7 @@ impl Scope {
             Self::MetricsRead,
             Self::QueueRead,
             Self::SendsRead,
+            Self::SuppressionsRead,
         ]
     }
 
@@ -74,6 +81,8 @@ impl Scope {
             Self::QueueWrite => "queue:write",
             Self::SendWrite => "send:write",
             Self::SendsRead => "sends:read",
+            Self::SuppressionsRead => "suppressions:read",
+            Self::SuppressionsWrite => "suppressions:write",
         }
     }
 
@@ -85,7 +94,12 @@ impl Scope {
     /// Whether who holds this scope may do what needs `other`.
     pub fn implies(self, other: Self) -> bool {
         self == other
-            || matches!((self, other), (Self::MessagesWrite, Self::MessagesRead) | (Self::QueueWrite, Self::QueueRead))
+            || matches!(
+                (self, other),
+                (Self::MessagesWrite, Self::MessagesRead)
+                    | (Self::QueueWrite, Self::QueueRead)
+                    | (Self::SuppressionsWrite, Self::SuppressionsRead)
+            )
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use mairust_core::{MessageId, TenantId};
-use mairust_store::MessageRow;
+use mairust_store::{MessageRow, Suppression};
 
 use super::Principal;
 
@@ -19,6 +19,9 @@ pub trait AuditSink: fmt::Debug + Send + Sync + 'static {
 
     /// A message was removed for good.
     fn message_purged(&self, purged: &PurgedMessage<'_>);
+
+    /// An address came on the suppression list, or was taken off it.
+    fn suppression_changed(&self, change: &SuppressionChange<'_>);
 
     /// Something was done to deliveries in the queue.
     fn queue_changed(&self, operation: &QueueOperation<'_>);
@@ -58,6 +61,22 @@ pub struct PurgedMessage<'a> {
     pub principal: &'a Principal,
     /// What it was.
     pub row: &'a MessageRow,
+    /// From where.
+    pub client: Option<IpAddr>,
+    /// The value of `X-Request-Id`.
+    pub request_id: Option<&'a str>,
+}
+
+/// A change of the suppression list.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct SuppressionChange<'a> {
+    /// Who asked.
+    pub principal: &'a Principal,
+    /// The entry.
+    pub suppression: &'a Suppression,
+    /// Whether it was added; otherwise it was removed.
+    pub added: bool,
     /// From where.
     pub client: Option<IpAddr>,
     /// The value of `X-Request-Id`.

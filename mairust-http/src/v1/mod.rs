@@ -13,6 +13,7 @@ mod queue_actions;
 mod search;
 mod send;
 mod sends;
+mod suppressions;
 mod trace;
 mod wait;
 
@@ -59,6 +60,8 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(queue_actions::batch))
         .routes(routes!(queue_actions::pause))
         .routes(routes!(queue_actions::resume))
+        .routes(routes!(suppressions::list, suppressions::add))
+        .routes(routes!(suppressions::suppression, suppressions::remove))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(audit::verify))

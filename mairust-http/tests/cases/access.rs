@@ -83,6 +83,10 @@ async fn each_operation_needs_its_scope() {
         ("GET", format!("/api/v1/audit/{entry}"), Scope::AuditRead),
         ("GET", "/api/v1/audit/export".to_owned(), Scope::AuditRead),
         ("GET", "/api/v1/audit/verify".to_owned(), Scope::AuditRead),
+        ("GET", "/api/v1/suppressions".to_owned(), Scope::SuppressionsRead),
+        ("POST", "/api/v1/suppressions".to_owned(), Scope::SuppressionsWrite),
+        ("GET", format!("/api/v1/suppressions/{id}"), Scope::SuppressionsRead),
+        ("DELETE", format!("/api/v1/suppressions/{id}"), Scope::SuppressionsWrite),
     ];
     for (method, path, needed) in cases {
         let others: Vec<_> = Scope::ALL.into_iter().filter(|scope| !scope.implies(needed)).collect();

@@ -9,5 +9,6 @@ mod queue;
 mod search;
 mod send;
 mod support;
+mod suppressions;
 mod trace;
 mod wait;

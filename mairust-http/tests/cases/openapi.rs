@@ -34,6 +34,7 @@ fn every_operation_is_described_in_full() {
     }
     let expected = [
         "delete /api/v1/messages/{id}",
+        "delete /api/v1/suppressions/{id}",
         "get /api/v1/audit",
         "get /api/v1/audit/export",
         "get /api/v1/audit/verify",
@@ -54,6 +55,8 @@ fn every_operation_is_described_in_full() {
         "get /api/v1/queue/items/{id}/attempts",
         "get /api/v1/search",
         "get /api/v1/sends/{id}",
+        "get /api/v1/suppressions",
+        "get /api/v1/suppressions/{id}",
         "get /api/v1/version",
         "get /health/live",
         "get /health/ready",
@@ -68,6 +71,7 @@ fn every_operation_is_described_in_full() {
         "post /api/v1/queue/pause",
         "post /api/v1/queue/resume",
         "post /api/v1/send",
+        "post /api/v1/suppressions",
     ];
     operations.sort();
     assert_eq!(operations, expected);

@@ -183,6 +183,17 @@ async fn what_is_no_json_object_is_refused() {
 }
 
 #[tokio::test]
+async fn who_comes_too_often_or_writes_to_the_wrong_people_hears_how_to_go_on() {
+    let world = World::new().await;
+    let answer = world.post("/api/v1/send", &body(json!({"subject": "rate"}))).await;
+    assert_eq!(answer.header("retry-after"), "61");
+    assert_eq!(answer.expect_problem(429, "rate_limited")["message"], "too much mail");
+    let answer = world.post("/api/v1/send", &body(json!({"subject": "suppressed", "to": ["b@x.example"]}))).await;
+    let problem = answer.expect_problem(422, "recipient_suppressed");
+    assert_eq!(problem["details"], json!({"recipients": ["b@x.example"]}));
+}
+
+#[tokio::test]
 async fn refusals_of_the_submitter_have_their_codes() {
     let world = World::new().await;
     let cases = [

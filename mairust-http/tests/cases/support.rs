@@ -15,8 +15,8 @@ use mairust_core::{
 };
 use mairust_http::{
     ApiKeyToken, ApiState, AuditSink, ContentView, Draft, DraftAddress, KeyGuard, MetricsSource, Preview,
-    PreviewedRecipient, Principal, PurgedMessage, QueueOperation, RefusedKey, Scope, SearchFallback, ServerKey, SubmitError, Submitted, SubmittedRecipient,
-    Submitter, router,
+    PreviewedRecipient, Principal, PurgedMessage, QueueOperation, RefusedKey, Scope, SearchFallback, ServerKey,
+    SubmitError, Submitted, SubmittedRecipient, Submitter, SuppressionChange, router,
 };
 use mairust_store::search::feed::feed;
 use mairust_store::{
@@ -305,6 +305,13 @@ impl Submitter for FakeSubmitter {
             "sender" => return Err(SubmitError::SenderNotAllowed("not yours".to_owned())),
             "time" => return Err(SubmitError::SendAt("too late".to_owned())),
             "policy" => return Err(SubmitError::PolicyDenied("no".to_owned())),
+            "rate" => {
+                let (text, retry_after) = ("too much mail".to_owned(), Duration::from_millis(60_500));
+                return Err(SubmitError::RateLimited { text, retry_after });
+            }
+            "suppressed" => {
+                return Err(SubmitError::RecipientSuppressed(draft.to.iter().map(|to| to.address.clone()).collect()));
+            }
             "unprocessable" => return Err(SubmitError::Unprocessable("odd".to_owned())),
             "store" => return Err(StoreError::new(StoreErrorKind::Unavailable, "accept", "secret host name").into()),
             "panic" => panic!("secret panic"),
@@ -326,9 +333,15 @@ impl Submitter for FakeSubmitter {
         if draft.subject == "policy" {
             return Err(SubmitError::PolicyDenied("no".to_owned()));
         }
-        let kept = |to: &DraftAddress| PreviewedRecipient { address: to.address.clone(), kept: true, sent_to: Vec::new() };
+        let kept =
+            |to: &DraftAddress| PreviewedRecipient { address: to.address.clone(), kept: true, sent_to: Vec::new() };
         let recipients = draft.to.iter().map(kept).collect();
-        Ok(Preview { message_id: "new@a.example".to_owned(), raw: "Subject: 件名\r\n".to_owned(), send_at: None, recipients })
+        Ok(Preview {
+            message_id: "new@a.example".to_owned(),
+            raw: "Subject: 件名\r\n".to_owned(),
+            send_at: None,
+            recipients,
+        })
     }
 }
 
@@ -370,6 +383,12 @@ impl AuditSink for Notes {
     fn message_purged(&self, purged: &PurgedMessage<'_>) {
         let (row, key, request) = (purged.row, &purged.principal.key_id, purged.request_id.unwrap_or_default());
         self.add(purged.client, &format!("purged {} by {key} from CLIENT in {request}", row.id));
+    }
+
+    fn suppression_changed(&self, change: &SuppressionChange<'_>) {
+        let (action, address) = (if change.added { "added" } else { "removed" }, &change.suppression.address);
+        let (key, request) = (&change.principal.key_id, change.request_id.unwrap_or_default());
+        self.add(change.client, &format!("{action} {address} by {key} from CLIENT in {request}"));
     }
 
     fn queue_changed(&self, operation: &QueueOperation<'_>) {

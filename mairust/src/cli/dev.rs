@@ -16,7 +16,7 @@ use super::output::{Failure, print};
 use super::run::{self, Ready};
 use super::{loopback, open};
 use crate::config::{Config, Listener, ListenerKind, LogFormat, Relay};
-use crate::{ApiKeyToken, CatchAll, Scope, ServerKey, Thresholds};
+use crate::{ApiKeyToken, CatchAll, Scope, SendingLimits, ServerKey, Thresholds};
 
 /// The tenant of a development server, and the name and password of its user.
 const DEV: &str = "dev";
@@ -103,6 +103,9 @@ fn configuration(arguments: &DevArgs, data_dir: &Path) -> Result<Config, Failure
     config.spam.rules.thresholds = Thresholds::tag_only();
     // Applications under test are no mail servers, and their machine may have no DNS.
     config.authentication = None;
+    // Tests send a lot, and to the same addresses that are not there.
+    config.policy.limits = SendingLimits::none();
+    config.policy.suppress_bounced = false;
     config.delivery.relay = arguments.relay.clone();
     config.delivery.retry_first = Duration::from_secs(1);
     config.delivery.retry_max = Duration::from_secs(60);

@@ -25,6 +25,7 @@ mod search;
 mod send_test;
 mod sender;
 mod spam;
+mod suppression;
 mod tenant;
 mod trace;
 mod trail;
@@ -83,6 +84,9 @@ enum Command {
     /// Senders that are welcome, or not
     #[command(subcommand)]
     Sender(sender::SenderCommand),
+    /// Addresses to which nothing is sent
+    #[command(subcommand)]
+    Suppression(suppression::SuppressionCommand),
     /// The search index
     #[command(subcommand)]
     Search(search::SearchCommand),
@@ -192,6 +196,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Message(command) => message::run(command).await,
             Command::Queue(command) => queue::run(command).await,
             Command::Sender(command) => sender::run(command).await,
+            Command::Suppression(command) => suppression::run(command).await,
             Command::Search(command) => search::run(command).await,
             Command::Apikey(command) => apikey::run(command).await,
             Command::Audit(command) => Box::pin(audit::run(command)).await,

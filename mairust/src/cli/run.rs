@@ -123,6 +123,7 @@ pub(super) fn builder(
         })
         .proxies(config.smtp.proxies.iter().copied())
         .xclient_from(config.smtp.xclient_from.iter().copied())
+        .sending_limits(config.policy.limits.clone())
         .delivery(delivery(config)?)
         .drain(config.drain)
         .search_fallback(if config.search.fallback { SearchFallback::Rows } else { SearchFallback::Fail });
@@ -226,6 +227,7 @@ fn delivery(config: &Config) -> Result<DeliverySettings, Failure> {
         retry: RetryPolicy::new(from.retry_first, from.retry_max, from.give_up_after),
         delay_notice_after: from.delay_notice_after,
         max_future_release: from.max_future_release,
+        suppress_bounced: config.policy.suppress_bounced,
         // No setting of the file.
         idle_time: DeliverySettings::default().idle_time,
     })

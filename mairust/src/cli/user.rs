@@ -1,15 +1,20 @@
 //! `mairust user`.
 
 use clap::Subcommand;
-use mairust_core::{ByteSize, EmailAddress};
+use mairust_core::{ByteSize, Clock, EmailAddress, SystemClock};
 use mairust_store::password::PasswordHasher;
-use mairust_store::{NewUser, QuotaLimit, SqlStorage, StorageBackend, StoreErrorKind, Tenant, User, UserChange};
+use mairust_store::{
+    NewUser, QuotaLimit, SqlStorage, StorageBackend, StoreErrorKind, Suspension, Tenant, User, UserChange,
+};
 use serde_json::{Value, json};
 
 use super::directory::{InTenant, hold_note, print_list, state_note};
 use super::output::{Failure, print_as};
 use super::password::PasswordSource;
 use super::trail::Changed;
+
+/// The longest reason of a suspension, in bytes.
+const MAX_REASON: usize = 1_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
@@ -64,6 +69,23 @@ pub(super) enum UserCommand {
         #[command(flatten)]
         tenant: InTenant,
     },
+    /// Let a user send nothing; logging in and getting mail go on
+    SuspendSending {
+        /// The address
+        address: EmailAddress,
+        /// Why, for administrators
+        #[arg(long, value_name = "TEXT", value_parser = reason)]
+        reason: String,
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+    /// Let a suspended user send again
+    ResumeSending {
+        /// The address
+        address: EmailAddress,
+        #[command(flatten)]
+        tenant: InTenant,
+    },
     /// Set how much a user's mailbox may hold
     SetQuota {
         /// The address
@@ -85,6 +107,10 @@ pub(super) async fn run(command: UserCommand) -> Result<(), Failure> {
         UserCommand::Unlock { address, tenant } => change(&address, enabled(true), &tenant).await,
         UserCommand::Hold { address, tenant } => change(&address, legal_hold(true), &tenant).await,
         UserCommand::Release { address, tenant } => change(&address, legal_hold(false), &tenant).await,
+        UserCommand::SuspendSending { address, reason, tenant } => {
+            change(&address, suspension(Some(Suspension { since: SystemClock.now(), reason })), &tenant).await
+        }
+        UserCommand::ResumeSending { address, tenant } => change(&address, suspension(None), &tenant).await,
         UserCommand::SetQuota { address, quota, tenant } => {
             let mut limit = UserChange::default();
             limit.quota = Some(quota);
@@ -157,6 +183,20 @@ fn legal_hold(on_hold: bool) -> UserChange {
     change
 }
 
+fn suspension(suspension: Option<Suspension>) -> UserChange {
+    let mut change = UserChange::default();
+    change.suspension = Some(suspension);
+    change
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("write why, for whoever looks at it later".to_owned()),
+        reason if reason.len() > MAX_REASON => Err(format!("write {MAX_REASON} bytes at most")),
+        reason => Ok(reason.to_owned()),
+    }
+}
+
 fn quota(text: &str) -> Result<QuotaLimit, String> {
     match text {
         "default" => Ok(QuotaLimit::Default),
@@ -175,7 +215,11 @@ fn as_text(user: &User) -> String {
         QuotaLimit::Unlimited => ", no limit".to_owned(),
     };
     let (state, hold) = (state_note(user.enabled), hold_note(user.legal_hold));
-    format!("{}  {} bytes{limit}{state}{hold}", user.address, user.quota.used)
+    let suspended = match &user.suspension {
+        Some(suspension) => format!("  (sending suspended: {})", suspension.reason),
+        None => String::new(),
+    };
+    format!("{}  {} bytes{limit}{state}{hold}{suspended}", user.address, user.quota.used)
 }
 
 fn as_json(user: &User) -> Value {
@@ -191,5 +235,7 @@ fn as_json(user: &User) -> Value {
         "quota": quota,
         "used": user.quota.used,
         "legal_hold": user.legal_hold,
+        "sending_suspended_at": user.suspension.as_ref().map(|suspension| suspension.since.to_rfc3339()),
+        "sending_suspended_because": user.suspension.as_ref().map(|suspension| &suspension.reason),
     })
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use super::raw::RawConfig;
 use super::resolve::settle;
-use crate::Authentication;
+use crate::{Authentication, SendingLimits};
 
 /// The configuration of the `mairust` binary.
 #[derive(Debug, Clone)]
@@ -67,6 +67,8 @@ pub struct Config {
     pub deleted_messages_days: u32,
     /// For how many days keys are kept that sign mail no more.
     pub retired_dkim_keys_days: u32,
+    /// Who may send how much, and to whom nothing is sent.
+    pub policy: PolicySettings,
     /// Sending mail to other servers.
     pub delivery: DeliverySettings,
     /// The log.
@@ -363,6 +365,16 @@ pub enum MasterKey {
     /// It is kept in this file, and made there at first start: base64 of 32 bytes, for
     /// [`decode_master_key`](super::decode_master_key).
     KeptIn(PathBuf),
+}
+
+/// Who may send how much, and to whom nothing is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PolicySettings {
+    /// How much users, domains and tenants may send.
+    pub limits: SendingLimits,
+    /// Whether addresses that do not exist come on the suppression list.
+    pub suppress_bounced: bool,
 }
 
 /// Sending mail to other servers.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::delivery::RawDelivery;
 use super::model::{AuthenticationMode, EarlyTalkers, ListenerKind, LogFormat, LogLevel, ProxyProtocol};
+use super::policy::{RawException, RawPolicy};
 use super::s3::{RawAddressing, RawEncryption};
 use super::secret::SecretRef;
 use super::spam::{RawRule, RawSpam, example_password};
@@ -55,6 +56,8 @@ pub(super) struct RawConfig {
     /// Secrets. Each may be `env:NAME`, `file:/path`, or the secret itself with at least 32
     /// characters.
     pub(super) secrets: RawSecrets,
+    /// Who may send how much: users by SMTP, and applications by the REST API. Mail from other servers does not count.
+    pub(super) policy: RawPolicy,
     /// Sending mail to other servers.
     pub(super) delivery: RawDelivery,
     /// The log.
@@ -503,6 +506,9 @@ impl RawConfig {
         raw.database.url = Some(Text(SecretRef::Environment("MAIRUST_DATABASE_URL".to_owned())));
         raw.storage.options = RawStorageOptions::example(raw.server.data_dir.join("mail"));
         raw.secrets.master_key = Some(Text(SecretRef::File("/etc/mairust/master.key".into())));
+        raw.policy.exceptions = EmailAddress::parse("newsletter@example.com")
+            .ok()
+            .map(|address| vec![RawException::example(Text(address))]);
         raw.delivery = RawDelivery::example();
         raw
     }

@@ -46,6 +46,7 @@ pub(super) fn resolve(checked: Checked, variables: &BTreeMap<String, String>) ->
     judge.times(&raw);
     judge.tls(&raw);
     judge.dns(&raw);
+    judge.policy(&raw.policy);
     judge.delivery(&raw.delivery);
     let key = raw.secrets.master_key.as_ref().and_then(|reference| judge.master_key(&reference.0, variables));
     let former_keys = judge.former_master_keys(&raw.secrets.former_master_keys, variables);
@@ -105,6 +106,7 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         retired_dkim_keys_days: raw.retention.retired_dkim_keys_days,
         search: SearchSettings { enabled: raw.search.enabled, fallback: raw.search.fallback },
         master_key: key.map_or_else(|| MasterKey::KeptIn(data_dir.join("master.key")), MasterKey::Given),
+        policy: raw.policy.settle(),
         delivery: raw.delivery.settle(),
         log: LogSettings { format: raw.log.format, level: raw.log.level },
         drain: raw.shutdown.drain.0,

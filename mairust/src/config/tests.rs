@@ -6,7 +6,7 @@ use mairust_core::{ByteSize, Domain, IpNetwork, Rate, ScanAction, Secret, Sender
 use mairust_store::{S3Addressing, S3Encryption, S3Settings};
 
 use super::*;
-use crate::Enforcement;
+use crate::{Enforcement, SendingLimits};
 
 /// Loads a text as `mairust.yaml`.
 fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
@@ -518,5 +518,41 @@ fn a_relay_gets_no_password_that_others_could_read() {
         ("source_addresses: [\"0.0.0.0\"]", "delivery.source_addresses[0]"),
     ] {
         assert_eq!(found(delivery), [path], "{delivery}");
+    }
+}
+
+#[test]
+fn the_policy_has_limits_and_exceptions() {
+    let policy = |yaml: &str| load_text(&format!("{HOST}policy: {{ {yaml} }}\n"), &[]).unwrap().policy;
+    assert_eq!(policy("").limits, SendingLimits::default());
+    assert!(policy("").suppress_bounced);
+    assert_eq!(policy("enabled: false, user_hourly: 7, suppress_bounced: false").limits, SendingLimits::none());
+    let limits = policy(
+        "user_hourly: 0, user_daily: 50, domain_hourly: 1, tenant_hourly: 0, exceptions: [{ address: News@a.example, daily: 9 }]",
+    )
+    .limits;
+    assert_eq!((limits.user_hourly, limits.user_daily, limits.domain_hourly, limits.tenant_hourly), (0, 50, 1, 0));
+    let [exception] = &limits.exceptions[..] else { panic!("{limits:?}") };
+    assert_eq!((exception.address.to_string().as_str(), exception.hourly, exception.daily), ("News@a.example", 0, 9));
+    for (yaml, expected) in [
+        (
+            "user_hourly: 5000",
+            "mairust.yaml:2:9: policy.user_daily: this is less than policy.user_hourly; write the same or more, or 0",
+        ),
+        (
+            "exceptions: [{ address: a@b.example }, { address: A@B.example }]",
+            "mairust.yaml:2:61: policy.exceptions[1].address: policy.exceptions[0] has this address already; remove one of them",
+        ),
+        (
+            "exceptions: [{ address: a@b.example, hourly: 5, daily: 4 }]",
+            "mairust.yaml:2:66: policy.exceptions[0].daily: this is less than hourly; write the same or more, or 0",
+        ),
+        ("exceptions: [{ hourly: 5 }]", "mairust.yaml:2:24: policy.exceptions[0].address: this key is missing"),
+        (
+            "tenant_hourly: -1",
+            "mairust.yaml:2:26: policy.tenant_hourly: this value does not fit here; write a whole number from 0 to 4294967295, without quotes",
+        ),
+    ] {
+        assert_eq!(problems(&format!("{HOST}policy: {{ {yaml} }}\n"), &[]), [expected]);
     }
 }

@@ -9,7 +9,9 @@ use mail_builder::headers::address::Address;
 use mail_builder::headers::content_type::ContentType;
 use mail_builder::headers::text::Text;
 use mail_builder::mime::MimePart;
-use mairust_core::{EmailAddress, Envelope, MessageDsn, MessageId, Origin, Rejection, ReversePath, TenantId, Timestamp};
+use mairust_core::{
+    EmailAddress, Envelope, MessageDsn, MessageId, Origin, Rejection, ReversePath, TenantId, Timestamp,
+};
 use mairust_http::{
     Draft, DraftAddress, DraftAttachment, Preview, PreviewedRecipient, Principal, SubmitError,
     Submitted as ApiSubmitted, SubmittedRecipient, Submitter,
@@ -61,6 +63,10 @@ impl ApiSubmitter {
             let found = self.0.destination(address.clone()).await;
             destinations.push(found.map_err(|rejection| refused_recipient(address, rejection))?);
         }
+        let suppressed = self.0.suppressed(author.tenant, &recipients).await?;
+        if !suppressed.is_empty() {
+            return Err(SubmitError::RecipientSuppressed(suppressed));
+        }
         let message_id = format!("{}@{}", MessageId::new(now), self.0.hostname);
         // RFC 5322 §3.6.1: the date is when the message is ready to go.
         let raw = compose(draft, send_at.unwrap_or(now), message_id)
@@ -97,6 +103,13 @@ fn previewed(to: &Destination, tenant: TenantId) -> PreviewedRecipient {
 /// A refusal in the words of the API.
 fn refused(error: SubmissionError) -> SubmitError {
     match error {
+        SubmissionError::Denied { rejection, retry_after } => {
+            let text = rejection.reply().lines().join(" ");
+            match retry_after {
+                Some(retry_after) => SubmitError::RateLimited { text, retry_after },
+                None => SubmitError::PolicyDenied(text),
+            }
+        }
         SubmissionError::Refused(rejection) => {
             let text = rejection.reply().lines().join(" ");
             match rejection.reply().code() {

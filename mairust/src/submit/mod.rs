@@ -1,9 +1,10 @@
 //! Submission: the one way by which mail of our own users and applications starts, whether it
 //! came by SMTP or by the API.
 //!
-//! Fix-ups, then the sender's right, then the signatures, then one commit: the sender's copy in Sent,
+//! Fix-ups, then the sender's right, then the policy, then the signatures, then one commit: the sender's copy in Sent,
 //! copies for mailboxes here, recipients outside with a delivery job for each of their domains.
 
+mod admission;
 mod authors;
 mod compose;
 mod fix_up;
@@ -17,7 +18,7 @@ use mairust_core::{
     Clock, Domain, EmailAddress, EnhancedCode, Envelope, ForwardPath, MailboxId, MessageDsn, MessageId, Origin,
     RecipientDsn, Rejection, ReversePath, TenantId, Timestamp,
 };
-use mairust_hooks::HookRunner;
+use mairust_hooks::{HookRunner, PolicyEngine};
 use mairust_http::trace::{Arrival, SessionFacts};
 use mairust_store::{
     Acceptance, DeliveryState, Direction, DirectoryExt, Folder, MessageStatus, Placement, Resolution, StorageBackend,
@@ -26,6 +27,7 @@ use mairust_store::{
 
 use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original, RemoteDestination};
 use crate::expansion::{Expansion, expand};
+use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::receipts::{Fingerprint, Receipts};
 use crate::receive::Memory;
@@ -43,6 +45,7 @@ pub(crate) struct Submissions {
     pub(crate) hostname: Domain,
     pub(crate) storage: Arc<dyn StorageBackend>,
     pub(crate) hooks: Arc<HookRunner>,
+    pub(crate) policy: Arc<dyn PolicyEngine>,
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) outbound: Outbound,
     pub(crate) memory: Memory,
@@ -50,6 +53,7 @@ pub(crate) struct Submissions {
     pub(crate) signing: Arc<Signing>,
     /// How far ahead the time may lie at which mail is to be sent.
     pub(crate) max_future_release: Duration,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -108,10 +112,26 @@ pub(crate) struct Previewed {
     pub(crate) send_at: Option<Timestamp>,
 }
 
+/// What a submission is looked at for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To tell what would become of it; it does not count as sent.
+    Preview,
+    /// To take it.
+    Send,
+}
+
 /// Why a message was not taken.
 #[derive(Debug)]
 pub(crate) enum SubmissionError {
-    /// The author may not, or the message is not fit.
+    /// The author may not send this much now, or at all.
+    Denied {
+        /// What an SMTP client sees.
+        rejection: Rejection,
+        /// When it may be tried again, if it may.
+        retry_after: Option<Duration>,
+    },
+    /// The author may not send this, or the message is not fit.
     Refused(Rejection),
     /// The store failed; nothing was kept.
     Store(StoreError),
@@ -168,7 +188,7 @@ impl Submissions {
     /// Takes a message. On return it is durable, whole, with everything that follows from it.
     pub(crate) async fn submit(&self, submission: Submission) -> Result<Submitted, SubmissionError> {
         let _room = self.memory.take(submission.body.len()).await;
-        let plan = self.prepare(submission).await?;
+        let plan = self.prepare(submission, Purpose::Send).await?;
         let (id, now) = (plan.id, plan.now);
         let (mut acceptances, submitted) = self.plan(&plan);
         if let (Some(own), Some(notice)) = (acceptances.first_mut(), self.success_notice(&plan).await?) {
@@ -195,19 +215,20 @@ impl Submissions {
     /// What a message would look like if it were taken now.
     pub(crate) async fn preview(&self, submission: Submission) -> Result<Previewed, SubmissionError> {
         let _room = self.memory.take(submission.body.len()).await;
-        let plan = self.prepare(submission).await?;
+        let plan = self.prepare(submission, Purpose::Preview).await?;
         let mut raw = self.original(&plan).prefix.into_bytes();
         raw.extend_from_slice(&plan.fixed.body.read_all().map_err(Rejection::unavailable)?);
         Ok(Previewed { raw, send_at: plan.held_until(), message_id: plan.fixed.message_id })
     }
 
     /// All but the commit.
-    async fn prepare(&self, submission: Submission) -> Result<Plan, SubmissionError> {
+    async fn prepare(&self, submission: Submission, purpose: Purpose) -> Result<Plan, SubmissionError> {
         let now = self.clock.now();
         let id = MessageId::new(now);
         let fixed = fix_up(&submission.body, &self.hostname, id, now).await?;
         self.check_authors(&submission.author, &fixed.authors).await?;
         let mailbox = self.senders_mailbox(&submission).await?;
+        self.admit(&submission, purpose, now).await?;
         let signatures = self.signatures(submission.author.tenant, &fixed).await?;
         Ok(Plan { submission, fixed, signatures, id, mailbox, now })
     }

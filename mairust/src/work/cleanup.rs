@@ -1,5 +1,6 @@
 //! Cleaning up: purges messages that were deleted long enough ago, removes what no message names any more
-//! from the body store, and forgets keys that have signed no mail for long enough.
+//! from the body store, and forgets keys that have signed no mail for long enough, limits that are full again, and
+//! suppressions that hold no more.
 //!
 //! It may run on several nodes at once, and be cut off at any moment: what was not done is found again.
 
@@ -17,6 +18,8 @@ use crate::signing;
 const EVERY: Duration = Duration::from_secs(10);
 /// Messages that are purged by one transaction, and objects that are removed at a time.
 const BATCH: u32 = 100;
+/// Small rows that are forgotten by one statement.
+const FORGOTTEN_AT_ONCE: u32 = 1_000;
 /// Between two batches: a batch holds up whoever accepts mail for some milliseconds.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -71,10 +74,23 @@ impl Cleaner {
         let retention = Retention { now: self.clock.now(), days: self.days };
         let tenants: BTreeSet<_> = self.storage.lifecycle().tenants_to_clean(retention).await?.into_iter().collect();
         let mut outcome = self.forget_keys().await;
+        outcome = outcome.and(self.forget_policy().await);
         for step in [Step::Purge(retention), Step::RemoveObjects] {
             outcome = outcome.and(self.in_turns(tenants.clone(), step).await);
         }
         outcome
+    }
+
+    /// Forgets limits that nothing was taken from for long enough, and suppressions that hold no more.
+    async fn forget_policy(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        while self.storage.allowances().forget_full(now, FORGOTTEN_AT_ONCE).await? == FORGOTTEN_AT_ONCE {
+            tokio::time::sleep(PAUSE).await;
+        }
+        while self.storage.suppressions().forget_expired(now, FORGOTTEN_AT_ONCE).await? == FORGOTTEN_AT_ONCE {
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Removes keys that retired long enough ago: the row first, so that a key that is there can always sign.

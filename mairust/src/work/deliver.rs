@@ -247,6 +247,8 @@ impl Workers {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(60));
         }
+        let suppressed = prepared.map(|acceptance| acceptance.suppressions).unwrap_or_default();
+        self.tell_suppressed(delivery.row.tenant, suppressed);
     }
 
     /// Records the results, and the notice about them, in one step: the same however often it is tried.
@@ -313,6 +315,11 @@ impl Workers {
             acceptance.messages.extend(copy.messages);
             acceptance.recipients.extend(copy.recipients);
             acceptance.jobs.extend(copy.jobs);
+        }
+        // Who answers mail without a sender may be anybody, and so may be those whom it was for.
+        if matches!(delivery.row.sender, ReversePath::Address(_)) {
+            let bounced = results.iter().filter_map(Tried::bounced).collect();
+            acceptance.suppressions = self.to_suppress(delivery.row.tenant, bounced, now).await?;
         }
         Ok(acceptance)
     }

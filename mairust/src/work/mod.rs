@@ -12,6 +12,7 @@ mod notice;
 mod post_receive;
 mod ramp_up;
 pub(crate) mod retry;
+mod suppress;
 mod tried;
 
 use std::any::Any;
@@ -37,6 +38,7 @@ use self::job::Job;
 use self::lanes::Lanes;
 use self::ramp_up::RampUp;
 use self::retry::{Next, RetryPolicy, jitter};
+use crate::audit::Recorder;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::receive::recipient::Recipients;
@@ -64,6 +66,8 @@ pub(crate) struct Workers {
     pub(crate) outbound: Outbound,
     pub(crate) signing: Arc<Signing>,
     pub(crate) settings: DeliverySettings,
+    /// `None`: no audit log is kept.
+    pub(crate) recorder: Option<Arc<Recorder>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -113,6 +117,9 @@ pub struct DeliverySettings {
     /// How far ahead the time may lie at which submitted mail is to be sent; zero if none is taken that is to wait.
     /// Default 30 days.
     pub max_future_release: Duration,
+    /// Whether addresses of which their servers say that they do not exist come on the suppression list of the
+    /// tenant. Default yes.
+    pub suppress_bounced: bool,
 }
 
 /// What becomes of a job when it was worked on.
@@ -150,6 +157,7 @@ impl Default for DeliverySettings {
             in_doubt: InDoubt::default(),
             delay_notice_after: Duration::from_secs(4 * 3_600),
             max_future_release: Duration::from_secs(30 * 86_400),
+            suppress_bounced: true,
         }
     }
 }

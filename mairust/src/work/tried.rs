@@ -6,6 +6,7 @@ use mairust_store::{Attempt, AttemptOutcome, DeliveryRow};
 
 use super::doubt::InDoubt;
 use super::dsn::{Action, Report};
+use super::suppress::no_such_mailbox;
 use crate::timeline;
 
 /// How an attempt ended for one recipient, and whether it was the last.
@@ -62,6 +63,12 @@ impl Tried {
             reply: self.reply.clone(),
             detail: self.detail.clone(),
         })
+    }
+
+    /// The address and the reply of its host, if that says that there is no such mailbox.
+    pub(super) fn bounced(&self) -> Option<(EmailAddress, &Reply)> {
+        let reply = self.reply.as_ref().filter(|reply| no_such_mailbox(reply))?;
+        (self.outcome == AttemptOutcome::Failed && self.host.is_some()).then(|| (self.address.clone(), reply))
     }
 
     pub(super) fn attempt(&self, at: Timestamp, notice: Option<MessageId>) -> Attempt {
