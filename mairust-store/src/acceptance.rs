@@ -4,13 +4,15 @@ use mairust_core::TenantId;
 
 use crate::body::{NewObject, object_key};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::event::NewEvent;
 use crate::message::{Acceptance, NewMessage};
 
 impl Acceptance {
     /// Nothing yet.
     pub fn new(tenant: TenantId) -> Self {
-        let (messages, recipients, jobs, attempts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { tenant, messages, recipients, jobs, attempts, completes: None }
+        let (messages, recipients, jobs) = (Vec::new(), Vec::new(), Vec::new());
+        let (attempts, events, completes) = (Vec::new(), Vec::new(), None);
+        Self { tenant, messages, recipients, jobs, attempts, events, completes }
     }
 
     /// Refuses what makes no sense in any backend: a message without a place, work for another
@@ -24,12 +26,13 @@ impl Acceptance {
         if self.jobs.iter().map(|job| job.tenant).chain(completed).any(|tenant| tenant != self.tenant) {
             return invalid("a job is another tenant's");
         }
-        Ok(())
+        self.events.iter().try_for_each(NewEvent::check)
     }
 
-    /// Whether this changes what the tenant's messages look like.
+    /// Whether this changes what the tenant's messages look like, or tells of something.
     pub(crate) fn changes_messages(&self) -> bool {
-        !(self.messages.is_empty() && self.recipients.is_empty() && self.attempts.is_empty())
+        let Self { messages, recipients, attempts, events, .. } = self;
+        !(messages.is_empty() && recipients.is_empty() && attempts.is_empty() && events.is_empty())
     }
 
     /// Size of the bodies in bytes, prefixes included.

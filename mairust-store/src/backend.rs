@@ -9,12 +9,14 @@ use crate::audit::AuditLog;
 use crate::delivery::Deliveries;
 use crate::directory::Directory;
 use crate::error::StoreError;
+use crate::event::EventLog;
 use crate::lifecycle::Lifecycle;
 use crate::message::MessageStore;
 use crate::queue::QueueBackend;
 use crate::registry::Registry;
 use crate::search::{SearchIndex, SearchOutbox};
 use crate::sql::SpoolStatistics;
+use crate::webhook::Webhooks;
 
 /// Storage, as a set of facets over the same data.
 #[async_trait]
@@ -29,6 +31,10 @@ pub trait StorageBackend: fmt::Debug + Send + Sync + 'static {
     fn queue(&self) -> &dyn QueueBackend;
     /// Recipients of outgoing mail and what became of them.
     fn deliveries(&self) -> &dyn Deliveries;
+    /// What happened to mail.
+    fn events(&self) -> &dyn EventLog;
+    /// Addresses elsewhere that are told of events.
+    fn webhooks(&self) -> &dyn Webhooks;
     /// Settings, and secrets that were sealed.
     fn registry(&self) -> &dyn Registry;
     /// Who did what.
@@ -64,6 +70,12 @@ impl<T: StorageBackend + ?Sized> StorageBackend for Arc<T> {
     }
     fn deliveries(&self) -> &dyn Deliveries {
         (**self).deliveries()
+    }
+    fn events(&self) -> &dyn EventLog {
+        (**self).events()
+    }
+    fn webhooks(&self) -> &dyn Webhooks {
+        (**self).webhooks()
     }
     fn registry(&self) -> &dyn Registry {
         (**self).registry()

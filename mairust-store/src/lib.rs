@@ -20,6 +20,7 @@ pub mod directory;
 pub mod disk;
 pub mod durability;
 pub mod error;
+pub mod event;
 pub mod group_commit;
 pub mod invariant;
 pub mod lifecycle;
@@ -36,6 +37,7 @@ pub mod seal;
 pub mod search;
 mod sql;
 pub mod unreliable;
+pub mod webhook;
 
 pub use audit::{AuditEntry, AuditKey, AuditLog, AuditLogExt, AuditQuery, NewAuditEvent};
 pub use backend::StorageBackend;
@@ -53,6 +55,7 @@ pub use directory::{
 pub use disk::DiskFloor;
 pub use durability::Durability;
 pub use error::{StoreError, StoreErrorKind};
+pub use event::{Event, EventLog, EventPage, EventQuery, EventSpan, NewEvent};
 pub use group_commit::GroupCommit;
 pub use invariant::{Invariant, InvariantCheck, InvariantReport, InvariantViolation};
 pub use lifecycle::{Lifecycle, Purge, Retention};
@@ -79,3 +82,7 @@ pub use sql::{
     WhenBodiesDown,
 };
 pub use unreliable::{Mishap, Mishaps, UnreliableBodies, UnreliableStorage};
+pub use webhook::{
+    NewWebhook, NewWebhookDelivery, Webhook, WebhookAdvance, WebhookAttempt, WebhookChange, WebhookDelivery,
+    WebhookDeliveryQuery, WebhookDeliveryState, WebhookState, Webhooks,
+};

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use mairust_core::{
     Clock, DkimKeyId, Domain, FolderId, MailboxId, MessageId, RecipientId, TenantId, Timestamp, UserId,
+    WebhookDeliveryId, WebhookId,
 };
 
 use crate::audit::AuditLog;
@@ -17,17 +18,20 @@ use crate::change::{ChangeCounter, TenantCounters};
 use crate::delivery::{Attempt, Deliveries, DeliveryRow};
 use crate::directory::{Alias, ApiKey, Directory, DkimKey, DomainRow, Quota, SenderRule, Tenant};
 use crate::error::StoreError;
+use crate::event::EventLog;
 use crate::lifecycle::Lifecycle;
 use crate::message::{Folder, MessageRow, MessageStore};
 use crate::owner::Owner;
 use crate::queue::QueueBackend;
 use crate::registry::{Registry, SecretRow, Setting};
 use crate::search::{SearchIndex, SearchOutbox};
+use crate::webhook::{Webhook, WebhookDelivery, Webhooks};
 
 mod audit;
 mod delivery;
 mod directory;
 mod dkim;
+mod event;
 mod invariant;
 mod lifecycle;
 mod message;
@@ -35,6 +39,7 @@ mod queue;
 mod queue_items;
 mod registry;
 mod search;
+mod webhook;
 
 /// A [`StorageBackend`] whose data end with it.
 #[derive(Debug)]
@@ -44,6 +49,7 @@ pub struct MemoryStorage {
     state: Mutex<State>,
     messages_changed: TenantCounters,
     queue_changed: ChangeCounter,
+    events_changed: ChangeCounter,
     search_changed: ChangeCounter,
 }
 
@@ -72,6 +78,9 @@ struct State {
     recipients: BTreeMap<(TenantId, RecipientId), DeliveryRow>,
     attempts: Vec<(TenantId, MessageId, Attempt)>,
     jobs: queue::Jobs,
+    events: HashMap<TenantId, event::TenantEvents>,
+    webhooks: BTreeMap<(TenantId, WebhookId), Webhook>,
+    webhook_deliveries: BTreeMap<(TenantId, WebhookDeliveryId), WebhookDelivery>,
     settings: BTreeMap<(Owner, String), Setting>,
     secrets: BTreeMap<registry::SecretKey, SecretRow>,
     chains: BTreeMap<Owner, audit::ChainRecord>,
@@ -94,6 +103,7 @@ impl MemoryStorage {
             state: Mutex::default(),
             messages_changed: TenantCounters::default(),
             queue_changed: ChangeCounter::default(),
+            events_changed: ChangeCounter::default(),
             search_changed: ChangeCounter::default(),
         }
     }
@@ -122,6 +132,14 @@ impl StorageBackend for MemoryStorage {
     }
 
     fn deliveries(&self) -> &dyn Deliveries {
+        self
+    }
+
+    fn events(&self) -> &dyn EventLog {
+        self
+    }
+
+    fn webhooks(&self) -> &dyn Webhooks {
         self
     }
 

@@ -20,10 +20,11 @@ use mairust_http::{
 };
 use mairust_store::search::feed::feed;
 use mairust_store::{
-    Acceptance, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, Folder, Lifecycle,
-    MemoryStorage, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus, MessageStore, NewMessage,
-    NewRecipient, NewTenant, NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry, SearchDocument,
-    SearchIndex, SearchOutbox, SearchRequest, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, User,
+    Acceptance, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, EventLog, Folder,
+    Lifecycle, MemoryStorage, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus, MessageStore,
+    NewMessage, NewRecipient, NewTenant, NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry,
+    SearchDocument, SearchIndex, SearchOutbox, SearchRequest, Spam, SpamVerdict, StorageBackend, StoreError,
+    StoreErrorKind, User, Webhooks,
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -418,6 +419,12 @@ impl StorageBackend for FailingStorage {
     }
     fn deliveries(&self) -> &dyn Deliveries {
         self.inner.deliveries()
+    }
+    fn events(&self) -> &dyn EventLog {
+        self.inner.events()
+    }
+    fn webhooks(&self) -> &dyn Webhooks {
+        self.inner.webhooks()
     }
     fn registry(&self) -> &dyn Registry {
         self.inner.registry()

@@ -164,6 +164,7 @@ const SQLITE: &[Source] = &[
     (9, "dkim", include_str!("../../migrations/sqlite/0009_dkim.sql")),
     (10, "queue_operations", include_str!("../../migrations/sqlite/0010_queue_operations.sql")),
     (11, "trace", include_str!("../../migrations/sqlite/0011_trace.sql")),
+    (13, "events", include_str!("../../migrations/sqlite/0013_events.sql")),
 ];
 
 /// Begins where SQLite stood when PostgreSQL came.
@@ -177,6 +178,7 @@ const POSTGRES: &[Source] = &[
     (9, "dkim", include_str!("../../migrations/postgres/0009_dkim.sql")),
     (10, "queue_operations", include_str!("../../migrations/postgres/0010_queue_operations.sql")),
     (11, "trace", include_str!("../../migrations/postgres/0011_trace.sql")),
+    (13, "events", include_str!("../../migrations/postgres/0013_events.sql")),
 ];
 
 #[cfg(test)]

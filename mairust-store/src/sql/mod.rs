@@ -10,6 +10,7 @@ mod consistency;
 mod delivery;
 mod directory;
 pub(crate) mod driver;
+mod event;
 mod finish;
 mod invariant;
 mod lifecycle;
@@ -27,6 +28,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 pub(crate) mod transfer;
+mod webhook;
 
 pub use migrations::MigrationStatus;
 pub use spool::{SpoolSettings, SpoolStatistics, WhenBodiesDown};

@@ -23,6 +23,7 @@ use crate::directory::Directory;
 use crate::disk::{Disk, DiskFloor};
 use crate::durability::Durability;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::event::EventLog;
 use crate::group_commit::GroupCommit;
 use crate::lifecycle::Lifecycle;
 use crate::message::MessageStore;
@@ -32,6 +33,7 @@ use crate::queue::turns::Turns;
 use crate::registry::{INSTALLATION_KEY, Registry, RegistryExt};
 use crate::seal::{Algorithm, LocalKeys, Sealer};
 use crate::search::{SearchIndex, SearchOutbox};
+use crate::webhook::Webhooks;
 
 /// A [`StorageBackend`] over SQLite or PostgreSQL, with bodies as files or in any other
 /// [`BodyStore`].
@@ -436,6 +438,14 @@ impl StorageBackend for SqlStorage {
     }
 
     fn deliveries(&self) -> &dyn Deliveries {
+        &*self.parts
+    }
+
+    fn events(&self) -> &dyn EventLog {
+        &*self.parts
+    }
+
+    fn webhooks(&self) -> &dyn Webhooks {
         &*self.parts
     }
 

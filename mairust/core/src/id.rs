@@ -79,6 +79,12 @@ ids! {
     AuditId
     /// One SMTP session.
     SessionId
+    /// Something that happened to mail.
+    EventId
+    /// An address elsewhere that is told of events.
+    WebhookId
+    /// One event on its way to one webhook.
+    WebhookDeliveryId
 }
 
 /// The text is no UUID.
