@@ -19,6 +19,7 @@ pub mod keys;
 pub mod work;
 
 pub use attempt::WebhookAttempt;
+pub use keys::{WebhookKey, WebhookKeys};
 
 /// The kind of secret that the keys of webhooks are, each named by the id of its webhook.
 pub const WEBHOOK_SECRET: &str = "webhook";
@@ -226,7 +227,7 @@ pub trait Webhooks: fmt::Debug + Send + Sync + 'static {
     ) -> Result<(), StoreError>;
 
     /// The deliveries of a webhook, newest first.
-    async fn deliveries(
+    async fn list_deliveries(
         &self,
         tenant: TenantId,
         webhook: WebhookId,
@@ -282,6 +283,11 @@ impl WebhookDelivery {
             created_at: now,
             updated_at: now,
         }
+    }
+
+    /// The id of its requests, the same for each attempt: letters, digits, `_` and `-`.
+    pub fn request_id(&self) -> String {
+        format!("inv_{}", self.id)
     }
 
     /// Adds an attempt; the oldest gives way when there are too many.
@@ -398,13 +404,13 @@ impl<T: Webhooks + ?Sized> Webhooks for Arc<T> {
     ) -> Result<(), StoreError> {
         (**self).deliver(tenant, webhook, delivery, job).await
     }
-    async fn deliveries(
+    async fn list_deliveries(
         &self,
         tenant: TenantId,
         webhook: WebhookId,
         query: &WebhookDeliveryQuery,
     ) -> Result<Page<WebhookDelivery>, StoreError> {
-        (**self).deliveries(tenant, webhook, query).await
+        (**self).list_deliveries(tenant, webhook, query).await
     }
     async fn delivery(&self, tenant: TenantId, id: WebhookDeliveryId) -> Result<Option<WebhookDelivery>, StoreError> {
         (**self).delivery(tenant, id).await

@@ -246,7 +246,7 @@ pub async fn lists_deliveries(storage: Storage) {
         storage.webhooks().advance(alice.tenant, all).await.unwrap();
     }
     let list = async |query: WebhookDeliveryQuery| {
-        let page = storage.webhooks().deliveries(alice.tenant, webhook.id, &query).await.unwrap();
+        let page = storage.webhooks().list_deliveries(alice.tenant, webhook.id, &query).await.unwrap();
         (page.items, page.has_more)
     };
     let (all, _) = list(WebhookDeliveryQuery { limit: 10, ..WebhookDeliveryQuery::default() }).await;
@@ -336,7 +336,7 @@ pub async fn hides_webhooks_from_other_tenants(storage: Storage) {
     assert_eq!(webhooks.get(other, webhook.id).await.unwrap(), None);
     assert_eq!(webhooks.delivery(other, delivery.id).await.unwrap(), None);
     let query = WebhookDeliveryQuery { limit: 10, ..WebhookDeliveryQuery::default() };
-    assert_eq!(webhooks.deliveries(other, webhook.id, &query).await.unwrap().items, []);
+    assert_eq!(webhooks.list_deliveries(other, webhook.id, &query).await.unwrap().items, []);
     let change = WebhookChange { url: Some("https://evil.example/".to_owned()), ..WebhookChange::default() };
     assert_eq!(kind(webhooks.change(other, webhook.id, &change).await), missing);
     assert_eq!(kind(webhooks.delete(other, webhook.id).await), missing);

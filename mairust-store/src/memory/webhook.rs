@@ -119,7 +119,7 @@ impl Webhooks for MemoryStorage {
         Ok(())
     }
 
-    async fn deliveries(
+    async fn list_deliveries(
         &self,
         tenant: TenantId,
         webhook: WebhookId,

@@ -115,7 +115,7 @@ impl Webhooks for Parts {
         self.add_jobs_and_commit(transaction, DELIVER, &[job]).await
     }
 
-    async fn deliveries(
+    async fn list_deliveries(
         &self,
         tenant: TenantId,
         webhook: WebhookId,

@@ -46,7 +46,7 @@ unreliable! { Webhooks, webhooks {
     async fn deliver(
         &self, tenant: TenantId, webhook: WebhookId, delivery: NewWebhookDelivery, job: NewJob
     ) -> ();
-    async fn deliveries(
+    async fn list_deliveries(
         &self, tenant: TenantId, webhook: WebhookId, query: &WebhookDeliveryQuery
     ) -> Page<WebhookDelivery>;
     async fn delivery(&self, tenant: TenantId, id: WebhookDeliveryId) -> Option<WebhookDelivery>;
