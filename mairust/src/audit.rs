@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mairust_core::{Clock, MessageId, RecentMap, TenantId, Timestamp};
-use mairust_http::{AuditSink, ContentView, PurgedMessage, QueueOperation, RefusedKey};
+use mairust_http::{AuditSink, ContentView, PurgedMessage, QueueOperation, RefusedKey, WebhookOperation};
 use mairust_store::audit::{Actor, AuditDrop, Target};
-use mairust_store::{AuditEntry, AuditKey, MessageRow, NewAuditEvent, Owner, StorageBackend, User};
+use mairust_store::{AuditEntry, AuditKey, MessageRow, NewAuditEvent, Owner, StorageBackend, User, Webhook};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -172,6 +172,15 @@ impl Recorder {
         self.count(&self.failures, Record { owner: tenant.map_or(Owner::Installation, Owner::from), event });
     }
 
+    /// A webhook is told of nothing any more.
+    pub(crate) fn webhook_disabled(&self, webhook: &Webhook, reason: &str) {
+        let event = NewAuditEvent {
+            target: Some(Target { kind: "webhook".to_owned(), id: webhook.id.to_string() }),
+            ..self.event("webhook.disabled", Actor::system(), json!({"reason": reason}))
+        };
+        self.record(Record { owner: webhook.tenant.into(), event });
+    }
+
     fn server(&self, event_type: &str, after: Option<serde_json::Value>) {
         let event = NewAuditEvent { after, ..self.event(event_type, Actor::system(), json!(null)) };
         self.record(Record { owner: Owner::Installation, event });
@@ -261,6 +270,19 @@ impl AuditSink for Recorder {
             target: Some(Target { kind: "queue".to_owned(), id: operation.target.to_owned() }),
             request_id: operation.request_id.map(str::to_owned),
             ..self.event(&format!("queue.{}", operation.action), actor, after)
+        };
+        self.record(Record { owner: operation.principal.tenant.into(), event });
+    }
+
+    fn webhook_changed(&self, operation: &WebhookOperation<'_>) {
+        let key = operation.principal.key_id.clone();
+        let actor = Actor { kind: "api_key".to_owned(), id: Some(key), ip: operation.client };
+        let event = NewAuditEvent {
+            target: Some(Target { kind: "webhook".to_owned(), id: operation.webhook.to_string() }),
+            before: operation.before.clone(),
+            after: operation.after.clone(),
+            request_id: operation.request_id.map(str::to_owned),
+            ..self.event(&format!("webhook.{}", operation.action), actor, json!(null))
         };
         self.record(Record { owner: operation.principal.tenant.into(), event });
     }

@@ -8,6 +8,12 @@ use std::fmt;
 pub enum Scope {
     /// `audit:read`: the audit log of the tenant.
     AuditRead,
+    /// `events:read`: what happened.
+    EventsRead,
+    /// `hooks:read`: webhooks, and what became of events on their way to them.
+    HooksRead,
+    /// `hooks:write`: making, changing, testing and removing webhooks. Implies `hooks:read`.
+    HooksWrite,
     /// `messages:content`: bodies and attachments.
     MessagesContent,
     /// `messages:read`: what messages say about themselves, with a preview.
@@ -28,8 +34,11 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::AuditRead,
+        Self::EventsRead,
+        Self::HooksRead,
+        Self::HooksWrite,
         Self::MessagesContent,
         Self::MessagesRead,
         Self::MessagesWrite,
@@ -49,6 +58,8 @@ impl Scope {
     pub fn read_only() -> Vec<Self> {
         vec![
             Self::AuditRead,
+            Self::EventsRead,
+            Self::HooksRead,
             Self::MessagesContent,
             Self::MessagesRead,
             Self::MetricsRead,
@@ -66,6 +77,9 @@ impl Scope {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AuditRead => "audit:read",
+            Self::EventsRead => "events:read",
+            Self::HooksRead => "hooks:read",
+            Self::HooksWrite => "hooks:write",
             Self::MessagesContent => "messages:content",
             Self::MessagesRead => "messages:read",
             Self::MessagesWrite => "messages:write",
@@ -85,7 +99,12 @@ impl Scope {
     /// Whether who holds this scope may do what needs `other`.
     pub fn implies(self, other: Self) -> bool {
         self == other
-            || matches!((self, other), (Self::MessagesWrite, Self::MessagesRead) | (Self::QueueWrite, Self::QueueRead))
+            || matches!(
+                (self, other),
+                (Self::HooksWrite, Self::HooksRead)
+                    | (Self::MessagesWrite, Self::MessagesRead)
+                    | (Self::QueueWrite, Self::QueueRead)
+            )
     }
 }
 

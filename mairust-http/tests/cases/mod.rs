@@ -1,6 +1,7 @@
 mod access;
 mod audit;
 mod content;
+mod events;
 mod lifecycle;
 mod lists;
 mod openapi;
@@ -11,3 +12,4 @@ mod send;
 mod support;
 mod trace;
 mod wait;
+mod webhooks;

@@ -34,10 +34,13 @@ fn every_operation_is_described_in_full() {
     }
     let expected = [
         "delete /api/v1/messages/{id}",
+        "delete /api/v1/webhooks/{id}",
         "get /api/v1/audit",
         "get /api/v1/audit/export",
         "get /api/v1/audit/verify",
         "get /api/v1/audit/{id}",
+        "get /api/v1/events",
+        "get /api/v1/events/stream",
         "get /api/v1/messages",
         "get /api/v1/messages/wait",
         "get /api/v1/messages/{id}",
@@ -55,9 +58,14 @@ fn every_operation_is_described_in_full() {
         "get /api/v1/search",
         "get /api/v1/sends/{id}",
         "get /api/v1/version",
+        "get /api/v1/webhooks",
+        "get /api/v1/webhooks/{id}",
+        "get /api/v1/webhooks/{id}/deliveries",
+        "get /api/v1/webhooks/{id}/deliveries/{delivery_id}",
         "get /health/live",
         "get /health/ready",
         "get /metrics",
+        "patch /api/v1/webhooks/{id}",
         "post /api/v1/messages/{id}/archive",
         "post /api/v1/messages/{id}/restore",
         "post /api/v1/queue/batch",
@@ -68,6 +76,12 @@ fn every_operation_is_described_in_full() {
         "post /api/v1/queue/pause",
         "post /api/v1/queue/resume",
         "post /api/v1/send",
+        "post /api/v1/webhooks",
+        "post /api/v1/webhooks/{id}/deliveries/{delivery_id}/replay",
+        "post /api/v1/webhooks/{id}/disable",
+        "post /api/v1/webhooks/{id}/enable",
+        "post /api/v1/webhooks/{id}/rotate-secret",
+        "post /api/v1/webhooks/{id}/test",
     ];
     operations.sort();
     assert_eq!(operations, expected);
