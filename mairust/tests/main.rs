@@ -10,6 +10,7 @@ mod recipients;
 mod scan;
 mod trace;
 mod unreliable;
+mod webhooks;
 mod work;
 
 use std::future::Future;

@@ -24,6 +24,7 @@ use mairust_store::{
 };
 
 use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original, RemoteDestination};
+use crate::events;
 use crate::expansion::{Expansion, expand};
 use crate::outbound::Outbound;
 use crate::receipts::{Fingerprint, Receipts};
@@ -151,6 +152,7 @@ impl Submissions {
         if let (Some(own), Some(notice)) = (acceptances.first_mut(), self.success_notice(&plan).await?) {
             own.messages.extend(notice.messages);
             own.jobs.extend(notice.jobs);
+            own.events.extend(notice.events);
         }
         // That one of several is there says nothing about the others.
         if let (Some(fingerprint), [own]) = (plan.submission.fingerprint, acceptances.as_slice()) {
@@ -226,10 +228,14 @@ impl Submissions {
         let remote: Vec<&RemoteDestination> = plan.remote().collect();
         let status = if remote.is_empty() { MessageStatus::Sent } else { self.outbound.status() };
         let original = self.original(plan);
+        let place = senders_place(plan, status);
+        let message = original.copy("", vec![place.clone()]);
+        let recipients = plan.submission.destinations.iter().map(Destination::address);
         let mut own = Acceptance {
+            events: vec![events::accepted(&message, &place, recipients)],
             recipients: self.outbound.recipients(plan.id, remote.iter().copied(), plan.now),
             jobs: self.outbound.jobs(plan.id, remote, tenant, plan.now),
-            messages: vec![original.copy("", vec![senders_place(plan, status)])],
+            messages: vec![message],
             ..Acceptance::new(tenant)
         };
         let mut others = Vec::new();
@@ -240,6 +246,7 @@ impl Submissions {
                 own.messages.extend(local.messages);
                 own.recipients.extend(local.recipients);
                 own.jobs.extend(local.jobs);
+                own.events.extend(local.events);
             } else {
                 others.push(for_others(plan, local));
             }

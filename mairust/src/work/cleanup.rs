@@ -1,5 +1,5 @@
 //! Cleaning up: purges messages that were deleted long enough ago, removes what no message names any more
-//! from the body store, and forgets keys that have signed no mail for long enough.
+//! from the body store, and forgets old events and keys that have signed no mail for long enough.
 //!
 //! It may run on several nodes at once, and be cut off at any moment: what was not done is found again.
 
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mairust_core::{Clock, TenantId};
+use mairust_core::{Clock, TenantId, Timestamp};
 use mairust_store::{Retention, StorageBackend, StoreError, StoreErrorKind};
 
 use crate::metrics::Metrics;
@@ -28,6 +28,8 @@ pub(crate) struct Cleaner {
     pub(crate) days: u32,
     /// For how many days keys are kept that sign no more.
     pub(crate) key_days: u32,
+    /// For how many days events are kept.
+    pub(crate) event_days: u32,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -35,6 +37,7 @@ pub(crate) struct Cleaner {
 /// What is done for one tenant after the other.
 #[derive(Debug, Clone, Copy)]
 enum Step {
+    ForgetEvents(Timestamp),
     Purge(Retention),
     RemoveObjects,
 }
@@ -71,6 +74,9 @@ impl Cleaner {
         let retention = Retention { now: self.clock.now(), days: self.days };
         let tenants: BTreeSet<_> = self.storage.lifecycle().tenants_to_clean(retention).await?.into_iter().collect();
         let mut outcome = self.forget_keys().await;
+        let before = self.clock.now().minus(days(self.event_days));
+        let with_events = self.storage.events().tenants_to_purge(before).await?.into_iter().collect();
+        outcome = outcome.and(self.in_turns(with_events, Step::ForgetEvents(before)).await);
         for step in [Step::Purge(retention), Step::RemoveObjects] {
             outcome = outcome.and(self.in_turns(tenants.clone(), step).await);
         }
@@ -80,8 +86,7 @@ impl Cleaner {
     /// Removes keys that retired long enough ago: the row first, so that a key that is there can always sign.
     async fn forget_keys(&self) -> Result<(), StoreError> {
         let directory = self.storage.directory();
-        let kept_for = Duration::from_secs(u64::from(self.key_days) * 24 * 60 * 60);
-        for key in directory.retired_dkim_keys(self.clock.now().minus(kept_for)).await? {
+        for key in directory.retired_dkim_keys(self.clock.now().minus(days(self.key_days))).await? {
             match signing::remove_key(self.storage.as_ref(), &key).await {
                 Ok(()) => tracing::info!(
                     component = "cleanup",
@@ -123,6 +128,7 @@ impl Cleaner {
     async fn batch(&self, tenant: TenantId, step: Step) -> Result<u32, StoreError> {
         let lifecycle = self.storage.lifecycle();
         match step {
+            Step::ForgetEvents(before) => self.storage.events().purge(tenant, before, BATCH).await,
             Step::Purge(retention) => {
                 let purged = lifecycle.purge_deleted(tenant, retention, BATCH).await?;
                 if purged > 0 {
@@ -138,4 +144,8 @@ impl Cleaner {
             }
         }
     }
+}
+
+fn days(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count) * 24 * 60 * 60)
 }

@@ -3,19 +3,17 @@
 
 use std::time::Duration;
 
-use mairust_core::{Body, Domain, EmailAddress, MessageId, RecipientDsn, RecipientId, ReversePath, Timestamp};
-use mairust_smtp::client::{
-    AttemptFacts, LineEnds, Notices, Outcome, Outgoing, Receiver, RecipientReport, Relay, Route, TlsRule,
-};
+use mairust_core::{Body, Domain, MessageId, ReversePath, Timestamp};
+use mairust_smtp::client::{LineEnds, Outgoing, Relay, Route, TlsRule};
 use mairust_store::{
-    Acceptance, Attempt, AttemptOutcome, DeliveryRow, HoldReason, Lease, MessageRow, StoreError, StoreErrorKind, pause,
+    Acceptance, AttemptOutcome, DeliveryRow, HoldReason, Lease, MessageRow, StoreError, StoreErrorKind, pause,
 };
 
 use super::doubt::{Begin, InDoubt, accept};
-use super::dsn::{Action, Report};
+use super::dsn::Report;
 use super::retry::{Next, jitter};
+use super::tried::{Tried, failed, receiver, tried};
 use super::{Disposition, Workers};
-use crate::timeline;
 
 /// Wait before a job is tried again when the fault is ours.
 const OWN_FAULT_PAUSE: Duration = Duration::from_secs(10);
@@ -65,7 +63,8 @@ impl Workers {
         };
         self.log(message, &results);
         let disposition = self.after(&results, next);
-        self.record(lease, &delivery, &results, &original, &disposition).await;
+        let (delivery, results, original) = (&delivery, &results[..], &original);
+        self.record(Ended { lease, delivery, results, original, disposition: &disposition }).await;
         disposition
     }
 
@@ -121,7 +120,8 @@ impl Workers {
                 let results = failed(&delivery.waiting, reason);
                 let original = delivery.body.as_ref().map_or_else(|_| Body::from(Vec::new()), Body::clone);
                 self.log(message, &results);
-                self.record(lease, &delivery, &results, &original, &Disposition::Completed).await;
+                let (delivery, results, original) = (&delivery, &results[..], &original);
+                self.record(Ended { lease, delivery, results, original, disposition: &Disposition::Completed }).await;
                 Disposition::Completed
             }
             Err(error) => Disposition::Retry(OWN_FAULT_PAUSE, crate::error::chain(&error)),
@@ -151,7 +151,7 @@ impl Workers {
         if waiting.is_empty() {
             return Ok(None);
         }
-        let in_doubt = self.doubt(lease, message, &waiting).await?;
+        let in_doubt = self.doubt(lease, &row, &waiting).await?;
         let body = self.storage.lifecycle().kept_body(lease.tenant, message).await;
         Ok(Some(Delivery { row, body, waiting, in_doubt }))
     }
@@ -190,48 +190,30 @@ impl Workers {
 
     /// Records the results, and completes the job if that is what becomes of it. A store that fails is asked again
     /// until it takes them, or the lease is lost: a recipient who was reached must not be sent to again.
-    async fn record(
-        &self,
-        lease: &Lease,
-        delivery: &Delivery,
-        results: &[Tried],
-        original: &Body,
-        disposition: &Disposition,
-    ) {
-        let completes = (*disposition == Disposition::Completed).then(|| lease.clone());
+    async fn record(&self, ended: Ended<'_>) {
         let (mut pause, mut prepared) = (Duration::from_secs(1), None);
-        while let Err(error) = self.try_record(delivery, results, original, &completes, &mut prepared).await {
+        while let Err(error) = self.try_record(&ended, &mut prepared).await {
             let error = crate::error::chain(&error);
-            tracing::error!(component = "deliver", message_id = %delivery.row.id, error, "results not recorded yet");
+            let message = ended.delivery.row.id;
+            tracing::error!(component = "deliver", message_id = %message, error, "results not recorded yet");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(60));
         }
     }
 
     /// Records the results, and the notice about them, in one step: the same however often it is tried.
-    async fn try_record(
-        &self,
-        delivery: &Delivery,
-        results: &[Tried],
-        original: &Body,
-        completes: &Option<Lease>,
-        prepared: &mut Option<Acceptance>,
-    ) -> Result<(), StoreError> {
+    async fn try_record(&self, ended: &Ended<'_>, prepared: &mut Option<Acceptance>) -> Result<(), StoreError> {
         let acceptance = match prepared {
             Some(prepared) => prepared,
-            None => {
-                let acceptance = self.results(delivery, results, original, self.late(delivery)).await?;
-                prepared.insert(Acceptance { completes: completes.clone(), ..acceptance })
-            }
+            None => prepared.insert(self.results(ended, self.late(ended.delivery)).await?),
         };
         match accept(&*self.storage, acceptance.clone()).await {
-            // The notice is there: an earlier try did its work, and its answer was lost.
+            // The events are there: an earlier try did its work, and its answer was lost.
             Err(error) if error.kind() == StoreErrorKind::AlreadyExists => Ok(()),
             // Whoever has the job now told the sender of a delay. Those who were not told yet are with the
             // next attempt.
             Err(error) if error.kind() == StoreErrorKind::Conflict => {
-                let acceptance = self.results(delivery, results, original, None).await?;
-                let acceptance = prepared.insert(Acceptance { completes: completes.clone(), ..acceptance });
+                let acceptance = prepared.insert(self.results(ended, None).await?);
                 accept(&*self.storage, acceptance.clone()).await
             }
             answer => answer,
@@ -245,140 +227,42 @@ impl Workers {
         is_late.then(|| arrived.plus(self.settings.retry.give_up_after))
     }
 
-    /// What is recorded of these results. `late` says until when they are tried that are late.
-    async fn results(
-        &self,
-        delivery: &Delivery,
-        results: &[Tried],
-        original: &Body,
-        late: Option<Timestamp>,
-    ) -> Result<Acceptance, StoreError> {
+    /// What is recorded of results. `late` says until when they are tried that are late.
+    async fn results(&self, ended: &Ended<'_>, late: Option<Timestamp>) -> Result<Acceptance, StoreError> {
+        let Ended { lease, delivery: Delivery { row, .. }, results, original, disposition } = ended;
         let now = self.clock.now();
         let reports: Vec<Report> = results.iter().filter_map(|result| result.report(late)).collect();
-        let mut acceptance = match &delivery.row.sender {
+        let mut acceptance = match &row.sender {
             ReversePath::Address(sender) if !reports.is_empty() => {
-                self.notice(&delivery.row, original, sender, reports, now).await?
+                self.notice(row, original, sender, reports, now).await?
             }
             // Nobody is told about mail that has no sender (RFC 5321 §4.5.5).
-            _ => Acceptance::new(delivery.row.tenant),
+            _ => Acceptance::new(row.tenant),
         };
         let notice = acceptance.messages.first().and_then(|notice| notice.placements.first()).map(|place| place.id);
-        let attempt = |result: &Tried| result.attempt(now, notice.filter(|_| result.report(late).is_some()));
-        acceptance.attempts = results.iter().map(attempt).collect();
+        for result in *results {
+            let notice = notice.filter(|_| result.report(late).is_some());
+            acceptance.attempts.push(result.attempt(now, notice));
+            acceptance.events.extend(result.event(row, disposition, notice, now));
+        }
+        acceptance.completes = (**disposition == Disposition::Completed).then(|| (*lease).clone());
         Ok(acceptance)
     }
 }
 
-/// How an attempt ended for one recipient, and whether it was the last.
-struct Tried {
-    recipient: RecipientId,
-    address: EmailAddress,
-    outcome: AttemptOutcome,
-    host: Option<String>,
-    reply: Option<mairust_core::Reply>,
-    detail: String,
-    dsn: RecipientDsn,
-    /// Whether the sender knows that it is late.
-    told_of_delay: bool,
-    notices: Notices,
-    facts: AttemptFacts,
-}
-
-impl Tried {
-    /// What the sender is told about it, if anything. `late` says until when it is tried if it is late.
-    fn report(&self, late: Option<Timestamp>) -> Option<Report> {
-        let action = match (self.outcome, self.notices) {
-            (AttemptOutcome::Failed, _) => Action::Failed,
-            (AttemptOutcome::Delivered, Notices::StayHere) => Action::Relayed,
-            (AttemptOutcome::Deferred, _) => Action::Delayed(late.filter(|_| !self.told_of_delay)?),
-            (AttemptOutcome::Delivered, Notices::PassedOn)
-            | (AttemptOutcome::Begun | AttemptOutcome::Cancelled | AttemptOutcome::InDoubt, _) => return None,
-        };
-        action.is_wanted(&self.dsn).then(|| Report {
-            recipient: self.address.clone(),
-            dsn: self.dsn.clone(),
-            action,
-            host: self.host.clone(),
-            reply: self.reply.clone(),
-            detail: self.detail.clone(),
-        })
-    }
-
-    fn attempt(&self, at: Timestamp, notice: Option<MessageId>) -> Attempt {
-        Attempt {
-            recipient: self.recipient,
-            at,
-            outcome: self.outcome,
-            host: self.host.clone(),
-            result: self.detail.clone(),
-            notice,
-            facts: timeline::host(&self.facts).map(|facts| facts.to_json()),
-        }
-    }
-}
-
-/// A recipient as the client knows it.
-fn receiver(row: &DeliveryRow) -> Receiver {
-    Receiver { address: row.address.clone(), dsn: row.dsn.clone() }
-}
-
-/// Joins recipients with their reports. When it was the last attempt, what would be tried again has failed.
-fn tried(waiting: &[DeliveryRow], reports: Vec<RecipientReport>, last: bool, in_doubt: InDoubt) -> Vec<Tried> {
-    let join = |(row, report): (&DeliveryRow, RecipientReport)| {
-        let outcome = recorded(report.outcome);
-        let again =
-            outcome == AttemptOutcome::Deferred || (outcome == AttemptOutcome::InDoubt && in_doubt == InDoubt::Resend);
-        let (outcome, detail) = match last && again {
-            true => {
-                (AttemptOutcome::Failed, format!("given up after {} attempts: {}", row.attempts + 1, report.detail))
-            }
-            false => (outcome, report.detail),
-        };
-        Tried {
-            recipient: row.id,
-            address: row.address.clone(),
-            outcome,
-            host: report.host,
-            reply: report.reply,
-            detail,
-            dsn: row.dsn.clone(),
-            told_of_delay: row.delay_told_at.is_some(),
-            notices: report.notices,
-            facts: report.facts,
-        }
-    };
-    waiting.iter().zip(reports).map(join).collect()
-}
-
-/// What is recorded of an outcome.
-fn recorded(outcome: Outcome) -> AttemptOutcome {
-    match outcome {
-        Outcome::Deferred => AttemptOutcome::Deferred,
-        Outcome::Delivered => AttemptOutcome::Delivered,
-        Outcome::Failed => AttemptOutcome::Failed,
-        Outcome::InDoubt => AttemptOutcome::InDoubt,
-    }
+/// A delivery after an attempt, or after it was given up.
+struct Ended<'a> {
+    lease: &'a Lease,
+    delivery: &'a Delivery,
+    results: &'a [Tried],
+    /// What a notice quotes.
+    original: &'a Body,
+    /// What becomes of the job.
+    disposition: &'a Disposition,
 }
 
 /// The host that an operator has named for a delivery, with TLS where it offers it.
 fn detour(text: &str) -> Result<Relay, String> {
     let relay: crate::config::Relay = text.parse()?;
     Ok(Relay::new(relay.host, relay.port))
-}
-
-/// Everybody who waits for a message that is given up.
-fn failed(waiting: &[DeliveryRow], detail: &str) -> Vec<Tried> {
-    let fail = |row: &DeliveryRow| Tried {
-        recipient: row.id,
-        address: row.address.clone(),
-        outcome: AttemptOutcome::Failed,
-        host: None,
-        reply: None,
-        detail: detail.to_owned(),
-        dsn: row.dsn.clone(),
-        told_of_delay: row.delay_told_at.is_some(),
-        notices: Notices::StayHere,
-        facts: AttemptFacts::default(),
-    };
-    waiting.iter().map(fail).collect()
 }

@@ -11,6 +11,8 @@ mod notice;
 mod post_receive;
 mod ramp_up;
 pub(crate) mod retry;
+mod tried;
+mod webhook;
 
 use std::any::Any;
 use std::future::Future;
@@ -38,6 +40,7 @@ use self::retry::{Next, RetryPolicy, jitter};
 use crate::metrics::Metrics;
 use crate::signing::Signing;
 use crate::time::{sleep, sleep_until};
+use crate::webhooks::Telling;
 
 /// How long to wait before the queue is asked again after it failed.
 const QUEUE_DOWN_PAUSE: Duration = Duration::from_secs(1);
@@ -58,6 +61,7 @@ pub(crate) struct Workers {
     pub(crate) client: Client,
     pub(crate) signing: Arc<Signing>,
     pub(crate) settings: DeliverySettings,
+    pub(crate) telling: Telling,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -308,6 +312,7 @@ impl Workers {
         match job {
             Job::Deliver { message, domain } => self.deliver(lease, *message, domain).await,
             Job::PostReceive { message, hook } => self.post_receive(lease, *message, hook).await,
+            Job::Webhook { delivery, .. } => self.webhook(lease, *delivery).await,
         }
     }
 
