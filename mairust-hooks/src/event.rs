@@ -192,14 +192,4 @@ impl From<&Reply> for ReplyFacts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kinds_read_back() {
-        for kind in EventKind::ALL {
-            assert_eq!(EventKind::parse(kind.as_str()), Some(*kind));
-        }
-        assert_eq!(EventKind::parse("message.lost"), None);
-    }
-}
+mod tests;
