@@ -28,8 +28,11 @@ use tokio_rustls::TlsConnector;
 use crate::dial::dial;
 use crate::error::chain;
 
-/// Time for all of it.
+/// Time until the head of the answer is there.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time for what is kept of its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// So much of the body of an answer is read and kept, in octets.
 const KEPT: usize = 1_024;
@@ -72,24 +75,26 @@ impl WebhookClient {
     /// # Errors
     /// Why there was none, for people.
     pub(crate) async fn post(&self, post: Post<'_>, now: Timestamp) -> Result<Answer, String> {
-        let posted = Box::pin(timeout(TIMEOUT, self.try_post(post, now))).await;
-        posted.map_err(|_| format!("not answered within {} s", TIMEOUT.as_secs()))?
+        let posted = Box::pin(timeout(TIMEOUT, self.try_post(post))).await;
+        let mut head = posted.map_err(|_| format!("not answered within {} s", TIMEOUT.as_secs()))??;
+        let (status, retry_after) = (head.response.status().as_u16(), retry_after(head.response.headers(), now));
+        Ok(Answer { status, retry_after, text: beginning(head.response.body_mut()).await })
     }
 
-    async fn try_post(&self, post: Post<'_>, now: Timestamp) -> Result<Answer, String> {
+    async fn try_post(&self, post: Post<'_>) -> Result<Head, String> {
         let url = post.url;
         url.check(self.allow_private).map_err(|error| error.to_string())?;
         let stream = dial(self.addresses(url).await?, url.port(), self.nowhere(url)).await?;
         let request = post.request().map_err(|error| chain(&error))?;
         if !url.is_secure() {
-            return exchange(stream, request, now).await;
+            return exchange(stream, request).await;
         }
         let name = match url.host() {
             WebhookHost::Address(address) => ServerName::from(*address),
             WebhookHost::Name(name) => ServerName::try_from(name.clone()).map_err(|error| chain(&error))?,
         };
         let stream = self.tls.connect(name, stream).await.map_err(|error| chain(&error))?;
-        exchange(stream, request, now).await
+        exchange(stream, request).await
     }
 
     /// The addresses that a request may go to.
@@ -131,28 +136,35 @@ impl Post<'_> {
     }
 }
 
-/// Sends a request and reads as much of the answer as is kept.
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, now: Timestamp) -> Result<Answer, String>
+/// The head of an answer, and the connection, which ends with it.
+struct Head {
+    response: Response<Incoming>,
+    _connection: JoinSet<hyper::Result<()>>,
+}
+
+/// Sends a request, and waits for the head of the answer.
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Head, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
-    // Ends with this call, however the call ends.
     let mut connections = JoinSet::new();
     connections.spawn(connection);
     let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
-    let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers(), now));
-    Ok(Answer { status, retry_after, text: beginning(response).await })
+    Ok(Head { response, _connection: connections })
 }
 
-/// The beginning of a body. The status has decided already: what breaks off is as long as it is.
-async fn beginning(response: Response<Incoming>) -> String {
-    let (mut body, mut kept) = (response.into_body(), Vec::new());
-    while kept.len() < KEPT
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        kept.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
-    }
+/// The beginning of a body. The status has decided already: what breaks off or takes too long is as long as it is.
+async fn beginning(body: &mut Incoming) -> String {
+    let mut kept = Vec::new();
+    let reading = async {
+        while kept.len() < KEPT
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            kept.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        }
+    };
+    let _ = timeout(BODY_TIMEOUT, reading).await;
     kept.truncate(KEPT);
     String::from_utf8_lossy(&kept).into_owned()
 }

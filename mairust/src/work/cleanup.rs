@@ -110,7 +110,7 @@ impl Cleaner {
         while !tenants.is_empty() {
             for tenant in tenants.clone() {
                 match self.batch(tenant, step).await {
-                    Ok(BATCH) => {}
+                    Ok(done) if done >= BATCH => {}
                     Ok(_) => drop(tenants.remove(&tenant)),
                     Err(error) if error.is_temporary() => return Err(error),
                     Err(error) => {
