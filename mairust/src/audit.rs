@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mairust_core::{Clock, MessageId, RecentMap, TenantId, Timestamp};
-use mairust_http::{AuditSink, ContentView, PurgedMessage, QueueOperation, RefusedKey, WebhookOperation};
 use mairust_store::audit::{Actor, AuditDrop, Target};
 use mairust_store::{AuditEntry, AuditKey, MessageRow, NewAuditEvent, Owner, StorageBackend, User, Webhook};
 use serde_json::json;
@@ -25,6 +24,7 @@ use tokio::task::JoinHandle;
 use crate::metrics::Metrics;
 
 mod repeats;
+mod sink;
 
 use repeats::Repeats;
 
@@ -221,70 +221,6 @@ impl Recorder {
             repeats.lock().unwrap_or_else(PoisonError::into_inner).take_due(until, self.clock.now())
         };
         take(&self.failures).into_iter().chain(take(&self.logins)).collect()
-    }
-}
-
-impl AuditSink for Recorder {
-    fn key_refused(&self, attempt: &RefusedKey<'_>) {
-        let actor = Actor { kind: "anonymous".to_owned(), id: attempt.key_id.map(shortened), ip: attempt.client };
-        let event = self.event("login.failed", actor, json!({"protocol": "api", "reason": "the API key is not valid"}));
-        self.count(&self.failures, Record { owner: attempt.tenant.map_or(Owner::Installation, Owner::from), event });
-    }
-
-    fn content_viewed(&self, view: &ContentView<'_>) {
-        let (now, key) = (self.clock.now(), (view.principal.key_id.clone(), view.message));
-        {
-            let mut viewed = self.viewed.lock().unwrap_or_else(PoisonError::into_inner);
-            if viewed.get_mut(&key).is_some_and(|at| now.since(*at) < VIEWED_AGAIN) {
-                return;
-            }
-            *viewed.entry(key, || now) = now;
-        }
-        let actor = Actor { kind: "api_key".to_owned(), id: Some(view.principal.key_id.clone()), ip: view.client };
-        let event = NewAuditEvent {
-            target: Some(Target { kind: "message".to_owned(), id: view.message.to_string() }),
-            after: None,
-            request_id: view.request_id.map(str::to_owned),
-            ..self.event("message.content_viewed", actor, json!(null))
-        };
-        self.record(Record { owner: view.principal.tenant.into(), event });
-    }
-
-    fn message_purged(&self, purged: &PurgedMessage<'_>) {
-        let actor = Actor { kind: "api_key".to_owned(), id: Some(purged.principal.key_id.clone()), ip: purged.client };
-        let event = NewAuditEvent {
-            target: Some(Target { kind: "message".to_owned(), id: purged.row.id.to_string() }),
-            before: Some(of_message(purged.row)),
-            after: None,
-            request_id: purged.request_id.map(str::to_owned),
-            ..self.event("message.purged", actor, json!(null))
-        };
-        self.record(Record { owner: purged.principal.tenant.into(), event });
-    }
-
-    fn queue_changed(&self, operation: &QueueOperation<'_>) {
-        let key = operation.principal.key_id.clone();
-        let actor = Actor { kind: "api_key".to_owned(), id: Some(key), ip: operation.client };
-        let after = json!({"deliveries": operation.deliveries});
-        let event = NewAuditEvent {
-            target: Some(Target { kind: "queue".to_owned(), id: operation.target.to_owned() }),
-            request_id: operation.request_id.map(str::to_owned),
-            ..self.event(&format!("queue.{}", operation.action), actor, after)
-        };
-        self.record(Record { owner: operation.principal.tenant.into(), event });
-    }
-
-    fn webhook_changed(&self, operation: &WebhookOperation<'_>) {
-        let key = operation.principal.key_id.clone();
-        let actor = Actor { kind: "api_key".to_owned(), id: Some(key), ip: operation.client };
-        let event = NewAuditEvent {
-            target: Some(Target { kind: "webhook".to_owned(), id: operation.webhook.to_string() }),
-            before: operation.before.clone(),
-            after: operation.after.clone(),
-            request_id: operation.request_id.map(str::to_owned),
-            ..self.event(&format!("webhook.{}", operation.action), actor, json!(null))
-        };
-        self.record(Record { owner: operation.principal.tenant.into(), event });
     }
 }
 

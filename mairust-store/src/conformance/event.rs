@@ -153,9 +153,8 @@ pub async fn positions_have_no_gaps(storage: Storage) {
         let (storage, tenants) = (storage.clone(), [alice.tenant, other.tenant]);
         writers.push(tokio::spawn(async move {
             for round in 0..10 {
-                let batch = (0..3).map(|more| told(tenants[(number + round + more) % 2], vec![event("a", NOW); 0]));
-                let mut batch: Vec<_> = batch.collect();
-                batch.iter_mut().for_each(|entry| entry.events = vec![event("message.sent", NOW), event("a", NOW)]);
+                let events = || vec![event("message.sent", NOW), event("a", NOW)];
+                let batch = (0..3).map(|more| told(tenants[(number + round + more) % 2], events())).collect();
                 assert!(storage.messages().accept(batch).await.into_iter().all(|answer| answer.is_ok()));
             }
         }));

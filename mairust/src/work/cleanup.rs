@@ -75,8 +75,10 @@ impl Cleaner {
         let tenants: BTreeSet<_> = self.storage.lifecycle().tenants_to_clean(retention).await?.into_iter().collect();
         let mut outcome = self.forget_keys().await;
         let before = self.clock.now().minus(days(self.event_days));
-        let with_events = self.storage.events().tenants_to_purge(before).await?.into_iter().collect();
-        outcome = outcome.and(self.in_turns(with_events, Step::ForgetEvents(before)).await);
+        outcome = outcome.and(match self.storage.events().tenants_to_purge(before).await {
+            Ok(with_events) => self.in_turns(with_events.into_iter().collect(), Step::ForgetEvents(before)).await,
+            Err(error) => Err(error),
+        });
         for step in [Step::Purge(retention), Step::RemoveObjects] {
             outcome = outcome.and(self.in_turns(tenants.clone(), step).await);
         }

@@ -49,7 +49,7 @@ impl Workers {
     pub(super) async fn webhook(&self, lease: &Lease, id: WebhookDeliveryId) -> Disposition {
         self.try_webhook(lease, id).await.unwrap_or_else(|error| {
             let reason = crate::error::chain(&error);
-            tracing::error!(component = "webhooks", delivery_id = %id, error = reason, "a webhook is not told for now");
+            tracing::error!(component = "webhooks", delivery_id = %id, error = reason, "a webhook can't be told, trying again");
             Disposition::Retry(OWN_FAULT_PAUSE, reason)
         })
     }
