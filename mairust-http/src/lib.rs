@@ -19,6 +19,7 @@ mod page;
 mod problem;
 pub mod queue;
 mod state;
+mod streams;
 mod submit;
 pub mod trace;
 mod v1;
@@ -28,10 +29,11 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use auth::{
     ApiKeyToken, AuditSink, ContentView, KeyGuard, Principal, PurgedMessage, QueueOperation, RefusedKey, Scope,
-    ServerKey, SuppressionChange, random_key_id, token_hash,
+    ServerKey, SuppressionChange, WebhookOperation, random_key_id, token_hash,
 };
 pub use openapi::openapi_json;
 pub use state::{ApiState, MetricsSource, SearchFallback};
+pub use streams::EventStreams;
 pub use submit::{
     Draft, DraftAddress, DraftAttachment, Preview, PreviewedRecipient, SubmitError, Submitted, SubmittedRecipient,
     Submitter,

@@ -130,6 +130,10 @@ error_sets! {
     StateErrors {
         "409" "`invalid_state`",
     }
+    /// Of operations that read on where something may have been removed meanwhile.
+    GoneErrors {
+        "410" "`gone`",
+    }
     /// Of operations that read the body of a message.
     MissingContentErrors {
         "404" "`not_found`",

@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mairust_core::{JobId, MessageId, SuppressionId, TenantId, Timestamp};
+use mairust_core::{JobId, MessageId, SuppressionId, TenantId, Timestamp, WebhookDeliveryId};
 use mairust_store::{MessagePosition, QueuePosition};
 use serde::de::DeserializeOwned;
 
@@ -65,17 +65,24 @@ impl Position for QueuePosition {
     }
 }
 
-impl Position for SuppressionId {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.as_bytes().to_vec()
-    }
+/// Lists in the order of their ids.
+macro_rules! position_by_id {
+    ($($id:ty)*) => {$(
+        impl Position for $id {
+            fn to_bytes(&self) -> Vec<u8> {
+                self.as_bytes().to_vec()
+            }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self::from_bytes)
-    }
+            fn from_bytes(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().map(Self::from_bytes)
+            }
+        }
+    )*};
 }
 
-/// The number of an entry of the audit log.
+position_by_id! { SuppressionId WebhookDeliveryId }
+
+/// The number of an entry of the audit log, or of an event.
 impl Position for u64 {
     fn to_bytes(&self) -> Vec<u8> {
         self.to_be_bytes().to_vec()

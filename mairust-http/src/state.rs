@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use mairust_core::{Clock, Timestamp};
-use mairust_store::StorageBackend;
+use mairust_store::{Sealer, StorageBackend};
 
 use crate::auth::{AuditSink, KeyGuard, ServerKey};
 use crate::openapi::Document;
+use crate::streams::EventStreams;
 use crate::submit::Submitter;
 
 /// Everything the API works with. Cloning is cheap.
@@ -24,6 +25,9 @@ struct Parts {
     key_guard: Option<Arc<dyn KeyGuard>>,
     audit_sink: Option<Arc<dyn AuditSink>>,
     search_fallback: SearchFallback,
+    sealer: Option<Sealer>,
+    allow_private_webhooks: bool,
+    streams: EventStreams,
     document: OnceLock<Document>,
 }
 
@@ -63,6 +67,9 @@ impl ApiState {
             key_guard,
             audit_sink,
             search_fallback,
+            sealer: None,
+            allow_private_webhooks: false,
+            streams: EventStreams::default(),
             document,
         }))
     }
@@ -93,6 +100,28 @@ impl ApiState {
     pub fn with_search_fallback(mut self, fallback: SearchFallback) -> Self {
         Arc::make_mut(&mut self.0).search_fallback = fallback;
         self
+    }
+
+    /// Keeps the keys of webhooks by this sealer, without which none can be made. `allow_private` says whether webhooks
+    /// may be at private addresses, and there without TLS.
+    #[must_use]
+    pub fn with_webhooks(mut self, sealer: Sealer, allow_private: bool) -> Self {
+        let parts = Arc::make_mut(&mut self.0);
+        (parts.sealer, parts.allow_private_webhooks) = (Some(sealer), allow_private);
+        self
+    }
+
+    /// The streams of events that are open, to end them when the application stops.
+    pub fn streams(&self) -> &EventStreams {
+        &self.0.streams
+    }
+
+    pub(crate) fn sealer(&self) -> Option<&Sealer> {
+        self.0.sealer.as_ref()
+    }
+
+    pub(crate) fn allows_private_webhooks(&self) -> bool {
+        self.0.allow_private_webhooks
     }
 
     pub(crate) fn storage(&self) -> &dyn StorageBackend {

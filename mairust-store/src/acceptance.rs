@@ -4,6 +4,7 @@ use mairust_core::TenantId;
 
 use crate::body::{NewObject, object_key};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::event::NewEvent;
 use crate::message::{Acceptance, NewMessage};
 use crate::suppression::NewSuppression;
 
@@ -11,7 +12,8 @@ impl Acceptance {
     /// Nothing yet.
     pub fn new(tenant: TenantId) -> Self {
         let (messages, recipients, jobs, attempts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { tenant, messages, recipients, jobs, attempts, completes: None, suppressions: Vec::new() }
+        let (events, completes, suppressions) = (Vec::new(), None, Vec::new());
+        Self { tenant, messages, recipients, jobs, attempts, events, completes, suppressions }
     }
 
     /// Refuses what makes no sense in any backend: a message without a place, work for another
@@ -25,12 +27,14 @@ impl Acceptance {
         if self.jobs.iter().map(|job| job.tenant).chain(completed).any(|tenant| tenant != self.tenant) {
             return invalid("a job is another tenant's");
         }
-        self.suppressions.iter().try_for_each(NewSuppression::check)
+        self.suppressions.iter().try_for_each(NewSuppression::check)?;
+        self.events.iter().try_for_each(NewEvent::check)
     }
 
-    /// Whether this changes what the tenant's messages look like.
+    /// Whether this changes what the tenant's messages look like, or tells of something.
     pub(crate) fn changes_messages(&self) -> bool {
-        !(self.messages.is_empty() && self.recipients.is_empty() && self.attempts.is_empty())
+        let Self { messages, recipients, attempts, events, .. } = self;
+        !(messages.is_empty() && recipients.is_empty() && attempts.is_empty() && events.is_empty())
     }
 
     /// Size of the bodies in bytes, prefixes included.

@@ -10,6 +10,7 @@ use crate::audit::AuditLog;
 use crate::delivery::Deliveries;
 use crate::directory::Directory;
 use crate::error::StoreError;
+use crate::event::EventLog;
 use crate::lifecycle::Lifecycle;
 use crate::message::MessageStore;
 use crate::queue::QueueBackend;
@@ -17,6 +18,7 @@ use crate::registry::Registry;
 use crate::search::{SearchIndex, SearchOutbox};
 use crate::sql::SpoolStatistics;
 use crate::suppression::Suppressions;
+use crate::webhook::Webhooks;
 
 /// Storage, as a set of facets over the same data.
 #[async_trait]
@@ -35,6 +37,10 @@ pub trait StorageBackend: fmt::Debug + Send + Sync + 'static {
     fn allowances(&self) -> &dyn Allowances;
     /// Addresses to which each tenant sends nothing.
     fn suppressions(&self) -> &dyn Suppressions;
+    /// What happened to mail.
+    fn events(&self) -> &dyn EventLog;
+    /// Addresses elsewhere that are told of events.
+    fn webhooks(&self) -> &dyn Webhooks;
     /// Settings, and secrets that were sealed.
     fn registry(&self) -> &dyn Registry;
     /// Who did what.
@@ -76,6 +82,12 @@ impl<T: StorageBackend + ?Sized> StorageBackend for Arc<T> {
     }
     fn suppressions(&self) -> &dyn Suppressions {
         (**self).suppressions()
+    }
+    fn events(&self) -> &dyn EventLog {
+        (**self).events()
+    }
+    fn webhooks(&self) -> &dyn Webhooks {
+        (**self).webhooks()
     }
     fn registry(&self) -> &dyn Registry {
         (**self).registry()

@@ -48,6 +48,8 @@ pub enum Fault {
     MailboxUse,
     /// A folder counts from a number that one of its messages has already.
     FolderCounters,
+    /// The positions of events of a tenant are counted from one that is taken already.
+    EventPositions,
     /// The file of the database is damaged.
     Database,
     /// A row refers to another one that is not there.
@@ -127,6 +129,7 @@ impl Fault {
             Self::BodyOrphaned => "body_orphaned",
             Self::SpooledOrphaned => "spooled_orphaned",
             Self::MailboxUse => "mailbox_use",
+            Self::EventPositions => "event_positions",
             Self::FolderCounters => "folder_counters",
             Self::Database => "database",
             Self::Reference => "reference",

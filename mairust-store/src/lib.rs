@@ -21,6 +21,7 @@ pub mod directory;
 pub mod disk;
 pub mod durability;
 pub mod error;
+pub mod event;
 pub mod group_commit;
 pub mod invariant;
 pub mod lifecycle;
@@ -38,6 +39,7 @@ pub mod search;
 mod sql;
 pub mod suppression;
 pub mod unreliable;
+pub mod webhook;
 
 pub use allowance::{Allowance, Allowances, Taken};
 pub use audit::{AuditEntry, AuditKey, AuditLog, AuditLogExt, AuditQuery, NewAuditEvent};
@@ -56,6 +58,7 @@ pub use directory::{
 pub use disk::DiskFloor;
 pub use durability::Durability;
 pub use error::{StoreError, StoreErrorKind};
+pub use event::{Event, EventLog, EventPage, EventQuery, EventSpan, NewEvent};
 pub use group_commit::GroupCommit;
 pub use invariant::{Invariant, InvariantCheck, InvariantReport, InvariantViolation};
 pub use lifecycle::{Lifecycle, Purge, Retention};
@@ -83,3 +86,7 @@ pub use sql::{
 };
 pub use suppression::{NewSuppression, Suppression, SuppressionReason, Suppressions};
 pub use unreliable::{Mishap, Mishaps, UnreliableBodies, UnreliableStorage};
+pub use webhook::{
+    NewWebhook, NewWebhookDelivery, Webhook, WebhookAdvance, WebhookAttempt, WebhookChange, WebhookDelivery,
+    WebhookDeliveryQuery, WebhookDeliveryState, WebhookState, Webhooks,
+};

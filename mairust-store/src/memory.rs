@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use mairust_core::{
     Clock, DkimKeyId, Domain, FolderId, MailboxId, MessageId, RecipientId, SuppressionId, TenantId, Timestamp, UserId,
+    WebhookDeliveryId, WebhookId,
 };
 
 use crate::allowance::{Allowances, BucketKey};
@@ -18,6 +19,7 @@ use crate::change::{ChangeCounter, TenantCounters};
 use crate::delivery::{Attempt, Deliveries, DeliveryRow};
 use crate::directory::{Alias, ApiKey, Directory, DkimKey, DomainRow, Quota, SenderRule, Tenant};
 use crate::error::StoreError;
+use crate::event::EventLog;
 use crate::lifecycle::Lifecycle;
 use crate::message::{Folder, MessageRow, MessageStore};
 use crate::owner::Owner;
@@ -25,11 +27,13 @@ use crate::queue::QueueBackend;
 use crate::registry::{Registry, SecretRow, Setting};
 use crate::search::{SearchIndex, SearchOutbox};
 use crate::suppression::{Suppression, Suppressions};
+use crate::webhook::{Webhook, WebhookDelivery, Webhooks};
 
 mod audit;
 mod delivery;
 mod directory;
 mod dkim;
+mod event;
 mod invariant;
 mod lifecycle;
 mod message;
@@ -38,6 +42,7 @@ mod queue;
 mod queue_items;
 mod registry;
 mod search;
+mod webhook;
 
 /// A [`StorageBackend`] whose data end with it.
 #[derive(Debug)]
@@ -47,6 +52,7 @@ pub struct MemoryStorage {
     state: Mutex<State>,
     messages_changed: TenantCounters,
     queue_changed: ChangeCounter,
+    events_changed: ChangeCounter,
     search_changed: ChangeCounter,
 }
 
@@ -78,6 +84,9 @@ struct State {
     /// When each is full again, by tenant, scope and rate.
     allowances: BTreeMap<(TenantId, BucketKey), Timestamp>,
     suppressions: BTreeMap<(TenantId, SuppressionId), Suppression>,
+    events: HashMap<TenantId, event::TenantEvents>,
+    webhooks: BTreeMap<(TenantId, WebhookId), Webhook>,
+    webhook_deliveries: BTreeMap<(TenantId, WebhookDeliveryId), WebhookDelivery>,
     settings: BTreeMap<(Owner, String), Setting>,
     secrets: BTreeMap<registry::SecretKey, SecretRow>,
     chains: BTreeMap<Owner, audit::ChainRecord>,
@@ -100,6 +109,7 @@ impl MemoryStorage {
             state: Mutex::default(),
             messages_changed: TenantCounters::default(),
             queue_changed: ChangeCounter::default(),
+            events_changed: ChangeCounter::default(),
             search_changed: ChangeCounter::default(),
         }
     }
@@ -136,6 +146,14 @@ impl StorageBackend for MemoryStorage {
     }
 
     fn suppressions(&self) -> &dyn Suppressions {
+        self
+    }
+
+    fn events(&self) -> &dyn EventLog {
+        self
+    }
+
+    fn webhooks(&self) -> &dyn Webhooks {
         self
     }
 

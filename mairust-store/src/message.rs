@@ -12,6 +12,7 @@ use mairust_core::{
 
 use crate::delivery::{Attempt, NewRecipient};
 use crate::error::StoreError;
+use crate::event::NewEvent;
 use crate::lifecycle::ARCHIVE;
 use crate::queue::{Lease, NewJob};
 use crate::suppression::NewSuppression;
@@ -30,6 +31,8 @@ pub struct Acceptance {
     /// Results of delivery attempts. A failed delivery and the notice about it are accepted in
     /// one step, so that neither is lost nor doubled.
     pub attempts: Vec<Attempt>,
+    /// What there is to tell about all this.
+    pub events: Vec<NewEvent>,
     /// The job that is done with all this: completed in the same step. If the lease was lost, the job stays as
     /// it is, and the rest is accepted all the same.
     pub completes: Option<Lease>,

@@ -39,7 +39,8 @@ pub struct NewJob {
     /// How urgent it is among the jobs of its tenant for the same destination.
     pub priority: Priority,
     /// Where the work leads: the domain of a delivery, in the form of
-    /// [`Domain::as_str`](mairust_core::Domain::as_str); `None` for work that stays here.
+    /// [`Domain::as_str`](mairust_core::Domain::as_str), or a name that no domain can have; `None` for work that
+    /// stays here.
     pub destination: Option<String>,
     /// The message that the work is about.
     pub message: Option<MessageId>,

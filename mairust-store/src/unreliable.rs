@@ -26,6 +26,7 @@ use crate::directory::{
     NewTenant, NewUser, Resolution, SenderRule, Tenant, TenantChange, User, UserChange,
 };
 use crate::error::{StoreError, StoreErrorKind};
+use crate::event::EventLog;
 use crate::invariant::{Invariant, InvariantCheck, InvariantPage, InvariantPosition};
 use crate::lifecycle::{Lifecycle, Purge, Retention};
 use crate::message::{Acceptance, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStore, Page};
@@ -40,6 +41,7 @@ use crate::seal::{SealedPlace, SealedRecord};
 use crate::search::{SearchDocument, SearchIndex, SearchOutbox, SearchRequest, UnindexedMessage};
 use crate::sql::SpoolStatistics;
 use crate::suppression::{NewSuppression, Suppression, Suppressions};
+use crate::webhook::Webhooks;
 
 /// What goes wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,6 +317,8 @@ unreliable! { Directory, directory {
     async fn retired_dkim_keys(&self, before: Timestamp) -> Vec<DkimKey>;
 } }
 
+mod told;
+
 unreliable! { QueueBackend, queue {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> ();
     async fn lease_within(&self, now: Timestamp, max: u32, ttl: Duration, bounds: &LaneBounds) -> Vec<Lease>;
@@ -439,6 +443,12 @@ impl<S: StorageBackend> StorageBackend for UnreliableStorage<S> {
         self
     }
     fn suppressions(&self) -> &dyn Suppressions {
+        self
+    }
+    fn events(&self) -> &dyn EventLog {
+        self
+    }
+    fn webhooks(&self) -> &dyn Webhooks {
         self
     }
     fn registry(&self) -> &dyn Registry {

@@ -105,14 +105,16 @@ async fn faults_are_found_and_repaired(storage: &SqlStorage, mail: &Path, mut ac
     }
     access.run("UPDATE mailboxes SET used = used + 7").await;
     access.run("UPDATE folders SET uidnext = 1, modseq = 0 WHERE name = 'INBOX'").await;
+    access.run("UPDATE event_heads SET position = 0").await;
     let mut found = lost.clone();
     found.extend([("body_orphaned", None), ("body_orphaned", None)]);
     found.extend([("mailbox_use", None); 3]);
     found.extend([("folder_counters", None); 2]);
+    found.push(("event_positions", None));
     found.sort_unstable();
     assert_eq!(seen(storage, &check()).await, (found.clone(), 0));
     assert!(orphan.exists(), "nothing is repaired without being asked to");
-    assert_eq!(seen(storage, &check().repair(true)).await, (found, 6));
+    assert_eq!(seen(storage, &check().repair(true)).await, (found, 7));
     assert!(!orphan.exists() && young.exists() && mail.join("stray.eml").exists());
     lost.push(("body_orphaned", None));
     lost.sort_unstable();

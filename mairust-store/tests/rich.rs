@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use mairust_core::{
-    DkimAlgorithm, DkimKeyId, Domain, EmailAddress, JobId, MessageId, Rate, RecipientDsn, RecipientId, ReversePath,
-    Secret, SuppressionId, TenantId, Timestamp,
+    DkimAlgorithm, DkimKeyId, Domain, EmailAddress, EventId, JobId, MessageId, Rate, RecipientDsn, RecipientId,
+    ReversePath, Secret, SuppressionId, TenantId, Timestamp, WebhookDeliveryId, WebhookId,
 };
 use mairust_store::audit::Actor;
 use mairust_store::registry::Expected;
 use mairust_store::{
-    Allowance, Attempt, AttemptOutcome, AuditKey, DeliveryState, Direction, Folder, LocalKeys, MessageChange,
-    MessageQuery, MessageRow, MessageStatus, NewAlias, NewApiKey, NewAuditEvent, NewDkimKey, NewJob, NewRecipient,
-    NewSuppression, NewUser, Owner, PasswordRecord, Priority, RegistryExt, Sealer, SenderAction, SenderRule, Spam,
-    SpamVerdict, SqlStorage, StorageBackend, SuppressionReason, Suspension, User, UserChange,
+    Acceptance, Allowance, Attempt, AttemptOutcome, AuditKey, DeliveryState, Direction, Folder, LocalKeys,
+    MessageChange, MessageQuery, MessageRow, MessageStatus, NewAlias, NewApiKey, NewAuditEvent, NewDkimKey, NewEvent,
+    NewJob, NewRecipient, NewSuppression, NewUser, NewWebhook, NewWebhookDelivery, Owner, PasswordRecord, Priority,
+    RegistryExt, Sealer, SenderAction, SenderRule, Spam, SpamVerdict, SqlStorage, StorageBackend, SuppressionReason,
+    Suspension, User, UserChange, WebhookAttempt,
 };
 
 use crate::sample::{NOW, alice, entry, id, job};
@@ -123,9 +124,32 @@ pub(crate) async fn fill(storage: &SqlStorage) -> User {
     let notice = Some(MessageId::new(NOW));
     attempts.attempts = vec![Attempt { recipient: first, at: NOW, outcome, host, result, notice, facts }];
     storage.messages().accept(vec![attempts]).await.remove(0).unwrap();
+    tell(storage, tenant).await;
     let leases = storage.queue().lease(later(1), 1, std::time::Duration::from_secs(60)).await.unwrap();
     assert_eq!(leases.len(), 1);
     alice
+}
+
+/// A webhook that is told of an event.
+async fn tell(storage: &SqlStorage, tenant: TenantId) {
+    let (at, data) = (NOW, serde_json::json!({"b": 1.5, "a": "\u{1f4ec}"}));
+    let event = NewEvent { id: EventId::new(NOW), kind: "message.sent".to_owned(), at, data };
+    let new = NewWebhook {
+        id: WebhookId::new(NOW),
+        url: "https://hooks.example/".to_owned(),
+        description: "a \"webhook\"".to_owned(),
+        kinds: vec!["message.sent".to_owned()],
+    };
+    let webhook = storage.webhooks().create(tenant, new).await.unwrap();
+    let id = WebhookDeliveryId::new(NOW);
+    let delivery = NewWebhookDelivery { id, event: event.id, position: 1, kind: event.kind.clone() };
+    let told = Acceptance { events: vec![event], ..Acceptance::new(tenant) };
+    storage.messages().accept(vec![told]).await.remove(0).unwrap();
+    storage.webhooks().deliver(tenant, webhook.id, delivery, job(tenant)).await.unwrap();
+    let mut delivery = storage.webhooks().delivery(tenant, id).await.unwrap().unwrap();
+    let (error, response) = (Some("it says 500".to_owned()), Some("\u{0}no".to_owned()));
+    delivery.add_attempt(WebhookAttempt { at, status: Some(500), took_ms: 3, error, response });
+    assert!(storage.webhooks().record(&delivery).await.unwrap());
 }
 
 pub(crate) fn audit_key() -> AuditKey {

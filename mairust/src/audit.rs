@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use mairust_core::{Clock, MessageId, RecentMap, TenantId, Timestamp};
 use mairust_store::audit::{Actor, AuditDrop, Target};
-use mairust_store::{AuditEntry, AuditKey, MessageRow, NewAuditEvent, Owner, StorageBackend, Suppression, User};
+use mairust_store::{
+    AuditEntry, AuditKey, MessageRow, NewAuditEvent, Owner, StorageBackend, Suppression, User, Webhook,
+};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -179,6 +181,15 @@ impl Recorder {
             ..self.event("suppression.added", Actor::system(), of_suppression(suppression))
         };
         self.record(Record { owner: tenant.into(), event });
+    }
+
+    /// A webhook is told of nothing any more.
+    pub(crate) fn webhook_disabled(&self, webhook: &Webhook, reason: &str) {
+        let event = NewAuditEvent {
+            target: Some(Target { kind: "webhook".to_owned(), id: webhook.id.to_string() }),
+            ..self.event("webhook.disabled", Actor::system(), json!({"reason": reason}))
+        };
+        self.record(Record { owner: webhook.tenant.into(), event });
     }
 
     fn server(&self, event_type: &str, after: Option<serde_json::Value>) {

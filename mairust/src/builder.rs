@@ -28,6 +28,7 @@ use crate::receive::recipient::{CatchAll, Recipients};
 use crate::receive::verify::{Authentication, Authenticator};
 use crate::server::{Parts, Server};
 use crate::throttle::LoginLimits;
+use crate::webhooks::WebhookSettings;
 use crate::work::DeliverySettings;
 
 /// Collects the parts of a [`Server`]. What is not said has a default; what is wrong is reported
@@ -56,6 +57,8 @@ pub struct ServerBuilder {
     sealer: Option<Sealer>,
     audit: AuditSettings,
     deleted_messages_days: u32,
+    events_days: u32,
+    webhooks: WebhookSettings,
     retired_dkim_keys_days: u32,
     search_fallback: SearchFallback,
     limits: Limits,
@@ -147,6 +150,8 @@ impl ServerBuilder {
             sealer: None,
             audit: AuditSettings::default(),
             deleted_messages_days: 30,
+            events_days: 30,
+            webhooks: WebhookSettings::default(),
             retired_dkim_keys_days: 7,
             search_fallback: SearchFallback::default(),
             limits: Limits::default(),
@@ -242,6 +247,19 @@ impl ServerBuilder {
     /// How long the audit log is kept, and what it says about the configuration.
     pub fn audit(mut self, settings: AuditSettings) -> Self {
         self.audit = settings;
+        self
+    }
+
+    /// For how many days events are kept, and what became of telling webhooks of them. Default 30.
+    pub fn events_days(mut self, days: u32) -> Self {
+        self.events_days = days;
+        self
+    }
+
+    /// How webhooks are told of events. They need [`sealer`](Self::sealer): the keys that sign requests are kept
+    /// sealed.
+    pub fn webhooks(mut self, settings: WebhookSettings) -> Self {
+        self.webhooks = settings;
         self
     }
 
@@ -482,6 +500,8 @@ impl ServerBuilder {
         smtp.xclient_from = self.xclient_from;
         Ok(Server::new(Parts {
             smtp,
+            webhooks: self.webhooks.client(&roots, resolver.clone()),
+            allow_private_webhooks: self.webhooks.allow_private_addresses,
             authenticator: self.authentication.map(|settings| authenticator(settings, resolver.clone())),
             client: client(&hostname, &self.delivery, &roots, resolver),
             recipients: Arc::new(Recipients {
@@ -508,6 +528,7 @@ impl ServerBuilder {
             sealer: self.sealer,
             audit: self.audit,
             deleted_messages_days: self.deleted_messages_days,
+            events_days: self.events_days,
             retired_dkim_keys_days: self.retired_dkim_keys_days,
             search_fallback: self.search_fallback,
             drain: self.drain,

@@ -11,6 +11,7 @@ use mairust_core::{
 use mairust_hooks::{HookPoint, HookRunner};
 use mairust_store::{Acceptance, Direction, Folder, MessageStatus, NewJob, NewMessage, Placement, Spam};
 
+use crate::events;
 use crate::outbound::Outbound;
 use crate::receipts::Fingerprint;
 use crate::receive::trace::return_path;
@@ -176,12 +177,17 @@ impl Distribution {
         if !self.placements.is_empty() {
             let hook_jobs = |placement: &Placement| hook_jobs(hooks, tenant, placement.id, now);
             acceptance.jobs.extend(self.placements.iter().flat_map(hook_jobs));
-            acceptance.messages.push(original.copy(&return_path(&original.sender), self.placements));
+            let message = original.copy(&return_path(&original.sender), self.placements);
+            acceptance.events.extend(message.placements.iter().map(|place| events::received(&message, place)));
+            acceptance.messages.push(message);
         }
         if let Some(Forward { placement, to, outbound }) = self.forward {
             acceptance.recipients = outbound.recipients(placement.id, &to, now);
             acceptance.jobs.extend(outbound.jobs(placement.id, &to, tenant, (now, now)));
-            acceptance.messages.push(original.copy("", vec![placement]));
+            let message = original.copy("", vec![placement.clone()]);
+            let addresses = to.iter().map(|to| &to.address);
+            acceptance.events.push(events::accepted(&message, &placement, addresses));
+            acceptance.messages.push(message);
         }
         acceptance
     }

@@ -32,9 +32,11 @@
 
 mod audit;
 mod builder;
+mod dial;
 mod distribution;
 mod dns;
 mod error;
+mod events;
 mod expansion;
 mod http;
 mod listen;
@@ -55,6 +57,7 @@ mod throttle;
 mod time;
 mod timeline;
 mod tls;
+mod webhooks;
 mod work;
 
 pub mod cli;
@@ -72,6 +75,7 @@ pub use receive::verify::{Authentication, Enforcement};
 pub use server::{Addresses, RunningServer, Server, shutdown_signal};
 pub use throttle::LoginLimits;
 pub use tls::self_signed;
+pub use webhooks::WebhookSettings;
 pub use work::retry::RetryPolicy;
 pub use work::{DeliverySettings, InDoubt};
 

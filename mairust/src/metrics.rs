@@ -48,6 +48,7 @@ pub struct Metrics {
     spam_scans: Counters,
     spam_scan_seconds: Histograms,
     deliveries: Counters,
+    webhooks: Counters,
     jobs: Gauges,
     oldest_job: Gauges,
     /// What was told last, so that a kind of which no job is left is told to be at 0.
@@ -171,6 +172,12 @@ impl Metrics {
                 "delivery_attempts",
                 "counter",
                 "Delivery attempts for one recipient, by outcome",
+                counters(),
+            ),
+            webhooks: table.add(
+                "webhook_deliveries",
+                "counter",
+                "Attempts to tell a webhook of an event, by outcome",
                 counters(),
             ),
             jobs: table.add(
@@ -305,6 +312,10 @@ impl Metrics {
 
     pub(crate) fn delivery_attempted(&self, outcome: AttemptOutcome) {
         self.deliveries.get_or_create(&vec![("outcome", outcome.as_str().to_owned())]).inc();
+    }
+
+    pub(crate) fn webhook_told(&self, outcome: &'static str) {
+        self.webhooks.get_or_create(&vec![("outcome", outcome.to_owned())]).inc();
     }
 
     pub(crate) fn login_attempted(&self, protocol: &'static str, outcome: AuthOutcome) {

@@ -3,7 +3,6 @@
 //! Deliberately absent: redirects, proxies, a pool of connections: a policy is fetched once in days.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::dial::dial;
 use crate::work::DeliverySettings;
 
 /// The longest policy that is read.
@@ -33,12 +33,6 @@ const MAX_LENGTH: usize = 64 << 10;
 
 /// Time for all of it (RFC 8461 §3.3 suggests a minute; a delivery waits for it).
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Time to connect to one address.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// Addresses that are tried.
-const MAX_TRIES: usize = 3;
 
 /// Fetches policies with the DNS and the authorities of deliveries.
 pub(crate) struct HttpsPolicies {
@@ -75,16 +69,9 @@ impl HttpsPolicies {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| text(&error))?;
         let found = self.resolver.addresses(host).await.map_err(|error| text(&error))?;
         let usable = found.into_iter().filter(|address| self.allow_loopback || !is_this_machine(*address));
-        let mut refusal = format!("{host} has no address that other hosts could use");
-        for address in usable.take(MAX_TRIES) {
-            let address = SocketAddr::new(address, self.port);
-            match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return self.tls.connect(name, stream).await.map_err(|error| text(&error)),
-                Ok(Err(error)) => refusal = format!("{address}: {error}"),
-                Err(_) => refusal = format!("{address} does not answer"),
-            }
-        }
-        Err(refusal)
+        let none = format!("{host} has no address that other hosts could use");
+        let stream = dial(usable, self.port, none).await?;
+        self.tls.connect(name, stream).await.map_err(|error| text(&error))
     }
 }
 

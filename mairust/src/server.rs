@@ -29,6 +29,7 @@ use crate::session::Sessions;
 use crate::signing::Signing;
 use crate::submit::{ApiSubmitter, Submissions};
 use crate::throttle::{LoginLimits, Throttle};
+use crate::webhooks::{Dispatcher, Gate, Telling, WebhookClient};
 use crate::work::cleanup::Cleaner;
 use crate::work::index::Indexer;
 use crate::work::{DeliverySettings, Workers};
@@ -83,6 +84,9 @@ pub(crate) struct Parts {
     pub(crate) sealer: Option<Sealer>,
     pub(crate) audit: AuditSettings,
     pub(crate) deleted_messages_days: u32,
+    pub(crate) events_days: u32,
+    pub(crate) webhooks: WebhookClient,
+    pub(crate) allow_private_webhooks: bool,
     pub(crate) retired_dkim_keys_days: u32,
     pub(crate) search_fallback: SearchFallback,
     pub(crate) drain: Duration,
@@ -144,7 +148,7 @@ impl Server {
         let recorder = audit.as_ref().map(AuditTask::recorder);
         let memory = Memory::new(PARSING_MEMORY_KIB);
         let receipts = Arc::new(Receipts::new());
-        let signing = Arc::new(Signing::new(parts.storage.clone(), parts.sealer, parts.clock.clone()));
+        let signing = Arc::new(Signing::new(parts.storage.clone(), parts.sealer.clone(), parts.clock.clone()));
         let submissions = Arc::new(Submissions {
             hostname: parts.hostname.clone(),
             storage: parts.storage.clone(),
@@ -187,6 +191,8 @@ impl Server {
             .with_clock(parts.clock.clone());
         let max_age = parts.delivery.retry.give_up_after.saturating_add(LATE);
         let own: Vec<SocketAddr> = sockets.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect();
+        let telling =
+            Telling { client: parts.webhooks, gate: Gate::new(parts.delivery.workers), sealer: parts.sealer.clone() };
         let workers = Arc::new(Workers {
             hostname: parts.hostname,
             storage: parts.storage.clone(),
@@ -197,6 +203,7 @@ impl Server {
             signing,
             settings: parts.delivery,
             recorder: recorder.clone(),
+            telling,
             metrics: metrics.clone(),
             clock: parts.clock.clone(),
         });
@@ -222,11 +229,20 @@ impl Server {
             if let Some(recorder) = recorder {
                 state = state.with_audit_sink(recorder);
             }
+            if let Some(sealer) = parts.sealer {
+                state = state.with_webhooks(sealer, parts.allow_private_webhooks);
+            }
             running.serve_http(state, parts.http_limits, socket)?;
         }
         let stopped = running.stopped();
         running.tasks.spawn(async move {
             workers.run(stopped).await;
+            Ok(())
+        });
+        let dispatcher = Dispatcher { storage: parts.storage.clone(), clock: parts.clock.clone() };
+        let stopped = running.stopped();
+        running.tasks.spawn(async move {
+            dispatcher.run(stopped).await;
             Ok(())
         });
         let indexer = Indexer { storage: parts.storage.clone(), metrics: metrics.clone(), clock: parts.clock.clone() };
@@ -239,6 +255,7 @@ impl Server {
             storage: parts.storage.clone(),
             days: parts.deleted_messages_days,
             key_days: parts.retired_dkim_keys_days,
+            event_days: parts.events_days,
             metrics: metrics.clone(),
             clock: parts.clock.clone(),
         };
@@ -305,8 +322,10 @@ impl RunningServer {
         self.addresses.http = Some(address);
         let stopped = self.stopped();
         let told = self.stopped();
-        let cut_off = async {
+        let streams = state.streams().clone();
+        let cut_off = async move {
             told.await;
+            streams.end();
             tokio::time::sleep(HTTP_DRAIN).await;
         };
         self.tasks.spawn(async move {

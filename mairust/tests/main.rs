@@ -12,6 +12,7 @@ mod scan;
 mod scheduled;
 mod trace;
 mod unreliable;
+mod webhooks;
 mod work;
 
 use std::future::Future;

@@ -57,7 +57,7 @@ def test_lost_and_damaged_bodies_are_named(servers, tmp_path):
     send(server, 4)
     files(tmp_path, 4)
     assert check(config) == (0, {
-        "findings": [], "bodies": 4, "objects": 4, "counters": 12, "found": {}, "repaired": {}, "left": {},
+        "findings": [], "bodies": 4, "objects": 4, "counters": 13, "found": {}, "repaired": {}, "left": {},
     })
     api = Api(server.ready["http"], key)
     messages = {message["subject"]: message["id"] for message in api.messages()}

@@ -12,8 +12,9 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use mairust_core::{MessageId, TenantId};
+use mairust_core::{MessageId, TenantId, WebhookId};
 use mairust_store::{MessageRow, Suppression};
+use serde_json::Value;
 
 use crate::middleware::RequestId;
 use crate::problem::{ErrorCode, Problem};
@@ -22,7 +23,9 @@ use crate::state::ApiState;
 pub use api_key::{ApiKeyToken, ServerKey, random_key_id, token_hash};
 pub use guard::KeyGuard;
 pub use scope::Scope;
-pub use sink::{AuditSink, ContentView, PurgedMessage, QueueOperation, RefusedKey, SuppressionChange};
+pub use sink::{
+    AuditSink, ContentView, PurgedMessage, QueueOperation, RefusedKey, SuppressionChange, WebhookOperation,
+};
 
 /// Who asks, and what the key allows. The tenant of everything the request sees comes from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +161,21 @@ impl Caller {
         if let Some(sink) = state.audit_sink() {
             let (client, request_id) = (self.client, self.request_id.as_deref());
             sink.queue_changed(&QueueOperation { principal, action, target, deliveries, client, request_id });
+        }
+    }
+
+    /// Tells the audit log what was done to a webhook: what it was before, and what it is now.
+    pub(crate) fn changed_webhook(
+        &self,
+        state: &ApiState,
+        principal: &Principal,
+        action: &'static str,
+        webhook: WebhookId,
+        (before, after): (Option<Value>, Option<Value>),
+    ) {
+        if let Some(sink) = state.audit_sink() {
+            let (client, request_id) = (self.client, self.request_id.as_deref());
+            sink.webhook_changed(&WebhookOperation { principal, action, webhook, before, after, client, request_id });
         }
     }
 }

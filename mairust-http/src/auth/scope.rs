@@ -8,6 +8,12 @@ use std::fmt;
 pub enum Scope {
     /// `audit:read`: the audit log of the tenant.
     AuditRead,
+    /// `events:read`: what happened.
+    EventsRead,
+    /// `hooks:read`: webhooks, and what became of events on their way to them.
+    HooksRead,
+    /// `hooks:write`: making, changing, testing and removing webhooks. Implies `hooks:read`.
+    HooksWrite,
     /// `messages:content`: bodies and attachments.
     MessagesContent,
     /// `messages:read`: what messages say about themselves, with a preview.
@@ -32,8 +38,11 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::AuditRead,
+        Self::EventsRead,
+        Self::HooksRead,
+        Self::HooksWrite,
         Self::MessagesContent,
         Self::MessagesRead,
         Self::MessagesWrite,
@@ -55,6 +64,8 @@ impl Scope {
     pub fn read_only() -> Vec<Self> {
         vec![
             Self::AuditRead,
+            Self::EventsRead,
+            Self::HooksRead,
             Self::MessagesContent,
             Self::MessagesRead,
             Self::MetricsRead,
@@ -73,6 +84,9 @@ impl Scope {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AuditRead => "audit:read",
+            Self::EventsRead => "events:read",
+            Self::HooksRead => "hooks:read",
+            Self::HooksWrite => "hooks:write",
             Self::MessagesContent => "messages:content",
             Self::MessagesRead => "messages:read",
             Self::MessagesWrite => "messages:write",
@@ -96,7 +110,8 @@ impl Scope {
         self == other
             || matches!(
                 (self, other),
-                (Self::MessagesWrite, Self::MessagesRead)
+                (Self::HooksWrite, Self::HooksRead)
+                    | (Self::MessagesWrite, Self::MessagesRead)
                     | (Self::QueueWrite, Self::QueueRead)
                     | (Self::SuppressionsWrite, Self::SuppressionsRead)
             )

@@ -5,6 +5,7 @@ mod audit;
 mod body;
 mod content;
 mod draft;
+mod events;
 mod lifecycle;
 mod messages;
 mod meta;
@@ -16,6 +17,9 @@ mod sends;
 mod suppressions;
 mod trace;
 mod wait;
+mod webhook_actions;
+mod webhook_deliveries;
+mod webhooks;
 
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -60,6 +64,17 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(queue_actions::batch))
         .routes(routes!(queue_actions::pause))
         .routes(routes!(queue_actions::resume))
+        .routes(routes!(events::list))
+        .routes(routes!(events::stream))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::read, webhooks::change, webhooks::delete))
+        .routes(routes!(webhook_actions::enable))
+        .routes(routes!(webhook_actions::disable))
+        .routes(routes!(webhook_actions::rotate))
+        .routes(routes!(webhook_actions::test))
+        .routes(routes!(webhook_deliveries::list))
+        .routes(routes!(webhook_deliveries::read))
+        .routes(routes!(webhook_deliveries::replay))
         .routes(routes!(suppressions::list, suppressions::add))
         .routes(routes!(suppressions::suppression, suppressions::remove))
         .routes(routes!(audit::list))

@@ -1,6 +1,7 @@
 mod access;
 mod audit;
 mod content;
+mod events;
 mod lifecycle;
 mod lists;
 mod openapi;
@@ -12,3 +13,4 @@ mod support;
 mod suppressions;
 mod trace;
 mod wait;
+mod webhooks;

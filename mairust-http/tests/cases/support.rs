@@ -10,23 +10,23 @@ use axum::body::{Body as HttpBody, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use mairust_core::{
-    Body, Content, Domain, EmailAddress, ManualClock, MessageDsn, MessageId, RecipientDsn, RecipientId, ReversePath,
-    TenantId, Timestamp,
+    Body, Content, Domain, EmailAddress, EventId, ManualClock, MessageDsn, MessageId, RecipientDsn, RecipientId,
+    ReversePath, Secret, TenantId, Timestamp,
 };
 use mairust_http::{
     ApiKeyToken, ApiState, AuditSink, ContentView, Draft, DraftAddress, KeyGuard, MetricsSource, Preview,
     PreviewedRecipient, Principal, PurgedMessage, QueueOperation, RefusedKey, Scope, SearchFallback, ServerKey,
-    SubmitError, Submitted, SubmittedRecipient, Submitter, SuppressionChange, router,
+    SubmitError, Submitted, SubmittedRecipient, Submitter, SuppressionChange, WebhookOperation, router,
 };
 use mairust_store::search::feed::feed;
 use mairust_store::{
-    Acceptance, Allowances, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory, Folder,
-    Lifecycle, MemoryStorage, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus, MessageStore,
-    NewMessage, NewRecipient, NewTenant, NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry,
-    SearchDocument, SearchIndex, SearchOutbox, SearchRequest, Spam, SpamVerdict, StorageBackend, StoreError,
-    StoreErrorKind, Suppressions, User,
+    Acceptance, Allowances, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory,
+    EventLog, Folder, Lifecycle, LocalKeys, MemoryStorage, MessageChange, MessagePosition, MessageQuery, MessageRow,
+    MessageStatus, MessageStore, NewEvent, NewMessage, NewRecipient, NewTenant, NewUser, Page, PasswordRecord,
+    Placement, QueueBackend, Registry, Sealer, SearchDocument, SearchIndex, SearchOutbox, SearchRequest, Spam,
+    SpamVerdict, StorageBackend, StoreError, StoreErrorKind, Suppressions, User, Webhooks,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt;
 
 /// The time at which all tests begin.
@@ -105,6 +105,21 @@ impl World {
         let notes = Arc::new(Notes::default());
         let state = state(self.storage.clone(), &self.submitter, &self.clock).with_audit_sink(notes.clone());
         (router(state), notes)
+    }
+
+    /// With what it takes to keep keys of webhooks.
+    pub(crate) fn with_webhooks(&self, allow_private: bool) -> (Router, Arc<Notes>) {
+        let sealer = Sealer::new(Arc::new(LocalKeys::new(&Secret::new([1; 32]))));
+        let notes = Arc::new(Notes::default());
+        let state = state(self.storage.clone(), &self.submitter, &self.clock).with_audit_sink(notes.clone());
+        (router(state.with_webhooks(sealer, allow_private)), notes)
+    }
+
+    /// Events of this kind happen to a tenant.
+    pub(crate) async fn happens(&self, account: &Account, kind: &str, count: usize) {
+        let event = |_| NewEvent { id: EventId::new(START), kind: kind.to_owned(), at: START, data: json!({"a": 1}) };
+        let events = (0..count).map(event).collect();
+        commit(&self.storage, Acceptance { events, ..empty(account.user.tenant) }).await;
     }
 
     /// A key of Alice's tenant for some things only.
@@ -396,6 +411,12 @@ impl AuditSink for Notes {
         let (key, request) = (&operation.principal.key_id, operation.request_id.unwrap_or_default());
         self.add(operation.client, &format!("{action} {target} ({count}) by {key} from CLIENT in {request}"));
     }
+
+    fn webhook_changed(&self, operation: &WebhookOperation<'_>) {
+        let (action, webhook) = (operation.action, operation.webhook);
+        let (key, request) = (&operation.principal.key_id, operation.request_id.unwrap_or_default());
+        self.add(operation.client, &format!("{action} webhook {webhook} by {key} from CLIENT in {request}"));
+    }
 }
 
 /// Locks a client for 90 seconds after two failures.
@@ -455,6 +476,12 @@ impl StorageBackend for FailingStorage {
     }
     fn suppressions(&self) -> &dyn Suppressions {
         self.inner.suppressions()
+    }
+    fn events(&self) -> &dyn EventLog {
+        self.inner.events()
+    }
+    fn webhooks(&self) -> &dyn Webhooks {
+        self.inner.webhooks()
     }
     fn registry(&self) -> &dyn Registry {
         self.inner.registry()

@@ -248,7 +248,7 @@ async fn begin<T>(round: u32, call: impl Future<Output = T>) {
 }
 
 /// Begins a call and drops it, and makes it again to its end. It may have happened the first time.
-async fn again<T, F>(round: u32, call: impl Fn() -> F)
+pub(super) async fn again<T, F>(round: u32, call: impl Fn() -> F)
 where
     F: Future<Output = Result<T, StoreError>>,
 {

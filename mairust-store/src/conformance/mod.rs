@@ -13,6 +13,7 @@ pub mod crash;
 pub mod delivery;
 pub mod directory;
 pub mod dkim;
+pub mod event;
 pub mod invariant;
 pub mod lifecycle;
 pub mod message;
@@ -23,6 +24,7 @@ pub mod routing;
 pub(crate) mod sample;
 pub mod search;
 pub mod suppressions;
+pub mod webhook;
 
 /// Makes one `#[tokio::test]` of each case for a storage backend.
 ///
@@ -73,6 +75,15 @@ macro_rules! conformance_tests {
             lists_items holds_and_releases leaves_alone_what_is_leased parks_what_is_leased retries_at_once cancels
             tells_workers_what_is_wanted changes_many holding_and_leasing_have_one_order an_attempt_begins_and_ends
             a_result_completes_its_job hides_items_from_other_tenants
+        );
+        $crate::conformance_tests!(@suite $make, event:
+            tells_what_was_accepted_in_order tells_nothing_of_a_failed_entry an_event_is_told_once filters_events
+            forgets_old_events wakes_who_waits_for_events positions_have_no_gaps hides_events_from_other_tenants
+        );
+        $crate::conformance_tests!(@suite $make, webhook:
+            keeps_webhooks refuses_odd_webhooks is_behind_until_it_moves_on moves_on_once enabling_skips_what_was_missed
+            records_what_became_of_deliveries begins_deliveries_again lists_deliveries removes_all_of_a_webhook
+            forgets_old_deliveries changes_whole_or_not_at_all_when_dropped hides_webhooks_from_other_tenants
         );
         $crate::conformance_tests!(@suite $make, invariant:
             mail_on_its_way_keeps_all_rules finds_recipients_without_a_job finds_jobs_without_a_purpose

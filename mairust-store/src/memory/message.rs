@@ -35,6 +35,7 @@ impl MemoryStorage {
         }
         if changed {
             self.messages_changed.bump(tenant);
+            self.events_changed.bump();
         }
         if queued {
             self.queue_changed.bump();
@@ -179,11 +180,12 @@ impl State {
                 return Err(attempt.told_before());
             }
         }
+        self.check_events(tenant, &entry.events)?;
         self.check_jobs("accept", &entry.jobs)
     }
 
     fn apply(&mut self, entry: Acceptance, kept: &[Kept], now: Timestamp) {
-        let Acceptance { tenant, messages, recipients, jobs, attempts, completes, suppressions } = entry;
+        let Acceptance { tenant, messages, recipients, jobs, attempts, events, completes, suppressions } = entry;
         for (message, kept) in messages.iter().zip(kept) {
             for place in &message.placements {
                 self.add_message(tenant, message, place, kept);
@@ -214,6 +216,7 @@ impl State {
         if let Some(lease) = completes {
             self.jobs.complete(&lease);
         }
+        self.events.entry(tenant).or_default().add(events);
     }
 
     fn add_message(&mut self, tenant: TenantId, message: &NewMessage, place: &Placement, kept: &Kept) {

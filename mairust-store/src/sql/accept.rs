@@ -15,6 +15,7 @@ use sqlx::error::ErrorKind;
 use super::changes::Change;
 use super::delivery::{insert_attempt, insert_recipients, settle};
 use super::driver::{Columns, Dialect, Query, Rows, Scope, Transaction, failed};
+use super::event::insert_events;
 use super::queue::{complete_job, insert_jobs};
 use super::search::{Search, insert_notes};
 use super::storage::Parts;
@@ -377,7 +378,14 @@ async fn write_rows(
     }
     // Mailboxes come last: whoever deletes a message locks its folder before its mailbox.
     let queries = add_to_use(transaction, entries).await?;
-    transaction.execute_all(queries).await.map_err(failed("accept", "count the use of mailboxes"))
+    transaction.execute_all(queries).await.map_err(failed("accept", "count the use of mailboxes"))?;
+    transaction.execute_all(events(entries)).await.map_err(failed("accept", "add events"))
+}
+
+/// The statements that tell what happened. The last ones: from the first of them to the commit nobody else tells
+/// of something for the same tenants, so that events become visible in their order.
+fn events(entries: &[&Entry]) -> Vec<Query> {
+    insert_events(entries.iter().map(|entry| (entry.acceptance.tenant, entry.acceptance.events.as_slice())))
 }
 
 /// The statements that write entries without attempts.
@@ -389,6 +397,7 @@ async fn insert_plain(
 ) -> Result<Vec<Query>, StoreError> {
     let mut queries = insert_rows(transaction, entries, now, noted).await?;
     queries.extend(add_to_use(transaction, entries).await?);
+    queries.extend(events(entries));
     Ok(queries)
 }
 

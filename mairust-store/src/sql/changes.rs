@@ -22,6 +22,8 @@ pub(super) struct Changes {
     process: Uuid,
     pub(super) messages: TenantCounters,
     pub(super) queue: ChangeCounter,
+    /// Of all tenants.
+    pub(super) events: ChangeCounter,
     /// Of this process only: who accepts a message indexes it.
     pub(super) search: ChangeCounter,
 }
@@ -29,7 +31,7 @@ pub(super) struct Changes {
 /// What changed.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Change {
-    /// Messages of a tenant.
+    /// Messages of a tenant, or what there is to tell about them.
     Messages(TenantId),
     /// Jobs were added or given back.
     Queue,
@@ -47,14 +49,18 @@ const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
 impl Changes {
     pub(super) fn new() -> Self {
-        let (messages, queue, search) = (TenantCounters::default(), ChangeCounter::default(), ChangeCounter::default());
-        Self { process: Uuid::new_v4(), messages, queue, search }
+        let (messages, queue) = (TenantCounters::default(), ChangeCounter::default());
+        let (events, search) = (ChangeCounter::default(), ChangeCounter::default());
+        Self { process: Uuid::new_v4(), messages, queue, events, search }
     }
 
     /// Wakes who waits in this process.
     pub(super) fn announce(&self, change: Change) {
         match change {
-            Change::Messages(tenant) => self.messages.bump(tenant),
+            Change::Messages(tenant) => {
+                self.messages.bump(tenant);
+                self.events.bump();
+            }
             Change::Queue => self.queue.bump(),
         }
     }
@@ -103,6 +109,7 @@ impl Listener {
                     // The connection was lost and made anew: anything may have changed in between.
                     Ok(None) => {
                         changes.messages.bump_all();
+                        changes.events.bump();
                         changes.queue.bump();
                     }
                     Err(error) => {

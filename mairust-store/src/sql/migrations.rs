@@ -165,6 +165,7 @@ const SQLITE: &[Source] = &[
     (10, "queue_operations", include_str!("../../migrations/sqlite/0010_queue_operations.sql")),
     (11, "trace", include_str!("../../migrations/sqlite/0011_trace.sql")),
     (12, "policy", include_str!("../../migrations/sqlite/0012_policy.sql")),
+    (13, "events", include_str!("../../migrations/sqlite/0013_events.sql")),
 ];
 
 /// Begins where SQLite stood when PostgreSQL came.
@@ -179,6 +180,7 @@ const POSTGRES: &[Source] = &[
     (10, "queue_operations", include_str!("../../migrations/postgres/0010_queue_operations.sql")),
     (11, "trace", include_str!("../../migrations/postgres/0011_trace.sql")),
     (12, "policy", include_str!("../../migrations/postgres/0012_policy.sql")),
+    (13, "events", include_str!("../../migrations/postgres/0013_events.sql")),
 ];
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod consistency;
 mod delivery;
 mod directory;
 pub(crate) mod driver;
+mod event;
 mod finish;
 mod invariant;
 mod lifecycle;
@@ -29,6 +30,7 @@ mod suppression;
 #[cfg(test)]
 mod tests;
 pub(crate) mod transfer;
+mod webhook;
 
 pub use migrations::MigrationStatus;
 pub use spool::{SpoolSettings, SpoolStatistics, WhenBodiesDown};

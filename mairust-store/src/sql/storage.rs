@@ -24,6 +24,7 @@ use crate::directory::Directory;
 use crate::disk::{Disk, DiskFloor};
 use crate::durability::Durability;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::event::EventLog;
 use crate::group_commit::GroupCommit;
 use crate::lifecycle::Lifecycle;
 use crate::message::MessageStore;
@@ -34,6 +35,7 @@ use crate::registry::{INSTALLATION_KEY, Registry, RegistryExt};
 use crate::seal::{Algorithm, LocalKeys, Sealer};
 use crate::search::{SearchIndex, SearchOutbox};
 use crate::suppression::Suppressions;
+use crate::webhook::Webhooks;
 
 /// A [`StorageBackend`] over SQLite or PostgreSQL, with bodies as files or in any other
 /// [`BodyStore`].
@@ -446,6 +448,14 @@ impl StorageBackend for SqlStorage {
     }
 
     fn suppressions(&self) -> &dyn Suppressions {
+        &*self.parts
+    }
+
+    fn events(&self) -> &dyn EventLog {
+        &*self.parts
+    }
+
+    fn webhooks(&self) -> &dyn Webhooks {
         &*self.parts
     }
 

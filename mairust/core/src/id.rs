@@ -91,6 +91,12 @@ ids! {
     SessionId
     /// An address to which a tenant sends nothing.
     SuppressionId
+    /// Something that happened to mail.
+    EventId
+    /// An address elsewhere that is told of events.
+    WebhookId
+    /// One event on its way to one webhook.
+    WebhookDeliveryId
 }
 
 /// The text is no UUID.

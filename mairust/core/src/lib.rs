@@ -46,11 +46,11 @@ pub use domain::{Domain, DomainError};
 pub use dsn::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Return};
 pub use envelope::Envelope;
 pub use id::{
-    AliasId, ApiKeyId, AuditId, DkimKeyId, DomainId, FolderId, JobId, MailboxId, MessageId, RecipientId, SessionId,
-    SuppressionId, TenantId, UserId,
+    AliasId, ApiKeyId, AuditId, DkimKeyId, DomainId, EventId, FolderId, JobId, MailboxId, MessageId, RecipientId,
+    SessionId, SuppressionId, TenantId, UserId, WebhookDeliveryId, WebhookId,
 };
 pub use mail::{Mail, Origin, TlsFacts};
-pub use network::{IpNetwork, NetworkError, is_this_machine};
+pub use network::{IpNetwork, NetworkError, is_public, is_this_machine};
 pub use rate::{Rate, TokenBucket};
 pub use recent::RecentMap;
 pub use rejection::Rejection;

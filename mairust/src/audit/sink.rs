@@ -1,8 +1,11 @@
-//! What requests of the REST API put into the audit log.
+//! What requests to the REST API leave in the audit log.
 
+use std::net::IpAddr;
 use std::sync::PoisonError;
 
-use mairust_http::{AuditSink, ContentView, PurgedMessage, QueueOperation, RefusedKey, SuppressionChange};
+use mairust_http::{
+    AuditSink, ContentView, Principal, PurgedMessage, QueueOperation, RefusedKey, SuppressionChange, WebhookOperation,
+};
 use mairust_store::audit::{Actor, Target};
 use mairust_store::{NewAuditEvent, Owner};
 use serde_json::json;
@@ -25,7 +28,7 @@ impl AuditSink for Recorder {
             }
             *viewed.entry(key, || now) = now;
         }
-        let actor = Actor { kind: "api_key".to_owned(), id: Some(view.principal.key_id.clone()), ip: view.client };
+        let actor = api_key(view.principal, view.client);
         let event = NewAuditEvent {
             target: Some(Target { kind: "message".to_owned(), id: view.message.to_string() }),
             after: None,
@@ -36,7 +39,7 @@ impl AuditSink for Recorder {
     }
 
     fn message_purged(&self, purged: &PurgedMessage<'_>) {
-        let actor = Actor { kind: "api_key".to_owned(), id: Some(purged.principal.key_id.clone()), ip: purged.client };
+        let actor = api_key(purged.principal, purged.client);
         let event = NewAuditEvent {
             target: Some(Target { kind: "message".to_owned(), id: purged.row.id.to_string() }),
             before: Some(of_message(purged.row)),
@@ -48,8 +51,7 @@ impl AuditSink for Recorder {
     }
 
     fn queue_changed(&self, operation: &QueueOperation<'_>) {
-        let key = operation.principal.key_id.clone();
-        let actor = Actor { kind: "api_key".to_owned(), id: Some(key), ip: operation.client };
+        let actor = api_key(operation.principal, operation.client);
         let after = json!({"deliveries": operation.deliveries});
         let event = NewAuditEvent {
             target: Some(Target { kind: "queue".to_owned(), id: operation.target.to_owned() }),
@@ -60,7 +62,7 @@ impl AuditSink for Recorder {
     }
 
     fn suppression_changed(&self, change: &SuppressionChange<'_>) {
-        let actor = Actor { kind: "api_key".to_owned(), id: Some(change.principal.key_id.clone()), ip: change.client };
+        let actor = api_key(change.principal, change.client);
         let shown = Some(of_suppression(change.suppression));
         let (event_type, before, after) = match change.added {
             true => ("suppression.added", None, shown),
@@ -75,4 +77,20 @@ impl AuditSink for Recorder {
         };
         self.record(Record { owner: change.principal.tenant.into(), event });
     }
+    fn webhook_changed(&self, operation: &WebhookOperation<'_>) {
+        let actor = api_key(operation.principal, operation.client);
+        let event = NewAuditEvent {
+            target: Some(Target { kind: "webhook".to_owned(), id: operation.webhook.to_string() }),
+            before: operation.before.clone(),
+            after: operation.after.clone(),
+            request_id: operation.request_id.map(str::to_owned),
+            ..self.event(&format!("webhook.{}", operation.action), actor, json!(null))
+        };
+        self.record(Record { owner: operation.principal.tenant.into(), event });
+    }
+}
+
+/// An API key that did something.
+fn api_key(principal: &Principal, ip: Option<IpAddr>) -> Actor {
+    Actor { kind: "api_key".to_owned(), id: Some(principal.key_id.clone()), ip }
 }

@@ -133,7 +133,9 @@ fn advice(fault: Fault) -> &'static str {
         Fault::BodyOrphaned | Fault::SpooledOrphaned => {
             "mairust consistency-check --repair removes it, if it is not one that another database may know"
         }
-        Fault::MailboxUse | Fault::FolderCounters => "mairust consistency-check --repair corrects it",
+        Fault::MailboxUse | Fault::FolderCounters | Fault::EventPositions => {
+            "mairust consistency-check --repair corrects it"
+        }
         Fault::Database => "stop the servers and restore the newest backup into an empty database",
         Fault::Reference => "restore the newest backup into an empty database",
         Fault::Rule(Invariant::LeaseOwner) => "start a server, or mairust consistency-check --repair",

@@ -30,6 +30,7 @@ mod tenant;
 mod trace;
 mod trail;
 mod user;
+mod webhook;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -93,6 +94,9 @@ enum Command {
     /// Keys for the REST API
     #[command(subcommand)]
     Apikey(apikey::ApiKeyCommand),
+    /// Programs elsewhere that are told what happens, by HTTP
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// Who did what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -199,6 +203,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Suppression(command) => suppression::run(command).await,
             Command::Search(command) => search::run(command).await,
             Command::Apikey(command) => apikey::run(command).await,
+            Command::Webhook(command) => webhook::run(command).await,
             Command::Audit(command) => Box::pin(audit::run(command)).await,
             Command::Keys(command) => keys::run(command).await,
             Command::Backup(arguments) => backup::make(&arguments).await,

@@ -113,6 +113,8 @@ pub(super) fn builder(
         .audit(audit(config))
         .sealer(open::sealer(config)?)
         .deleted_messages_days(config.deleted_messages_days)
+        .events_days(config.events_days)
+        .webhooks(config.webhooks.clone())
         .retired_dkim_keys_days(config.retired_dkim_keys_days)
         .http(config.http.bind.to_string())
         .limits(limits(config))

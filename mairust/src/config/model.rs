@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use super::raw::RawConfig;
 use super::resolve::settle;
-use crate::{Authentication, SendingLimits};
+use crate::{Authentication, SendingLimits, WebhookSettings};
 
 /// The configuration of the `mairust` binary.
 #[derive(Debug, Clone)]
@@ -65,6 +65,10 @@ pub struct Config {
     pub audit_retention: Duration,
     /// For how many days deleted messages are kept.
     pub deleted_messages_days: u32,
+    /// For how many days events are kept.
+    pub events_days: u32,
+    /// Telling programs elsewhere of events.
+    pub webhooks: WebhookSettings,
     /// For how many days keys are kept that sign mail no more.
     pub retired_dkim_keys_days: u32,
     /// Who may send how much, and to whom nothing is sent.

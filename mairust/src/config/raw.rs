@@ -53,6 +53,8 @@ pub(super) struct RawConfig {
     pub(super) mailboxes: RawMailboxes,
     /// Finding messages by what they say.
     pub(super) search: RawSearch,
+    /// Telling programs elsewhere what happens, by HTTP: `mairust webhook add`.
+    pub(super) webhooks: RawWebhooks,
     /// Secrets. Each may be `env:NAME`, `file:/path`, or the secret itself with at least 32
     /// characters.
     pub(super) secrets: RawSecrets,
@@ -441,6 +443,14 @@ pub(super) struct RawSearch {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+pub(super) struct RawWebhooks {
+    /// Whether webhooks may be at private addresses: this machine, networks of one's own, neighbours on the link;
+    /// there also without TLS. Whoever may make webhooks can then reach what this server can reach.
+    pub(super) allow_private_addresses: bool,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct RawSecrets {
     /// The key under which secrets are sealed, the one of API keys among them: base64 of 32 bytes,
     /// from `openssl rand -base64 32`. Without it, one is made at first start and kept in
@@ -463,6 +473,10 @@ pub(super) struct RawRetention {
     /// within a minute. Tenants may have a number of their own: `mairust tenant set`.
     #[schemars(range(max = 36500))]
     pub(super) deleted_messages_days: u32,
+    /// Days for which events are kept, and what became of telling webhooks of them. At least 3: so long a webhook is
+    /// tried.
+    #[schemars(range(min = 3, max = 36500))]
+    pub(super) events_days: u32,
     /// Days for which DKIM keys are kept that sign no more. Their records should stay published as long:
     /// mail may be on its way that they have signed.
     #[schemars(range(max = 36500))]
@@ -674,7 +688,7 @@ impl Default for RawLog {
 
 impl Default for RawRetention {
     fn default() -> Self {
-        Self { audit_days: 180, deleted_messages_days: 30, retired_dkim_keys_days: 7 }
+        Self { audit_days: 180, deleted_messages_days: 30, events_days: 30, retired_dkim_keys_days: 7 }
     }
 }
 

@@ -24,7 +24,7 @@ use super::secret::{SecretError, SecretRef, decode_master_key, is_world_readable
 use super::spam::RawSpam;
 use super::text::{NetworkText, SecretText};
 use super::validate::{Checked, Spot};
-use crate::Authentication;
+use crate::{Authentication, WebhookSettings};
 
 /// RFC 5321 §4.5.3.1.7: a server takes at least this much.
 const SMALLEST_LIMIT: ByteSize = ByteSize(64 << 10);
@@ -103,6 +103,8 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         former_master_keys: Vec::new(),
         audit_retention: Duration::from_secs(u64::from(raw.retention.audit_days) * 24 * 60 * 60),
         deleted_messages_days: raw.retention.deleted_messages_days,
+        events_days: raw.retention.events_days,
+        webhooks: WebhookSettings { allow_private_addresses: raw.webhooks.allow_private_addresses },
         retired_dkim_keys_days: raw.retention.retired_dkim_keys_days,
         search: SearchSettings { enabled: raw.search.enabled, fallback: raw.search.fallback },
         master_key: key.map_or_else(|| MasterKey::KeptIn(data_dir.join("master.key")), MasterKey::Given),

@@ -26,6 +26,7 @@ use mairust_store::{
 };
 
 use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original, RemoteDestination};
+use crate::events;
 use crate::expansion::{Expansion, expand};
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
@@ -194,6 +195,7 @@ impl Submissions {
         if let (Some(own), Some(notice)) = (acceptances.first_mut(), self.success_notice(&plan).await?) {
             own.messages.extend(notice.messages);
             own.jobs.extend(notice.jobs);
+            own.events.extend(notice.events);
         }
         // That one of several is there says nothing about the others.
         if let (Some(fingerprint), [own]) = (plan.submission.fingerprint, acceptances.as_slice()) {
@@ -295,10 +297,14 @@ impl Submissions {
             (false, _) => MessageStatus::Queued,
         };
         let (original, times) = (self.original(plan), (plan.now, plan.due()));
+        let place = senders_place(plan, status);
+        let message = original.copy("", vec![place.clone()]);
+        let recipients = plan.submission.destinations.iter().map(Destination::address);
         let mut own = Acceptance {
+            events: vec![events::accepted(&message, &place, recipients)],
             recipients: self.outbound.recipients(plan.id, remote.iter().copied(), plan.now),
             jobs: self.outbound.jobs(plan.id, remote, tenant, times),
-            messages: vec![original.copy("", vec![senders_place(plan, status)])],
+            messages: vec![message],
             ..Acceptance::new(tenant)
         };
         own.recipients.extend(Outbound::Deliver.recipients(plan.id, &waiting, plan.now));
@@ -311,6 +317,7 @@ impl Submissions {
                 own.messages.extend(local.messages);
                 own.recipients.extend(local.recipients);
                 own.jobs.extend(local.jobs);
+                own.events.extend(local.events);
             } else {
                 others.push(for_others(plan, local));
             }

@@ -232,14 +232,15 @@ impl Server {
         }
     }
 
-    /// Waits until the server has done all that is to be done now: deliveries, hooks, notices.
+    /// Waits until the server has done all that is to be done now: deliveries, hooks, notices, webhooks.
     ///
     /// # Errors
     /// When it takes longer than 30 seconds of real time.
     pub async fn settled(&self) -> Result<()> {
         let idle = || async {
+            let told = self.storage.webhooks().behind(1).await.is_ok_and(|behind| behind.is_empty());
             let stats = self.storage.queue().stats(self.clock.now()).await;
-            stats.is_ok_and(|kinds| kinds.values().all(|stats| stats.ready == 0 && stats.leased == 0))
+            told && stats.is_ok_and(|kinds| kinds.values().all(|stats| stats.ready == 0 && stats.leased == 0))
         };
         let waited = tokio::time::timeout(PATIENCE, self.mishaps.until(idle)).await;
         waited.map_err(|_| Error::new("the server still has jobs to do after 30 seconds"))

@@ -1,6 +1,6 @@
 //! Cleaning up: purges messages that were deleted long enough ago, removes what no message names any more
-//! from the body store, and forgets keys that have signed no mail for long enough, limits that are full again, and
-//! suppressions that hold no more.
+//! from the body store, and forgets old events, keys that have signed no mail for long enough, limits that are full
+//! again, and suppressions that hold no more.
 //!
 //! It may run on several nodes at once, and be cut off at any moment: what was not done is found again.
 
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mairust_core::{Clock, TenantId};
+use mairust_core::{Clock, TenantId, Timestamp};
 use mairust_store::{Retention, StorageBackend, StoreError, StoreErrorKind};
 
 use crate::metrics::Metrics;
@@ -31,6 +31,8 @@ pub(crate) struct Cleaner {
     pub(crate) days: u32,
     /// For how many days keys are kept that sign no more.
     pub(crate) key_days: u32,
+    /// For how many days events are kept.
+    pub(crate) event_days: u32,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -38,6 +40,7 @@ pub(crate) struct Cleaner {
 /// What is done for one tenant after the other.
 #[derive(Debug, Clone, Copy)]
 enum Step {
+    ForgetEvents(Timestamp),
     Purge(Retention),
     RemoveObjects,
 }
@@ -75,6 +78,11 @@ impl Cleaner {
         let tenants: BTreeSet<_> = self.storage.lifecycle().tenants_to_clean(retention).await?.into_iter().collect();
         let mut outcome = self.forget_keys().await;
         outcome = outcome.and(self.forget_policy().await);
+        let before = self.clock.now().minus(days(self.event_days));
+        outcome = outcome.and(match self.storage.events().tenants_to_purge(before).await {
+            Ok(with_events) => self.in_turns(with_events.into_iter().collect(), Step::ForgetEvents(before)).await,
+            Err(error) => Err(error),
+        });
         for step in [Step::Purge(retention), Step::RemoveObjects] {
             outcome = outcome.and(self.in_turns(tenants.clone(), step).await);
         }
@@ -96,8 +104,7 @@ impl Cleaner {
     /// Removes keys that retired long enough ago: the row first, so that a key that is there can always sign.
     async fn forget_keys(&self) -> Result<(), StoreError> {
         let directory = self.storage.directory();
-        let kept_for = Duration::from_secs(u64::from(self.key_days) * 24 * 60 * 60);
-        for key in directory.retired_dkim_keys(self.clock.now().minus(kept_for)).await? {
+        for key in directory.retired_dkim_keys(self.clock.now().minus(days(self.key_days))).await? {
             match signing::remove_key(self.storage.as_ref(), &key).await {
                 Ok(()) => tracing::info!(
                     component = "cleanup",
@@ -121,7 +128,7 @@ impl Cleaner {
         while !tenants.is_empty() {
             for tenant in tenants.clone() {
                 match self.batch(tenant, step).await {
-                    Ok(BATCH) => {}
+                    Ok(done) if done >= BATCH => {}
                     Ok(_) => drop(tenants.remove(&tenant)),
                     Err(error) if error.is_temporary() => return Err(error),
                     Err(error) => {
@@ -139,6 +146,7 @@ impl Cleaner {
     async fn batch(&self, tenant: TenantId, step: Step) -> Result<u32, StoreError> {
         let lifecycle = self.storage.lifecycle();
         match step {
+            Step::ForgetEvents(before) => self.storage.events().purge(tenant, before, BATCH).await,
             Step::Purge(retention) => {
                 let purged = lifecycle.purge_deleted(tenant, retention, BATCH).await?;
                 if purged > 0 {
@@ -154,4 +162,8 @@ impl Cleaner {
             }
         }
     }
+}
+
+fn days(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count) * 24 * 60 * 60)
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mairust_core::{Body, Domain, MessageId, ReversePath, Timestamp};
-use mairust_smtp::client::{LineEnds, Outgoing, Receiver, Relay, Route, TlsRule};
+use mairust_smtp::client::{LineEnds, Outgoing, Relay, Route, TlsRule};
 use mairust_store::{
     Acceptance, AttemptOutcome, DeliveryRow, HoldReason, Lease, MessageRow, StoreError, StoreErrorKind, pause,
 };
@@ -13,7 +13,7 @@ use super::doubt::{Begin, InDoubt, accept};
 use super::dsn::Report;
 use super::local::Places;
 use super::retry::{Next, jitter};
-use super::tried::{Tried, failed, tried};
+use super::tried::{Tried, failed, receiver, tried};
 use super::{Disposition, Workers};
 
 /// Wait before a job is tried again when the fault is ours.
@@ -90,7 +90,8 @@ impl Workers {
         };
         self.log(message, &attempted.results);
         let disposition = self.after(&attempted.results, next);
-        self.record(lease, &delivery, &attempted, &original, &disposition).await;
+        let (delivery, attempted, original) = (&delivery, &attempted, &original);
+        self.record(Ended { lease, delivery, attempted, original, disposition: &disposition }).await;
         disposition
     }
 
@@ -151,7 +152,8 @@ impl Workers {
                 let attempted = Attempted::from(failed(&delivery.waiting, reason));
                 let original = delivery.body.as_ref().map_or_else(|_| Body::from(Vec::new()), Body::clone);
                 self.log(message, &attempted.results);
-                self.record(lease, &delivery, &attempted, &original, &Disposition::Completed).await;
+                let (delivery, attempted, original) = (&delivery, &attempted, &original);
+                self.record(Ended { lease, delivery, attempted, original, disposition: &Disposition::Completed }).await;
                 Disposition::Completed
             }
             Err(error) => Disposition::Retry(OWN_FAULT_PAUSE, crate::error::chain(&error)),
@@ -192,7 +194,7 @@ impl Workers {
         if waiting.is_empty() {
             return Ok(None);
         }
-        let in_doubt = self.doubt(lease, message, &waiting).await?;
+        let in_doubt = self.doubt(lease, &row, &waiting).await?;
         let body = self.storage.lifecycle().kept_body(lease.tenant, message).await;
         Ok(Some(Delivery { row, body, waiting, due: lease.created_at, in_doubt }))
     }
@@ -231,52 +233,35 @@ impl Workers {
 
     /// Records the results, and completes the job if that is what becomes of it. A store that fails is asked again
     /// until it takes them, or the lease is lost: a recipient who was reached must not be sent to again.
-    async fn record(
-        &self,
-        lease: &Lease,
-        delivery: &Delivery,
-        attempted: &Attempted,
-        original: &Body,
-        disposition: &Disposition,
-    ) {
-        let completes = (*disposition == Disposition::Completed).then(|| lease.clone());
+    async fn record(&self, ended: Ended<'_>) {
         let (mut pause, mut prepared) = (Duration::from_secs(1), None);
-        while let Err(error) = self.try_record(delivery, attempted, original, &completes, &mut prepared).await {
+        while let Err(error) = self.try_record(&ended, &mut prepared).await {
             let error = crate::error::chain(&error);
-            tracing::error!(component = "deliver", message_id = %delivery.row.id, error, "results not recorded yet");
+            let message = ended.delivery.row.id;
+            tracing::error!(component = "deliver", message_id = %message, error, "results not recorded yet");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(60));
         }
         let suppressed = prepared.map(|acceptance| acceptance.suppressions).unwrap_or_default();
-        self.tell_suppressed(delivery.row.tenant, suppressed);
+        self.tell_suppressed(ended.delivery.row.tenant, suppressed);
     }
 
     /// Records the results, and the notice about them, in one step: the same however often it is tried.
-    async fn try_record(
-        &self,
-        delivery: &Delivery,
-        attempted: &Attempted,
-        original: &Body,
-        completes: &Option<Lease>,
-        prepared: &mut Option<Acceptance>,
-    ) -> Result<(), StoreError> {
-        let others = attempted.copies.iter().filter(|copy| copy.tenant != delivery.row.tenant);
-        self.keep_for_others(others.cloned().collect()).await?;
+    async fn try_record(&self, ended: &Ended<'_>, prepared: &mut Option<Acceptance>) -> Result<(), StoreError> {
+        let copies = &ended.attempted.copies;
+        let others = copies.iter().filter(|copy| copy.tenant != ended.delivery.row.tenant).cloned().collect();
+        self.keep_for_others(others).await?;
         let acceptance = match prepared {
             Some(prepared) => prepared,
-            None => {
-                let acceptance = self.results(delivery, attempted, original, self.late(delivery)).await?;
-                prepared.insert(Acceptance { completes: completes.clone(), ..acceptance })
-            }
+            None => prepared.insert(self.results(ended, self.late(ended.delivery)).await?),
         };
         match accept(&*self.storage, acceptance.clone()).await {
-            // The notice is there: an earlier try did its work, and its answer was lost.
+            // The events are there: an earlier try did its work, and its answer was lost.
             Err(error) if error.kind() == StoreErrorKind::AlreadyExists => Ok(()),
             // Whoever has the job now told the sender of a delay. Those who were not told yet are with the
             // next attempt.
             Err(error) if error.kind() == StoreErrorKind::Conflict => {
-                let acceptance = self.results(delivery, attempted, original, None).await?;
-                let acceptance = prepared.insert(Acceptance { completes: completes.clone(), ..acceptance });
+                let acceptance = prepared.insert(self.results(ended, None).await?);
                 accept(&*self.storage, acceptance.clone()).await
             }
             answer => answer,
@@ -290,44 +275,50 @@ impl Workers {
         is_late.then(|| due.plus(self.settings.retry.give_up_after))
     }
 
-    /// What is recorded of these results. `late` says until when they are tried that are late.
-    async fn results(
-        &self,
-        delivery: &Delivery,
-        attempted: &Attempted,
-        original: &Body,
-        late: Option<Timestamp>,
-    ) -> Result<Acceptance, StoreError> {
+    /// What is recorded of results. `late` says until when they are tried that are late.
+    async fn results(&self, ended: &Ended<'_>, late: Option<Timestamp>) -> Result<Acceptance, StoreError> {
+        let Ended { lease, delivery: Delivery { row, .. }, attempted, original, disposition } = ended;
         let now = self.clock.now();
         let Attempted { results, copies } = attempted;
         let reports: Vec<Report> = results.iter().filter_map(|result| result.report(late)).collect();
-        let mut acceptance = match &delivery.row.sender {
+        let mut acceptance = match &row.sender {
             ReversePath::Address(sender) if !reports.is_empty() => {
-                self.notice(&delivery.row, original, sender, reports, now).await?
+                self.notice(row, original, sender, reports, now).await?
             }
             // Nobody is told about mail that has no sender (RFC 5321 §4.5.5).
-            _ => Acceptance::new(delivery.row.tenant),
+            _ => Acceptance::new(row.tenant),
         };
         let notice = acceptance.messages.first().and_then(|notice| notice.placements.first()).map(|place| place.id);
-        let attempt = |result: &Tried| result.attempt(now, notice.filter(|_| result.report(late).is_some()));
-        acceptance.attempts = results.iter().map(attempt).collect();
+        for result in results {
+            let notice = notice.filter(|_| result.report(late).is_some());
+            acceptance.attempts.push(result.attempt(now, notice));
+            acceptance.events.extend(result.event(row, disposition, notice, now));
+        }
         for copy in copies.iter().filter(|copy| copy.tenant == acceptance.tenant).cloned() {
             acceptance.messages.extend(copy.messages);
             acceptance.recipients.extend(copy.recipients);
             acceptance.jobs.extend(copy.jobs);
+            acceptance.events.extend(copy.events);
         }
         // Who answers mail without a sender may be anybody, and so may be those whom it was for.
-        if matches!(delivery.row.sender, ReversePath::Address(_)) {
+        if matches!(row.sender, ReversePath::Address(_)) {
             let bounced = results.iter().filter_map(Tried::bounced).collect();
-            acceptance.suppressions = self.to_suppress(delivery.row.tenant, bounced, now).await?;
+            acceptance.suppressions = self.to_suppress(row.tenant, bounced, now).await?;
         }
+        acceptance.completes = (**disposition == Disposition::Completed).then(|| (*lease).clone());
         Ok(acceptance)
     }
 }
 
-/// A recipient as the client knows it.
-fn receiver(row: &DeliveryRow) -> Receiver {
-    Receiver { address: row.address.clone(), dsn: row.dsn.clone() }
+/// A delivery after an attempt, or after it was given up.
+struct Ended<'a> {
+    lease: &'a Lease,
+    delivery: &'a Delivery,
+    attempted: &'a Attempted,
+    /// What a notice quotes.
+    original: &'a Body,
+    /// What becomes of the job.
+    disposition: &'a Disposition,
 }
 
 /// The host that an operator has named for a delivery, with TLS where it offers it.

@@ -5,11 +5,15 @@
 //! that. A worker that finds an attempt begun by another one, whose lease has ended, knows that it is in doubt.
 
 use async_trait::async_trait;
-use mairust_core::{Clock, MessageId, TenantId};
+use mairust_core::{Clock, TenantId};
+use mairust_hooks::EventKind;
 use mairust_smtp::client::{BeforeFinalDot, Handover};
-use mairust_store::{Acceptance, Attempt, AttemptOutcome, DeliveryRow, Lease, StorageBackend, StoreError};
+use mairust_store::{
+    Acceptance, Attempt, AttemptOutcome, DeliveryRow, Lease, MessageRow, NewEvent, StorageBackend, StoreError,
+};
 
 use super::Workers;
+use crate::events::{self, Told};
 use crate::timeline;
 
 /// What becomes of a delivery that is in doubt.
@@ -58,7 +62,7 @@ impl Workers {
     pub(super) async fn doubt(
         &self,
         lease: &Lease,
-        message: MessageId,
+        row: &MessageRow,
         waiting: &[DeliveryRow],
     ) -> Result<bool, StoreError> {
         // The first worker of a job finds nothing of others.
@@ -66,7 +70,7 @@ impl Workers {
             return Ok(false);
         }
         let now = self.clock.now();
-        let mut attempts = self.storage.deliveries().attempts(lease.tenant, message).await?;
+        let mut attempts = self.storage.deliveries().attempts(lease.tenant, row.id).await?;
         attempts.retain(|attempt| {
             attempt.outcome == AttemptOutcome::Begun && waiting.iter().any(|row| row.id == attempt.recipient)
         });
@@ -78,7 +82,7 @@ impl Workers {
             self.metrics.delivery_attempted(attempt.outcome);
             tracing::warn!(
                 component = "deliver",
-                message_id = %message,
+                message_id = %row.id,
                 recipient_id = %attempt.recipient,
                 host = attempt.host.as_deref().unwrap_or("none"),
                 "an attempt is in doubt: the recipient may have the message"
@@ -86,10 +90,30 @@ impl Workers {
         }
         let any = !attempts.is_empty();
         if any {
-            accept(&*self.storage, Acceptance { attempts, ..Acceptance::new(lease.tenant) }).await?;
+            let events = match self.settings.in_doubt {
+                InDoubt::Hold => attempts.iter().filter_map(|attempt| held(row, waiting, attempt)).collect(),
+                InDoubt::Resend => Vec::new(),
+            };
+            accept(&*self.storage, Acceptance { attempts, events, ..Acceptance::new(lease.tenant) }).await?;
         }
         Ok(any)
     }
+}
+
+/// What there is to tell about an attempt that is in doubt.
+fn held(row: &MessageRow, waiting: &[DeliveryRow], attempt: &Attempt) -> Option<NewEvent> {
+    let recipient = waiting.iter().find(|recipient| recipient.id == attempt.recipient)?;
+    let told = Told {
+        kind: EventKind::MessageHeld,
+        recipient: recipient.address.to_string(),
+        attempt: recipient.attempts + 1,
+        host: attempt.host.as_deref(),
+        reply: None,
+        result: &attempt.result,
+        next_attempt: None,
+        notice: None,
+    };
+    Some(events::delivery(row, told, attempt.at))
 }
 
 /// Accepts one thing.

@@ -1,6 +1,7 @@
 //! The jobs of this server: a closed set with a versioned payload.
 
-use mairust_core::{Domain, JobId, MessageId, TenantId, Timestamp};
+use mairust_core::{Domain, JobId, MessageId, TenantId, Timestamp, WebhookDeliveryId, WebhookId};
+use mairust_store::webhook::work::{WEBHOOK_JOB, delivery_of, webhook_job};
 use mairust_store::{Lease, NewJob, Priority};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,8 @@ pub(crate) enum Job {
     Deliver { message: MessageId, domain: Domain },
     /// Call one `post_receive` hook with one stored message.
     PostReceive { message: MessageId, hook: String },
+    /// Tell one webhook of one event.
+    Webhook { webhook: WebhookId, delivery: WebhookDeliveryId },
 }
 
 /// The payload of a job in the queue.
@@ -30,14 +33,12 @@ struct Payload {
 impl Job {
     /// The form in which the queue keeps it; due at once.
     pub(crate) fn queued(&self, tenant: TenantId, now: Timestamp) -> NewJob {
-        let payload = match self {
-            Self::Deliver { message, domain } => {
-                Payload { v: VERSION, message: message.to_string(), domain: Some(domain.to_string()), hook: None }
-            }
-            Self::PostReceive { message, hook } => {
-                Payload { v: VERSION, message: message.to_string(), domain: None, hook: Some(hook.clone()) }
-            }
+        let (message, domain, hook) = match self {
+            Self::Deliver { message, domain } => (*message, Some(domain.as_str().to_owned()), None),
+            Self::PostReceive { message, hook } => (*message, None, Some(hook.clone())),
+            Self::Webhook { webhook, delivery } => return webhook_job(tenant, *webhook, *delivery, now),
         };
+        let payload = Payload { v: VERSION, message: message.to_string(), domain: domain.clone(), hook };
         NewJob {
             id: JobId::new(now),
             tenant,
@@ -45,8 +46,8 @@ impl Job {
             payload: serde_json::json!(payload),
             not_before: now,
             priority: Priority::Normal,
-            destination: self.destination().map(|domain| domain.as_str().to_owned()),
-            message: Some(self.message()),
+            destination: domain,
+            message: Some(message),
         }
     }
 
@@ -60,6 +61,10 @@ impl Job {
     }
 
     fn read(kind: &str, payload: &serde_json::Value) -> Result<Self, String> {
+        if kind == WEBHOOK_JOB {
+            let (webhook, delivery) = delivery_of(payload)?;
+            return Ok(Self::Webhook { webhook, delivery });
+        }
         let payload = Payload::deserialize(payload).map_err(|error| error.to_string())?;
         if payload.v != VERSION {
             return Err(format!("payload version {} is not known here", payload.v));
@@ -75,26 +80,12 @@ impl Job {
         }
     }
 
-    /// The message that it is about.
-    fn message(&self) -> MessageId {
-        match self {
-            Self::Deliver { message, .. } | Self::PostReceive { message, .. } => *message,
-        }
-    }
-
-    /// Where it leads.
-    fn destination(&self) -> Option<&Domain> {
-        match self {
-            Self::Deliver { domain, .. } => Some(domain),
-            Self::PostReceive { .. } => None,
-        }
-    }
-
     /// The name of its kind.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Deliver { .. } => "deliver",
             Self::PostReceive { .. } => "post_receive",
+            Self::Webhook { .. } => WEBHOOK_JOB,
         }
     }
 }
@@ -110,6 +101,7 @@ mod tests {
         for job in [
             Job::Deliver { message, domain: Domain::parse("example.com").unwrap() },
             Job::PostReceive { message, hook: "tags".to_owned() },
+            Job::Webhook { webhook: WebhookId::new(now), delivery: WebhookDeliveryId::new(now) },
         ] {
             let queued = job.queued(tenant, now);
             assert_eq!(Job::read(&queued.kind, &queued.payload), Ok(job));
@@ -121,6 +113,7 @@ mod tests {
         let payload = |v| serde_json::json!({"v": v, "message": MessageId::new(Timestamp::default()).to_string()});
         assert!(Job::read("deliver", &payload(1)).is_err());
         assert!(Job::read("deliver", &payload(2)).unwrap_err().contains("version 2"));
+        assert!(Job::read("webhook", &payload(1)).is_err() && Job::read("webhook", &payload(2)).is_err());
         assert!(Job::read("dance", &serde_json::json!({})).is_err());
     }
 }

@@ -14,6 +14,7 @@ mod ramp_up;
 pub(crate) mod retry;
 mod suppress;
 mod tried;
+mod webhook;
 
 use std::any::Any;
 use std::future::Future;
@@ -44,6 +45,7 @@ use crate::outbound::Outbound;
 use crate::receive::recipient::Recipients;
 use crate::signing::Signing;
 use crate::time::{sleep, sleep_until};
+use crate::webhooks::Telling;
 
 /// How long to wait before the queue is asked again after it failed.
 const QUEUE_DOWN_PAUSE: Duration = Duration::from_secs(1);
@@ -68,6 +70,7 @@ pub(crate) struct Workers {
     pub(crate) settings: DeliverySettings,
     /// `None`: no audit log is kept.
     pub(crate) recorder: Option<Arc<Recorder>>,
+    pub(crate) telling: Telling,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -326,6 +329,7 @@ impl Workers {
         match job {
             Job::Deliver { message, domain } => self.deliver(lease, *message, domain).await,
             Job::PostReceive { message, hook } => self.post_receive(lease, *message, hook).await,
+            Job::Webhook { delivery, .. } => self.webhook(lease, *delivery).await,
         }
     }
 

@@ -1,12 +1,15 @@
 //! How an attempt ended for each recipient, and what is recorded and told of it.
 
 use mairust_core::{EmailAddress, MessageId, RecipientDsn, RecipientId, Reply, Timestamp};
-use mairust_smtp::client::{AttemptFacts, Notices, Outcome, RecipientReport};
-use mairust_store::{Attempt, AttemptOutcome, DeliveryRow};
+use mairust_hooks::EventKind;
+use mairust_smtp::client::{AttemptFacts, Notices, Outcome, Receiver, RecipientReport};
+use mairust_store::{Attempt, AttemptOutcome, DeliveryRow, MessageRow, NewEvent};
 
+use super::Disposition;
 use super::doubt::InDoubt;
 use super::dsn::{Action, Report};
 use super::suppress::no_such_mailbox;
+use crate::events::{self, Told};
 use crate::timeline;
 
 /// How an attempt ended for one recipient, and whether it was the last.
@@ -17,6 +20,8 @@ pub(super) struct Tried {
     pub(super) host: Option<String>,
     pub(super) reply: Option<Reply>,
     pub(super) detail: String,
+    /// The number of the attempt, counted from 1.
+    pub(super) number: u32,
     pub(super) dsn: RecipientDsn,
     /// Whether the sender knows that it is late.
     pub(super) told_of_delay: bool,
@@ -40,6 +45,7 @@ impl Tried {
             host: None,
             reply: None,
             detail,
+            number: row.attempts + 1,
             dsn: row.dsn.clone(),
             told_of_delay: row.delay_told_at.is_some(),
             arrived: None,
@@ -82,6 +88,35 @@ impl Tried {
             facts: timeline::host(&self.facts).map(|facts| facts.to_json()),
         }
     }
+
+    /// What there is to tell about it, when this becomes of the job.
+    pub(super) fn event(
+        &self,
+        row: &MessageRow,
+        disposition: &Disposition,
+        notice: Option<MessageId>,
+        now: Timestamp,
+    ) -> Option<NewEvent> {
+        let (kind, next_attempt) = match (self.outcome, disposition) {
+            (AttemptOutcome::Delivered, _) => (EventKind::MessageSent, None),
+            (AttemptOutcome::Failed, _) => (EventKind::MessageBounced, None),
+            (AttemptOutcome::InDoubt, Disposition::Hold(..)) => (EventKind::MessageHeld, None),
+            (AttemptOutcome::Deferred | AttemptOutcome::InDoubt, Disposition::Retry(wait, _)) => {
+                (EventKind::MessageDeferred, Some(now.plus(*wait)))
+            }
+            // Another recipient's delivery is in doubt, and all of the job is held.
+            (AttemptOutcome::Deferred | AttemptOutcome::InDoubt, _) => (EventKind::MessageDeferred, None),
+            (AttemptOutcome::Begun | AttemptOutcome::Cancelled, _) => return None,
+        };
+        let (host, reply) = (self.host.as_deref(), self.reply.as_ref());
+        let (recipient, attempt, result) = (self.address.to_string(), self.number, self.detail.as_str());
+        Some(events::delivery(row, Told { kind, recipient, attempt, host, reply, result, next_attempt, notice }, now))
+    }
+}
+
+/// A recipient as the client knows it.
+pub(super) fn receiver(row: &DeliveryRow) -> Receiver {
+    Receiver { address: row.address.clone(), dsn: row.dsn.clone() }
 }
 
 /// Joins recipients with their reports. When it was the last attempt, what would be tried again has failed.

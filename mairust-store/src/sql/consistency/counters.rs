@@ -1,4 +1,4 @@
-//! Mailboxes know how much they hold, and folders from where to count.
+//! Mailboxes know how much they hold, folders from where to count, and tenants from where to count events.
 
 use mairust_core::TenantId;
 
@@ -11,7 +11,7 @@ use crate::sql::statement::consistency as statement;
 /// How many mailboxes or folders are looked at together: each may have a million messages.
 const PAGE: u32 = 50;
 
-/// A mailbox or a folder.
+/// A mailbox, a folder, or a tenant.
 type Place = (TenantId, [u8; 16]);
 
 impl Work<'_> {
@@ -22,7 +22,11 @@ impl Work<'_> {
         self.observer.begins("folders", None);
         let update = statement::correct_folder(self.parts.database.dialect());
         let correct = Correction { lock: statement::LOCK_FOLDER, update };
-        self.check_places(statement::FOLDER_COUNTERS, folder, correct).await
+        self.check_places(statement::FOLDER_COUNTERS, folder, correct).await?;
+        self.observer.begins("events", None);
+        let update = statement::correct_positions(self.parts.database.dialect());
+        let correct = Correction { lock: statement::LOCK_POSITIONS, update };
+        self.check_places(statement::EVENT_POSITIONS, events, correct).await
     }
 
     async fn check_places(
@@ -101,4 +105,13 @@ fn folder(tenant: TenantId, columns: &Columns<'_>) -> Result<Option<Finding>, St
         format!("folder {name} counts UIDs from {next} and changes from {modseq}, but has {uid} and {reached}");
     let id = uuid::Uuid::from_bytes(columns.id("id")?);
     Ok(Some(Finding::new(Fault::FolderCounters, detail).of(tenant).about("folder", id)))
+}
+
+fn events(tenant: TenantId, columns: &Columns<'_>) -> Result<Option<Finding>, StoreError> {
+    let (position, reached): (i64, i64) = (columns.value("position")?, columns.value("reached")?);
+    if position >= reached {
+        return Ok(None);
+    }
+    let detail = format!("events are counted from {position}, but have reached {reached}");
+    Ok(Some(Finding::new(Fault::EventPositions, detail).of(tenant).about("tenant", tenant)))
 }

@@ -108,6 +108,35 @@ pub(crate) fn correct_folder(dialect: Dialect) -> &'static str {
     dialect.pick(correct_folder!("max"), correct_folder!("greatest"))
 }
 
+/// The place is that of the tenant, twice.
+pub(crate) const EVENT_POSITIONS: &str = "\
+    SELECT t.id AS tenant_id, t.id, coalesce(h.position, 0) AS position, \
+        (SELECT coalesce(max(e.position), 0) FROM events e WHERE e.tenant_id = t.id) AS reached \
+    FROM tenants t LEFT JOIN event_heads h ON h.tenant_id = t.id \
+    WHERE (t.id, t.id) > ($1, $2) ORDER BY t.id LIMIT $3";
+
+macro_rules! correct_positions {
+    ($greatest:literal) => {
+        concat!(
+            "INSERT INTO event_heads (tenant_id, position) \
+            SELECT t.id, coalesce(max(e.position), 0) \
+            FROM tenants t LEFT JOIN events e ON e.tenant_id = t.id WHERE t.id = $1 AND t.id = $2 GROUP BY t.id \
+            ON CONFLICT (tenant_id) DO UPDATE SET position = ",
+            $greatest,
+            "(event_heads.position, excluded.position)"
+        )
+    };
+}
+
+/// Of the tenant $1, which is $2, too. As above, it is never set back.
+pub(crate) fn correct_positions(dialect: Dialect) -> &'static str {
+    dialect.pick(correct_positions!("max"), correct_positions!("greatest"))
+}
+
+/// PostgreSQL only.
+pub(crate) const LOCK_POSITIONS: &str =
+    "SELECT tenant_id FROM event_heads WHERE tenant_id = $1 AND tenant_id = $2 FOR UPDATE";
+
 /// PostgreSQL only: keeps others from changing it until the end of the transaction.
 pub(crate) const LOCK_MAILBOX: &str = "SELECT id FROM mailboxes WHERE tenant_id = $1 AND id = $2 FOR UPDATE";
 /// PostgreSQL only.

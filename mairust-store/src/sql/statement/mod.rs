@@ -5,6 +5,7 @@
 pub(crate) mod audit;
 pub(crate) mod consistency;
 pub(crate) mod directory;
+pub(crate) mod event;
 pub(crate) mod invariant;
 pub(crate) mod lifecycle;
 pub(crate) mod message;
@@ -13,3 +14,4 @@ pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod search;
 pub(crate) mod spool;
+pub(crate) mod webhook;

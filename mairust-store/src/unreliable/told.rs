@@ -1,0 +1,55 @@
+//! Events and webhooks that fail on demand.
+
+use async_trait::async_trait;
+use mairust_core::{TenantId, Timestamp, WebhookDeliveryId, WebhookId};
+
+use super::UnreliableStorage;
+use crate::backend::StorageBackend;
+use crate::error::StoreError;
+use crate::event::{Event, EventLog, EventPage, EventQuery, EventSpan};
+use crate::message::Page;
+use crate::queue::NewJob;
+use crate::webhook::{
+    NewWebhook, NewWebhookDelivery, Webhook, WebhookAdvance, WebhookChange, WebhookDelivery, WebhookDeliveryQuery,
+    Webhooks,
+};
+
+unreliable! { EventLog, events {
+    async fn list(&self, tenant: TenantId, query: &EventQuery) -> EventPage;
+    async fn at(&self, tenant: TenantId, position: u64) -> Option<Event>;
+    async fn span(&self, tenant: TenantId) -> EventSpan;
+    async fn tenants_to_purge(&self, before: Timestamp) -> Vec<TenantId>;
+    async fn purge(&self, tenant: TenantId, before: Timestamp, max: u32) -> u32;
+}
+    fn version(&self) -> u64 {
+        self.inner.events().version()
+    }
+    async fn changed(&self, seen: u64) -> u64 {
+        self.inner.events().changed(seen).await
+    }
+    fn version_of(&self, tenant: TenantId) -> u64 {
+        self.inner.events().version_of(tenant)
+    }
+    async fn changed_of(&self, tenant: TenantId, seen: u64) -> u64 {
+        self.inner.events().changed_of(tenant, seen).await
+    }
+}
+
+unreliable! { Webhooks, webhooks {
+    async fn create(&self, tenant: TenantId, new: NewWebhook) -> Webhook;
+    async fn list(&self, tenant: TenantId) -> Vec<Webhook>;
+    async fn get(&self, tenant: TenantId, id: WebhookId) -> Option<Webhook>;
+    async fn change(&self, tenant: TenantId, id: WebhookId, change: &WebhookChange) -> Webhook;
+    async fn delete(&self, tenant: TenantId, id: WebhookId) -> ();
+    async fn behind(&self, limit: u32) -> Vec<Webhook>;
+    async fn advance(&self, tenant: TenantId, advance: WebhookAdvance) -> bool;
+    async fn deliver(
+        &self, tenant: TenantId, webhook: WebhookId, delivery: NewWebhookDelivery, job: NewJob
+    ) -> ();
+    async fn list_deliveries(
+        &self, tenant: TenantId, webhook: WebhookId, query: &WebhookDeliveryQuery
+    ) -> Page<WebhookDelivery>;
+    async fn delivery(&self, tenant: TenantId, id: WebhookDeliveryId) -> Option<WebhookDelivery>;
+    async fn record(&self, delivery: &WebhookDelivery) -> bool;
+    async fn replay(&self, tenant: TenantId, id: WebhookDeliveryId, job: NewJob) -> ();
+} }

@@ -1,0 +1,90 @@
+//! Events as they are written: what comes into being with a message, and what becomes of its recipients.
+
+use mairust_core::{EventId, MessageId, ReversePath, Timestamp};
+use mairust_hooks::EventKind;
+use mairust_hooks::event::{DeliveryResult, MessageAccepted, MessageFacts, MessageReceived, ReplyFacts, SpamFacts};
+use mairust_store::{MessageRow, NewEvent, NewMessage, Placement, Spam};
+use serde::Serialize;
+
+/// What became of one recipient.
+#[derive(Debug)]
+pub(crate) struct Told<'a> {
+    pub(crate) kind: EventKind,
+    pub(crate) recipient: String,
+    pub(crate) attempt: u32,
+    pub(crate) host: Option<&'a str>,
+    pub(crate) reply: Option<&'a mairust_core::Reply>,
+    pub(crate) result: &'a str,
+    pub(crate) next_attempt: Option<Timestamp>,
+    pub(crate) notice: Option<MessageId>,
+}
+
+/// A message that came into a mailbox.
+pub(crate) fn received(message: &NewMessage, place: &Placement) -> NewEvent {
+    let data = MessageReceived {
+        message: facts(message, place),
+        mail_from: mail_from(&message.sender),
+        recipient: place.address.to_string(),
+        folder: place.folder.as_str().to_owned(),
+        status: place.status.as_str().to_owned(),
+        spam: message.spam.map(spam),
+    };
+    event(EventKind::MessageReceived, message.received_at, &data)
+}
+
+/// A message that was taken to be sent.
+pub(crate) fn accepted<'a>(
+    message: &NewMessage,
+    place: &Placement,
+    recipients: impl IntoIterator<Item = &'a mairust_core::EmailAddress>,
+) -> NewEvent {
+    let data = MessageAccepted {
+        message: facts(message, place),
+        mail_from: mail_from(&message.sender),
+        recipients: recipients.into_iter().map(ToString::to_string).collect(),
+        status: place.status.as_str().to_owned(),
+    };
+    event(EventKind::MessageAccepted, message.received_at, &data)
+}
+
+/// What became of a recipient of a message.
+pub(crate) fn delivery(row: &MessageRow, told: Told<'_>, at: Timestamp) -> NewEvent {
+    let data = DeliveryResult {
+        message: MessageFacts {
+            id: row.id.to_string(),
+            mailbox_id: row.mailbox.to_string(),
+            message_id: row.message_id.clone(),
+            size: row.size,
+        },
+        mail_from: mail_from(&row.sender),
+        recipient: told.recipient,
+        attempt: told.attempt,
+        host: told.host.map(str::to_owned),
+        reply: told.reply.map(ReplyFacts::from),
+        result: told.result.to_owned(),
+        next_attempt_at: told.next_attempt.map(Timestamp::to_rfc3339),
+        notice_id: told.notice.map(|notice| notice.to_string()),
+    };
+    event(told.kind, at, &data)
+}
+
+fn facts(message: &NewMessage, place: &Placement) -> MessageFacts {
+    MessageFacts {
+        id: place.id.to_string(),
+        mailbox_id: place.mailbox.to_string(),
+        message_id: message.content.message_id.clone(),
+        size: message.prefix.len() as u64 + message.body.len(),
+    }
+}
+
+fn mail_from(sender: &ReversePath) -> Option<String> {
+    sender.address().map(ToString::to_string)
+}
+
+fn spam(spam: Spam) -> SpamFacts {
+    SpamFacts { score: spam.score, verdict: spam.verdict.as_str() }
+}
+
+fn event(kind: EventKind, at: Timestamp, data: &impl Serialize) -> NewEvent {
+    NewEvent { id: EventId::new(at), kind: kind.as_str().to_owned(), at, data: serde_json::json!(data) }
+}
