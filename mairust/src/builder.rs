@@ -352,7 +352,8 @@ impl ServerBuilder {
     /// list are refused all the same.
     ///
     /// ```
-    /// use mairust::{Decision, MemoryStorage, PolicyEngine, PolicyError, PolicyRequest, Server, SystemClock, Timestamp};
+    /// use mairust::{Decision, MemoryStorage, PolicyEngine, PolicyError, PolicyRequest, Server, SystemClock};
+    /// use mairust::Timestamp;
     ///
     /// /// Closed for the holidays.
     /// #[derive(Debug)]

@@ -48,8 +48,8 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@suite $make, directory:
             tenants_have_unique_names a_domain_has_one_tenant makes_users_with_folders
             refuses_names_that_are_taken logs_in_by_address_or_name lists_what_a_tenant_has
-            sets_passwords adds_verifiers_to_passwords keeps_api_keys who_is_disabled_can_not_log_in remembers_who_may_not_send
-            keeps_sender_rules
+            sets_passwords adds_verifiers_to_passwords keeps_api_keys who_is_disabled_can_not_log_in
+            remembers_who_may_not_send keeps_sender_rules
             ensures_users_once tenants_may_let_users_send_as_anybody keeps_tenants_apart
             keeps_the_addresses_of_tenants_apart
         );

@@ -54,6 +54,9 @@ impl Workers {
     /// Keeps the copies of other tenants, which are accepted before the result is recorded: each once, however often
     /// this is tried.
     pub(super) async fn keep_for_others(&self, copies: Vec<Acceptance>) -> Result<(), StoreError> {
+        if copies.is_empty() {
+            return Ok(());
+        }
         for answer in self.storage.messages().accept(copies).await {
             match answer {
                 Err(error) if error.kind() == StoreErrorKind::AlreadyExists => {}

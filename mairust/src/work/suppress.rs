@@ -34,7 +34,8 @@ impl Workers {
     /// Tells the audit log of addresses that were suppressed.
     pub(super) fn tell_suppressed(&self, tenant: TenantId, new: Vec<NewSuppression>) {
         for new in new {
-            tracing::info!(component = "deliver", tenant_id = %tenant, address = %new.address, "the address is suppressed");
+            let address = &new.address;
+            tracing::info!(component = "deliver", tenant_id = %tenant, %address, "the address is suppressed");
             if let Some(recorder) = &self.recorder {
                 recorder.suppressed(tenant, &new.into());
             }
