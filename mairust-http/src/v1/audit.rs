@@ -2,9 +2,8 @@
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequestParts, OriginalUri, State};
+use axum::extract::{OriginalUri, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use mairust_core::{AuditId, Timestamp};
@@ -19,7 +18,7 @@ use crate::openapi::{AccessErrors, MissingErrors, QueryErrors};
 use crate::page::{self, CursorContext};
 use crate::problem::Problem;
 use crate::state::ApiState;
-use crate::v1::parameters;
+use crate::v1::InPath;
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 200;
@@ -127,18 +126,6 @@ pub(crate) struct AuditReport {
     problems: Vec<String>,
 }
 
-/// An extractor: the id in the path. What is no id is the id of nothing.
-#[derive(Debug)]
-pub(crate) struct AuditPath(Option<AuditId>);
-
-impl FromRequestParts<ApiState> for AuditPath {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Self::Rejection> {
-        Ok(Self(parameters(parts, state).await.next().and_then(|text| text.parse().ok())))
-    }
-}
-
 /// List what happened
 ///
 /// Newest first. All filters must hold.
@@ -191,11 +178,10 @@ pub(crate) async fn list(
 pub(crate) async fn entry(
     State(state): State<ApiState>,
     Authenticated(principal): Authenticated,
-    AuditPath(id): AuditPath,
+    path: InPath<AuditId>,
 ) -> Result<Json<AuditItem>, Problem> {
     principal.require(Scope::AuditRead)?;
-    let id = id.ok_or_else(Problem::not_found)?;
-    let found = state.storage().audit().entry(principal.tenant.into(), id).await;
+    let found = state.storage().audit().entry(principal.tenant.into(), path.id()?).await;
     let found = found.map_err(|error| Problem::store(&error))?;
     found.as_ref().map(AuditItem::from).map(Json).ok_or_else(Problem::not_found)
 }

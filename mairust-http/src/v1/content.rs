@@ -106,7 +106,7 @@ pub(crate) async fn attachment(
 ) -> Result<Response, Problem> {
     principal.require(Scope::MessagesContent)?;
     let row = row(&state, &principal, &path).await?;
-    let index = path.index()?;
+    let index = path.part()?;
     let read = move |raw: &[u8]| {
         let attachment = Content::parse(raw).attachments.into_iter().nth(index)?;
         Some((attachment, content::attachment_bytes(raw, index)?))

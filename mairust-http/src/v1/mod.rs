@@ -21,6 +21,8 @@ mod webhook_actions;
 mod webhook_deliveries;
 mod webhooks;
 
+use std::str::FromStr;
+
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path};
 use axum::http::request::Parts;
 use mairust_core::MessageId;
@@ -86,37 +88,36 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
-/// Extracts the first parameter of the path as the id of a message. What is no id is the id of
-/// nothing: it gets the answer of an unknown one.
+/// Extracts what the parameters of the path name: an id, and perhaps something of it. What can't be read is the name
+/// of nothing: it gets the answer of an unknown one.
 #[derive(Debug)]
-pub(crate) struct MessagePath {
-    id: Option<MessageId>,
+pub(crate) struct InPath<Id, Part = usize> {
+    id: Option<Id>,
     /// The second parameter.
-    index: Option<usize>,
+    part: Option<Part>,
 }
 
-impl MessagePath {
-    fn id(&self) -> Result<MessageId, Problem> {
+/// A message, and the index of an attachment.
+pub(crate) type MessagePath = InPath<MessageId>;
+
+impl<Id: Copy, Part: Copy> InPath<Id, Part> {
+    fn id(&self) -> Result<Id, Problem> {
         self.id.ok_or_else(Problem::not_found)
     }
 
-    fn index(&self) -> Result<usize, Problem> {
-        self.index.ok_or_else(Problem::not_found)
+    fn part(&self) -> Result<Part, Problem> {
+        self.part.ok_or_else(Problem::not_found)
     }
 }
 
-impl FromRequestParts<ApiState> for MessagePath {
+impl<Id: FromStr + Send, Part: FromStr + Send> FromRequestParts<ApiState> for InPath<Id, Part> {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Self::Rejection> {
-        let mut segments = parameters(parts, state).await;
-        let id = segments.next().and_then(|text| text.parse().ok());
-        Ok(Self { id, index: segments.next().and_then(|text| text.parse().ok()) })
+        // None of them if they are no text.
+        let path = Path::<Vec<String>>::from_request_parts(parts, state).await;
+        let texts = path.map(|path| path.0).unwrap_or_default();
+        let text = |place: usize| texts.get(place).map(String::as_str);
+        Ok(Self { id: text(0).and_then(|text| text.parse().ok()), part: text(1).and_then(|text| text.parse().ok()) })
     }
-}
-
-/// The parameters of the path; none if they are no text.
-async fn parameters(parts: &mut Parts, state: &ApiState) -> impl Iterator<Item = String> + use<> {
-    let path = Path::<Vec<String>>::from_request_parts(parts, state).await;
-    path.map(|path| path.0).unwrap_or_default().into_iter()
 }

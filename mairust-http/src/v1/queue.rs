@@ -1,8 +1,7 @@
 //! The queue: deliveries that wait, are being done, or are held.
 
 use axum::Json;
-use axum::extract::{FromRequestParts, OriginalUri, State};
-use axum::http::request::Parts;
+use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use mairust_core::{Domain, JobId, MessageId};
 use mairust_store::{DestinationStats, HoldReason, ItemState, QueueFilter, QueueItem, pause};
@@ -15,8 +14,8 @@ use crate::page::{self, CursorContext};
 use crate::problem::Problem;
 use crate::queue::{DestinationTotals, QueueEntry, QueueTotals};
 use crate::state::ApiState;
+use crate::v1::InPath;
 use crate::v1::messages::{page_limit, parse};
-use crate::v1::parameters;
 use crate::v1::sends::{AttemptResult, attempt_results};
 
 /// How many destinations are counted.
@@ -82,23 +81,8 @@ pub(crate) struct ItemsQuery {
     held_because: Option<String>,
 }
 
-/// An extractor: the id in the path. What is no id is the id of nothing.
-#[derive(Debug)]
-pub(crate) struct ItemPath(Option<JobId>);
-
-impl ItemPath {
-    pub(super) fn id(&self) -> Result<JobId, Problem> {
-        self.0.ok_or_else(Problem::not_found)
-    }
-}
-
-impl FromRequestParts<ApiState> for ItemPath {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Self::Rejection> {
-        Ok(Self(parameters(parts, state).await.next().and_then(|text| text.parse().ok())))
-    }
-}
+/// A delivery in the queue.
+pub(crate) type ItemPath = InPath<JobId>;
 
 /// Look at the queue
 #[utoipa::path(

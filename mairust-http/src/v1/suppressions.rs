@@ -1,9 +1,8 @@
 //! The suppression list: addresses to which the tenant sends nothing.
 
 use axum::Json;
-use axum::extract::{FromRequestParts, OriginalUri, Request, State};
+use axum::extract::{OriginalUri, Request, State};
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use mairust_core::{EmailAddress, SuppressionId, Timestamp};
 use mairust_store::suppression::MAX_SUPPRESSION_DETAIL;
@@ -16,9 +15,9 @@ use crate::openapi::{AccessErrors, BodyErrors, ConflictErrors, MissingErrors, Qu
 use crate::page::{self, CursorContext};
 use crate::problem::{ErrorCode, FieldError, Problem};
 use crate::state::ApiState;
+use crate::v1::InPath;
 use crate::v1::body::json;
 use crate::v1::messages::page_limit;
-use crate::v1::parameters;
 
 /// The query of the list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -72,17 +71,7 @@ pub(crate) struct SuppressionRequest {
     expires_at: Option<String>,
 }
 
-/// An extractor: the id in the path. What is no id is the id of nothing.
-#[derive(Debug)]
-pub(crate) struct SuppressionPath(Option<SuppressionId>);
-
-impl FromRequestParts<ApiState> for SuppressionPath {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Self::Rejection> {
-        Ok(Self(parameters(parts, state).await.next().and_then(|text| text.parse().ok())))
-    }
-}
+type SuppressionPath = InPath<SuppressionId>;
 
 /// List the suppressed addresses
 ///
@@ -185,8 +174,7 @@ pub(crate) async fn remove(
 }
 
 async fn find(state: &ApiState, principal: &Principal, path: &SuppressionPath) -> Result<Suppression, Problem> {
-    let id = path.0.ok_or_else(Problem::not_found)?;
-    let found = state.storage().suppressions().get(principal.tenant, id).await;
+    let found = state.storage().suppressions().get(principal.tenant, path.id()?).await;
     found.map_err(|error| Problem::store(&error))?.ok_or_else(Problem::not_found)
 }
 

@@ -199,7 +199,7 @@ async fn find(
     path: &WebhookPath,
 ) -> Result<(Webhook, WebhookDelivery), Problem> {
     let webhook = path.find(state, principal).await?;
-    let found = state.storage().webhooks().delivery(principal.tenant, path.delivery()?).await;
+    let found = state.storage().webhooks().delivery(principal.tenant, path.part()?).await;
     let found = found.map_err(|error| Problem::store(&error))?.filter(|delivery| delivery.webhook == webhook.id);
     Ok((webhook, found.ok_or_else(Problem::not_found)?))
 }

@@ -1,10 +1,9 @@
 //! Webhooks: the list, one of them, making, changing and removing them.
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use mairust_core::{WebhookDeliveryId, WebhookId};
 use mairust_hooks::{EventKind, SigningSecret, WebhookUrl};
@@ -18,9 +17,9 @@ use crate::auth::{Authenticated, Caller, Principal, Scope};
 use crate::openapi::{AccessErrors, BodyErrors, MissingErrors, StateErrors};
 use crate::problem::{ErrorCode, FieldError, Problem};
 use crate::state::ApiState;
+use crate::v1::InPath;
 use crate::v1::body::json;
 use crate::v1::events::known_kinds;
-use crate::v1::parameters;
 
 /// The webhooks of the tenant, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -79,33 +78,14 @@ pub(crate) struct WebhookPatch {
     types: Option<Vec<String>>,
 }
 
-/// An extractor: the ids in the path. What is no id is the id of nothing.
-#[derive(Debug)]
-pub(crate) struct WebhookPath {
-    webhook: Option<WebhookId>,
-    delivery: Option<WebhookDeliveryId>,
-}
+/// A webhook, and one of its deliveries.
+pub(crate) type WebhookPath = InPath<WebhookId, WebhookDeliveryId>;
 
 impl WebhookPath {
     /// The webhook, if the tenant has it.
     pub(super) async fn find(&self, state: &ApiState, principal: &Principal) -> Result<Webhook, Problem> {
-        let id = self.webhook.ok_or_else(Problem::not_found)?;
-        let found = state.storage().webhooks().get(principal.tenant, id).await;
+        let found = state.storage().webhooks().get(principal.tenant, self.id()?).await;
         found.map_err(|error| Problem::store(&error))?.ok_or_else(Problem::not_found)
-    }
-
-    pub(super) fn delivery(&self) -> Result<WebhookDeliveryId, Problem> {
-        self.delivery.ok_or_else(Problem::not_found)
-    }
-}
-
-impl FromRequestParts<ApiState> for WebhookPath {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Self::Rejection> {
-        let mut segments = parameters(parts, state).await;
-        let webhook = segments.next().and_then(|text| text.parse().ok());
-        Ok(Self { webhook, delivery: segments.next().and_then(|text| text.parse().ok()) })
     }
 }
 
