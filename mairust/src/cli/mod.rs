@@ -194,7 +194,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Migrate { command: Some(MigrateCommand::Status), config } => open::migration_status(&config).await,
             Command::Migrate { config, .. } => open::migrate(&config).await,
             Command::Tenant(command) => tenant::run(command).await,
-            Command::Domain(command) => domain::run(command).await,
+            Command::Domain(command) => Box::pin(domain::run(command)).await,
             Command::User(command) => user::run(command).await,
             Command::Alias(command) => alias::run(command).await,
             Command::Message(command) => message::run(command).await,
