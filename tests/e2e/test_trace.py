@@ -59,6 +59,7 @@ def test_a_message_that_is_still_here(site):
     wait_until(lambda: len(api(site).json(f"/api/v1/sends/{sent['id']}")["attempts"]) == 2, "two attempts")
     wait_until(lambda: last(site, sent["id"]).get("state") == "waiting", "the time of the next attempt")
     entries = trace(site, sent["id"])
+    assert api(site).json(f"/api/v1/sends/{sent['id']}/events")["entries"] == entries
     assert kinds(entries) == ["received", "stored", "queued", "attempt", "attempt", "next_attempt"]
     received, stored, queued, *attempts, following = entries
     assert (received["service"], received["protocol"], received["user"]) == ("submission", "ESMTPSA", "alice@example.com")

@@ -52,6 +52,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(send::send))
         .routes(routes!(send::preview))
         .routes(routes!(sends::submission))
+        .routes(routes!(trace::submission))
         .routes(routes!(sends::cancel))
         .routes(routes!(sends::retry))
         .routes(routes!(queue::overview))

@@ -146,7 +146,7 @@ async fn change(
 }
 
 /// A message that was sent, also if it is deleted: deleting a message does not take it from its recipients.
-async fn sent(state: &ApiState, principal: &Principal, id: MessageId) -> Result<MessageRow, Problem> {
+pub(super) async fn sent(state: &ApiState, principal: &Principal, id: MessageId) -> Result<MessageRow, Problem> {
     let row = kept(state, principal, id).await?;
     if row.direction == Direction::Outbound { Ok(row) } else { Err(Problem::not_found()) }
 }

@@ -2,13 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
+use mairust_core::MessageId;
 
-use crate::auth::{Authenticated, Scope};
+use crate::auth::{Authenticated, Principal, Scope};
 use crate::openapi::{AccessErrors, MissingErrors};
 use crate::problem::Problem;
 use crate::state::ApiState;
 use crate::trace::Trace;
 use crate::v1::MessagePath;
+use crate::v1::sends::sent;
 
 /// Read what happened to a message
 ///
@@ -26,6 +28,30 @@ pub(crate) async fn trace(
     path: MessagePath,
 ) -> Result<Json<Trace>, Problem> {
     principal.require(Scope::MessagesRead)?;
-    let trace = crate::trace::trace(state.storage(), principal.tenant, path.id()?).await;
+    read(&state, &principal, path.id()?).await
+}
+
+/// Read what happened to a message that was sent
+///
+/// Its timeline, as in `GET /messages/{id}/trace`, for keys that may not read messages.
+#[utoipa::path(
+    get, path = "/sends/{id}/events", tag = "sending", operation_id = "trace_submission",
+    params(("id" = String, Path, description = "`id` from the answer of `/send`")),
+    security(("api_key" = ["sends:read"])),
+    responses((status = 200, description = "The timeline", body = Trace), MissingErrors, AccessErrors)
+)]
+pub(crate) async fn submission(
+    State(state): State<ApiState>,
+    Authenticated(principal): Authenticated,
+    path: MessagePath,
+) -> Result<Json<Trace>, Problem> {
+    principal.require(Scope::SendsRead)?;
+    let id = path.id()?;
+    sent(&state, &principal, id).await?;
+    read(&state, &principal, id).await
+}
+
+async fn read(state: &ApiState, principal: &Principal, id: MessageId) -> Result<Json<Trace>, Problem> {
+    let trace = crate::trace::trace(state.storage(), principal.tenant, id).await;
     trace.map_err(|error| Problem::store(&error))?.map(Json).ok_or_else(Problem::not_found)
 }

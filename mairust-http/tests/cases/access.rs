@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::audit::append;
 use super::support::{Failure, START, World, call, mail, request};
 
-const WITH_ID: [&str; 8] = [
+const WITH_ID: [&str; 9] = [
     "/api/v1/audit/{id}",
     "/api/v1/messages/{id}",
     "/api/v1/messages/{id}/raw",
@@ -21,6 +21,7 @@ const WITH_ID: [&str; 8] = [
     "/api/v1/messages/{id}/attachments",
     "/api/v1/messages/{id}/attachments/0",
     "/api/v1/sends/{id}",
+    "/api/v1/sends/{id}/events",
 ];
 
 #[tokio::test]
@@ -77,7 +78,11 @@ async fn each_operation_needs_its_scope() {
         ("GET", format!("/api/v1/messages/{id}/text"), Scope::MessagesContent),
         ("GET", format!("/api/v1/messages/{id}/attachments/0"), Scope::MessagesContent),
         ("POST", "/api/v1/send".to_owned(), Scope::SendWrite),
+        ("POST", "/api/v1/send/preview".to_owned(), Scope::SendWrite),
         ("GET", format!("/api/v1/sends/{id}"), Scope::SendsRead),
+        ("GET", format!("/api/v1/sends/{id}/events"), Scope::SendsRead),
+        ("POST", format!("/api/v1/sends/{id}/cancel"), Scope::SendWrite),
+        ("POST", format!("/api/v1/sends/{id}/retry"), Scope::SendWrite),
         ("GET", "/metrics".to_owned(), Scope::MetricsRead),
         ("GET", "/api/v1/audit".to_owned(), Scope::AuditRead),
         ("GET", "/api/v1/events".to_owned(), Scope::EventsRead),

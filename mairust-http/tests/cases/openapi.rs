@@ -58,6 +58,7 @@ fn every_operation_is_described_in_full() {
         "get /api/v1/queue/items/{id}/attempts",
         "get /api/v1/search",
         "get /api/v1/sends/{id}",
+        "get /api/v1/sends/{id}/events",
         "get /api/v1/suppressions",
         "get /api/v1/suppressions/{id}",
         "get /api/v1/version",

@@ -98,6 +98,11 @@ async fn tells_why_a_message_is_still_here_and_what_became_of_it() {
                "reason": "451 4.3.0 later"})
     );
 
+    let of_the_sender = world.get(&format!("/api/v1/sends/{id}/events")).await.json();
+    assert_eq!(of_the_sender, shown);
+    let received = world.receive(&world.alice, mail("a@x.example", "s"), START).await;
+    world.get(&format!("/api/v1/sends/{received}/events")).await.expect_problem(404, "not_found");
+
     let rows = world.storage.recipients(tenant, id).await.unwrap();
     let notice = MessageId::new(START);
     let facts = HostFacts { name: Some("mx.x.example".to_owned()), ms: 7, ..HostFacts::default() };
