@@ -98,7 +98,8 @@ def announced(client):
 
 def test_what_each_listener_announces(office):
     everywhere = {"PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "CHUNKING", "BINARYMIME", "LIMITS"}
-    for service, extra in [("smtp", {"REQUIRETLS"}), ("submission", {"DSN", "AUTH"}), ("lmtp", {"REQUIRETLS"})]:
+    for service, extra in [("smtp", {"REQUIRETLS"}), ("submission", {"DSN", "FUTURERELEASE", "AUTH"}),
+                           ("lmtp", {"REQUIRETLS"})]:
         client = connect(office, service)
         in_plain_text = extra - {"REQUIRETLS", "AUTH"}
         assert announced(client) == everywhere | in_plain_text | {"STARTTLS"}, service
@@ -106,7 +107,7 @@ def test_what_each_listener_announces(office):
         assert announced(client) == everywhere | extra, service
         client.quit()
     client = connect(office, "submissions")
-    assert announced(client) == everywhere | {"DSN", "AUTH"}
+    assert announced(client) == everywhere | {"DSN", "FUTURERELEASE", "AUTH"}
     assert client.esmtp_features["auth"].split() == ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
     client.quit()
 

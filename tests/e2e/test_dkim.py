@@ -163,7 +163,9 @@ def test_what_is_signed_verifies_behind_a_relay(site, knot):
         assert parts[0] == parts[1], subject
     # Whoever changes anything breaks both.
     for old, new in ((b"Bob", b"Eve"), (b"\r\nFrom: ", b"\r\nFrom: eve@example.com\r\nFrom: "), (b"Hello", b"Hullo")):
-        raw = site.send(letter("8bit")).replace(old, new, 1)
+        # The last one: a signature may hold these letters by chance.
+        before, _, after = site.send(letter("8bit")).rpartition(old)
+        raw = before + new + after
         assert verify_by_dkimpy(raw, knot) == [False, False]
         assert verify_by_opendkim(raw, knot) == ["failed", "failed"]
 

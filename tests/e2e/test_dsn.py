@@ -15,7 +15,9 @@ MESSAGE = "From: alice@example.com\r\nTo: somebody@example.com\r\nSubject: {}\r\
 @pytest.fixture
 def site(servers, sinks, tmp_path):
     sink = sinks(refuse={"gone@remote.example": "550 5.1.1 no such user here"})
-    config = configuration(tmp_path, delivery={"relay": f"127.0.0.1:{sink.port}", "retry_first": "1s"})
+    # Each message is to fail on its way.
+    config = configuration(tmp_path, delivery={"relay": f"127.0.0.1:{sink.port}", "retry_first": "1s"},
+                           policy={"suppress_bounced": False})
     run("domain", "add", "example.com", "-c", config)
     for user in ("alice", "bob"):
         run("user", "add", f"{user}@example.com", "-c", config, "--password-stdin", input=PASSWORD)
