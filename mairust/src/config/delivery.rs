@@ -53,8 +53,9 @@ pub(super) struct RawDelivery {
     /// IP addresses of this machine that deliveries come from: for each connection one of the right
     /// family, at random. Where there is none, the operating system picks one.
     pub(super) source_addresses: Vec<IpText>,
-    /// Connections to one address of a host at a time, and deliveries to one domain at a time; others
-    /// wait, and meanwhile nobody else does. The default is what large providers put up with.
+    /// Connections to one address of a host at a time; deliveries that find so many wait. To one domain go twice as
+    /// many at a time, but never more than four fifths of `workers`, so that a host that keeps silent does not keep
+    /// all of them. The default is what large providers put up with.
     #[schemars(range(min = 1))]
     pub(super) max_connections_per_host: u32,
     /// Deliveries at the same time. The default suits a small machine; deliveries mostly wait.

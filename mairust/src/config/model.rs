@@ -405,7 +405,7 @@ pub struct DeliverySettings {
     pub tls_roots: Option<PathBuf>,
     /// Addresses of this machine that deliveries come from; empty: the operating system picks one.
     pub source_addresses: Vec<IpAddr>,
-    /// Connections to one address of a host, and deliveries to one domain, at a time.
+    /// Connections to one address of a host at a time.
     pub max_connections_per_host: u32,
     /// Deliveries at the same time.
     pub workers: u32,
