@@ -178,9 +178,9 @@ impl EventBody {
         }
     }
 
-    /// As octets.
-    pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("texts, numbers and JSON values always serialise")
+    /// As it is sent.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("texts, numbers and JSON values always serialise")
     }
 }
 

@@ -58,7 +58,7 @@ fn examples() -> Vec<String> {
     let tenant = id(0x40).parse().unwrap();
     let body = |(number, kind): (u8, &EventKind)| {
         let body = EventBody::new(id(number).parse().unwrap(), kind.as_str(), AT, tenant, data(*kind));
-        let posted = String::from_utf8(body.to_json()).unwrap();
+        let posted = body.to_json();
         assert_eq!(posted, serde_json::to_string(&body).unwrap());
         serde_json::to_string_pretty(&body).unwrap()
     };

@@ -233,7 +233,7 @@ impl Following {
 fn message(tenant: TenantId, event: Event) -> String {
     let Event { position, id, kind, at, data, .. } = event;
     let body = EventBody::new(id, &kind, at, tenant, data).to_json();
-    format!("id: {position}\nevent: {kind}\ndata: {}\n\n", String::from_utf8_lossy(&body))
+    format!("id: {position}\nevent: {kind}\ndata: {body}\n\n")
 }
 
 async fn span(state: &ApiState, tenant: TenantId) -> Result<EventSpan, Problem> {

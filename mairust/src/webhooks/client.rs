@@ -166,7 +166,18 @@ async fn beginning(body: &mut Incoming) -> String {
     };
     let _ = timeout(BODY_TIMEOUT, reading).await;
     kept.truncate(KEPT);
-    String::from_utf8_lossy(&kept).into_owned()
+    readable(kept)
+}
+
+/// Text up to where it was cut off; octets that are no text are escaped, so that none is lost.
+fn readable(mut octets: Vec<u8>) -> String {
+    // UTF-8 that ends within a character says so, and is not called wrong.
+    if let Err(error) = str::from_utf8(&octets)
+        && error.error_len().is_none()
+    {
+        octets.truncate(error.valid_up_to());
+    }
+    String::from_utf8(octets).unwrap_or_else(|error| error.as_bytes().escape_ascii().to_string())
 }
 
 /// RFC 9110 §10.2.3: seconds, or a date.
@@ -188,6 +199,13 @@ impl fmt::Debug for WebhookClient {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keeps_what_was_answered() {
+        assert_eq!(readable("はい".into()), "はい");
+        assert_eq!(readable("はい".as_bytes()[..5].to_vec()), "は");
+        assert_eq!(readable(b"no \xff\n".to_vec()), r"no \xff\n");
+    }
 
     #[test]
     fn reads_when_to_come_again() {

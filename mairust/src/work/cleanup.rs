@@ -91,13 +91,10 @@ impl Cleaner {
 
     /// Forgets limits that nothing was taken from for long enough, and suppressions that hold no more.
     async fn forget_policy(&self) -> Result<(), StoreError> {
+        // What is left over is forgotten the next time: there is no hurry.
         let now = self.clock.now();
-        while self.storage.allowances().forget_full(now, FORGOTTEN_AT_ONCE).await? == FORGOTTEN_AT_ONCE {
-            tokio::time::sleep(PAUSE).await;
-        }
-        while self.storage.suppressions().forget_expired(now, FORGOTTEN_AT_ONCE).await? == FORGOTTEN_AT_ONCE {
-            tokio::time::sleep(PAUSE).await;
-        }
+        self.storage.allowances().forget_full(now, FORGOTTEN_AT_ONCE).await?;
+        self.storage.suppressions().forget_expired(now, FORGOTTEN_AT_ONCE).await?;
         Ok(())
     }
 

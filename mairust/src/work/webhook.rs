@@ -125,7 +125,8 @@ impl Workers {
             Ok(url) => url,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let body = EventBody::new(event.id, &event.kind, event.at, webhook.tenant, event.data.clone()).to_json();
+        let body =
+            EventBody::new(event.id, &event.kind, event.at, webhook.tenant, event.data.clone()).to_json().into_bytes();
         let request_id = delivery.request_id();
         let signature = Signable { id: &request_id, at, body: &body }.sign(&secrets);
         let (request_id, signature, attempt) = (request_id.as_str(), &signature, delivery.tries + 1);
