@@ -30,6 +30,7 @@
 //! * SMTP alone is [`mairust_smtp`], storage alone [`mairust_store`], the REST API alone
 //!   [`mairust_http`].
 
+mod acceptance;
 mod audit;
 mod builder;
 mod dial;

@@ -3,13 +3,14 @@
 
 use mairust_core::{MessageDsn, MessageId, Rejection, ScanReport};
 use mairust_http::trace::Arrival;
-use mairust_store::{Acceptance, Spam, SpamVerdict};
+use mairust_store::{Spam, SpamVerdict};
 
 use super::judge::Judged;
 use super::results::to_json;
 use super::trace::Trace;
 use super::verify::Verified;
 use super::{Receiver, refuse_for_store};
+use crate::acceptance::accept;
 use crate::distribution::{Distribution, Keeping, Original};
 use crate::receipts::Fingerprint;
 use crate::timeline;
@@ -56,7 +57,8 @@ pub(crate) async fn commit(
     };
     let tenant = distribution.tenant;
     receiver.receipts.begin(fingerprint, tenant, id, now);
-    accept(receiver, distribution.acceptance(&original, &receiver.hooks)).await?;
+    let accepted = accept(&*receiver.storage, distribution.acceptance(&original, &receiver.hooks)).await;
+    accepted.map_err(|error| refuse_for_store(&error))?;
     tracing::info!(component = "receive", message_id = %id, tenant_id = %tenant, "message stored");
     Ok(id)
 }
@@ -64,11 +66,6 @@ pub(crate) async fn commit(
 /// What is kept of a report.
 fn spam(report: &ScanReport) -> Spam {
     Spam::new(report.score, if report.is_spam() { SpamVerdict::Spam } else { SpamVerdict::Ham })
-}
-
-async fn accept(receiver: &Receiver, acceptance: Acceptance) -> Result<(), Rejection> {
-    let answer = receiver.storage.messages().accept(vec![acceptance]).await.pop();
-    answer.unwrap_or_else(|| Err(crate::error::no_answer())).map_err(|error| refuse_for_store(&error))
 }
 
 /// The recipient, if there is just one.

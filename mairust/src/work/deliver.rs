@@ -9,12 +9,13 @@ use mairust_store::{
     Acceptance, AttemptOutcome, DeliveryRow, HoldReason, Lease, MessageRow, StoreError, StoreErrorKind, pause,
 };
 
-use super::doubt::{Begin, InDoubt, accept};
+use super::doubt::{Begin, InDoubt};
 use super::dsn::Report;
 use super::local::Places;
 use super::retry::{Next, jitter};
 use super::tried::{Tried, failed, receiver, tried};
 use super::{Disposition, Workers};
+use crate::acceptance::accept;
 
 /// Wait before a job is tried again when the fault is ours.
 const OWN_FAULT_PAUSE: Duration = Duration::from_secs(10);

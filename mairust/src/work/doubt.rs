@@ -13,6 +13,7 @@ use mairust_store::{
 };
 
 use super::Workers;
+use crate::acceptance::accept;
 use crate::events::{self, Told};
 use crate::timeline;
 
@@ -114,10 +115,4 @@ fn held(row: &MessageRow, waiting: &[DeliveryRow], attempt: &Attempt) -> Option<
         notice: None,
     };
     Some(events::delivery(row, told, attempt.at))
-}
-
-/// Accepts one thing.
-pub(super) async fn accept(storage: &dyn StorageBackend, acceptance: Acceptance) -> Result<(), StoreError> {
-    let answer = storage.messages().accept(vec![acceptance]).await.pop();
-    answer.unwrap_or_else(|| Err(crate::error::no_answer()))
 }
