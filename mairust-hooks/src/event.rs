@@ -43,6 +43,10 @@ kinds! {
     MessageReceived "message.received"
     /// A recipient's server took the message: [`DeliveryResult`].
     MessageSent "message.sent"
+    /// Mail of an account is sent slowly, since it looks like abuse: [`SendingLimited`]. Told once an hour.
+    SendingSlowed "sending.slowed"
+    /// An account sends nothing any more, since its mail looks like abuse: [`SendingLimited`].
+    SendingSuspended "sending.suspended"
     /// Somebody tests a webhook: [`WebhookTest`]. It goes to that one only.
     WebhookTest "webhook.test"
 }
@@ -138,6 +142,21 @@ pub struct DeliveryResult {
     pub next_attempt_at: Option<String>,
     /// The notice that tells the sender, if there is one: its id in the REST API.
     pub notice_id: Option<String>,
+}
+
+/// `sending.slowed` and `sending.suspended`: what the policy did about an account.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SendingLimited {
+    /// The address of the user or, if it is nobody's, the sender.
+    pub account: String,
+    /// The user; null if it is nobody's address.
+    pub user_id: Option<String>,
+    /// Why, for people.
+    pub reason: String,
+    /// How likely it is that somebody abuses the account: from 0 to 1.
+    pub score: f64,
+    /// When it ends by itself (RFC 3339), if it does.
+    pub until: Option<String>,
 }
 
 /// A reply of a mail server (RFC 5321 §4.2).

@@ -26,7 +26,7 @@ pub use closure::{PostReceive, PreReceive};
 pub use endpoint::{WebhookHost, WebhookUrl, WebhookUrlError};
 pub use event::{EventBody, EventKind};
 pub use handler::{HookError, HookHandler, HookPoint};
-pub use policy::{Decision, PolicyEngine, PolicyError, PolicyRequest};
+pub use policy::{Decision, PolicyEngine, PolicyError, PolicyRequest, Score, Signal};
 pub use runner::{Binding, HookRun, HookRunner, OnFailure, RunOutcome};
 pub use scan::{ScanError, ScanRequest, Scanner};
 pub use signature::{RequestSignature, Signable, SigningSecret};

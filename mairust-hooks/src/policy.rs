@@ -8,13 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mairust_core::{EmailAddress, EnhancedCode, Origin, Rejection, ReversePath, TenantId, Timestamp, UserId};
+use mairust_core::{Content, EmailAddress, EnhancedCode, Origin, Rejection, ReversePath, TenantId, Timestamp, UserId};
 
-/// Decides about each message that a user or an application submits, before any hook and before it is signed and
-/// stored: whoever sends has a right to the sender then. Mail from other servers, notices and what the queue
-/// tries again are not asked about.
+/// Decides about each message that a user or an application submits, before it is signed and stored: whoever sends
+/// has a right to the sender then. Mail from other servers, notices and what the queue tries again are not asked
+/// about.
 ///
-/// The call may be dropped when its time is over; the message is refused with a temporary failure then. One engine serves all
+/// Two questions are asked, one after the other: [`evaluate`](Self::evaluate), for what is cheap and certain, and
+/// [`score`](Self::score), for what has to be guessed from what the message says. The second one is asked if the
+/// first one did not refuse.
+///
+/// A call may be dropped when its time is over; the message is refused with a temporary failure then. One engine serves all
 /// messages at once.
 ///
 /// ```
@@ -38,12 +42,29 @@ use mairust_core::{EmailAddress, EnhancedCode, Origin, Rejection, ReversePath, T
 /// ```
 #[async_trait]
 pub trait PolicyEngine: fmt::Debug + Send + Sync + 'static {
-    /// Decides about one message. What is allowed counts as sent, so the same message is asked about once, unless it
-    /// is submitted again. `now` is the time of the submission.
+    /// Decides about one message by its envelope. What is allowed counts as sent, so the same message is asked about
+    /// once, unless it is submitted again; a [dry run](PolicyRequest::dry_run) does not count. `now` is the time of
+    /// the submission.
     ///
     /// # Errors
     /// When the engine can't tell. The message is refused with a temporary failure then, never let through.
     async fn evaluate(&self, request: &PolicyRequest, now: Timestamp) -> Result<Decision, PolicyError>;
+
+    /// Decides about one message by what it says, too. It counts here as it counts there. Allows everything unless
+    /// an engine says something else.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    async fn score(&self, request: &PolicyRequest, content: &Content, now: Timestamp) -> Result<Score, PolicyError> {
+        let _ = (request, content, now);
+        Ok(Score::default())
+    }
+
+    /// Hears that so many recipients of a sender were refused for good by their servers. Nobody waits for an answer,
+    /// and nothing is told twice or for sure. Does nothing unless an engine says something else.
+    async fn bounced(&self, tenant: TenantId, sender: &EmailAddress, recipients: u32, now: Timestamp) {
+        let _ = (tenant, sender, recipients, now);
+    }
 }
 
 /// A message that is submitted.
@@ -64,13 +85,38 @@ pub struct PolicyRequest {
     pub size: u64,
     /// From where it comes.
     pub origin: Origin,
+    /// Whether this only asks what would become of it: it does not count, and nothing is changed.
+    pub dry_run: bool,
 }
 
 /// What is done about a message. Whoever asks has to do one of these, so there are no others.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Decision {
     /// It goes on.
+    #[default]
     Allow,
+    /// It is taken, and goes on later than other mail and after it.
+    Slow {
+        /// Why, as one of few words, for metrics and logs.
+        reason: &'static str,
+        /// How long it waits before it is due.
+        wait: Duration,
+    },
+    /// It is taken, and held in the queue until somebody releases it. Copies for mailboxes here are held, too.
+    Hold {
+        /// Why, as one of few words, for metrics and logs.
+        reason: &'static str,
+    },
+    /// It is refused, and so is all that its user sends, until an administrator ends that or the time has come. Mail
+    /// of nobody's address is only refused.
+    Suspend {
+        /// Why, as one of few words, for metrics and logs.
+        reason: &'static str,
+        /// Why, for administrators.
+        detail: String,
+        /// When it ends by itself, if it does.
+        until: Option<Timestamp>,
+    },
     /// It is refused for good: API clients get 403 `policy_denied`.
     Reject {
         /// Why, as one of few words, for metrics and logs.
@@ -89,6 +135,26 @@ pub enum Decision {
     },
 }
 
+/// What an engine thinks of a message, and what came of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Score {
+    /// What is done.
+    pub decision: Decision,
+    /// How likely it is that somebody abuses the account: from 0 to 1.
+    pub value: f64,
+    /// From what this was concluded, for people.
+    pub signals: Vec<Signal>,
+}
+
+/// Something about a message that speaks against it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Signal {
+    /// What it is, in one of few words.
+    pub name: &'static str,
+    /// How much it says: from 0 to 1.
+    pub value: f64,
+}
+
 /// Why there is no decision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -98,7 +164,7 @@ impl PolicyRequest {
     /// A message of nobody in particular, of no size, from an unknown place.
     pub fn new(tenant: TenantId, account: EmailAddress, recipients: Vec<EmailAddress>) -> Self {
         let sender = ReversePath::Address(account.clone());
-        Self { tenant, user: None, account, sender, recipients, size: 0, origin: Origin::default() }
+        Self { tenant, user: None, account, sender, recipients, size: 0, origin: Origin::default(), dry_run: false }
     }
 }
 
@@ -113,20 +179,27 @@ impl Decision {
         Self::Tempfail { reason, rejection: Rejection::new(451, EnhancedCode(4, 7, 1), text), retry_after }
     }
 
-    /// For logs and metrics: `allow`, `reject` or `tempfail`.
+    /// For logs and metrics: `allow`, `hold`, `reject`, `slow`, `suspend` or `tempfail`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Allow => "allow",
+            Self::Slow { .. } => "slow",
+            Self::Hold { .. } => "hold",
+            Self::Suspend { .. } => "suspend",
             Self::Reject { .. } => "reject",
             Self::Tempfail { .. } => "tempfail",
         }
     }
 
-    /// Why it is refused; `none` if it is not.
+    /// Why it does not just go on; `none` if it does.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Allow => "none",
-            Self::Reject { reason, .. } | Self::Tempfail { reason, .. } => reason,
+            Self::Slow { reason, .. }
+            | Self::Hold { reason }
+            | Self::Suspend { reason, .. }
+            | Self::Reject { reason, .. }
+            | Self::Tempfail { reason, .. } => reason,
         }
     }
 }
@@ -143,5 +216,11 @@ impl PolicyError {
 impl<T: PolicyEngine + ?Sized> PolicyEngine for Arc<T> {
     async fn evaluate(&self, request: &PolicyRequest, now: Timestamp) -> Result<Decision, PolicyError> {
         (**self).evaluate(request, now).await
+    }
+    async fn score(&self, request: &PolicyRequest, content: &Content, now: Timestamp) -> Result<Score, PolicyError> {
+        (**self).score(request, content, now).await
+    }
+    async fn bounced(&self, tenant: TenantId, sender: &EmailAddress, recipients: u32, now: Timestamp) {
+        (**self).bounced(tenant, sender, recipients, now).await;
     }
 }

@@ -9,6 +9,7 @@ use mairust_core::{EmailAddress, MessageId, Timestamp};
 use mairust_store::{MessageStatus, StoreError};
 
 use crate::auth::Principal;
+use crate::trace::PolicyFacts;
 
 /// A message to be sent, checked as far as its form goes: no text holds control characters
 /// (except `text` and `html`), names of header fields are legal, all addresses parse.
@@ -93,7 +94,7 @@ pub struct SubmittedRecipient {
 }
 
 /// What would become of a [`Draft`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Preview {
     /// The Message-ID that it would have, without angle brackets, unless one is made for each try.
     pub message_id: String,
@@ -101,6 +102,8 @@ pub struct Preview {
     pub raw: String,
     /// When it would be sent, if not at once.
     pub send_at: Option<Timestamp>,
+    /// What the policy says. What it refuses is no preview, but an error.
+    pub policy: PolicyFacts,
     /// Each recipient once.
     pub recipients: Vec<PreviewedRecipient>,
 }

@@ -56,6 +56,16 @@ pub trait Allowances: fmt::Debug + Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Taken, StoreError>;
 
+    /// Counts what has happened: takes so many tokens out of each of these buckets, also those that are not there
+    /// ([`TokenBucket::spend`]). Tells how much each missed before, in the same order: 0 if it was full, 1 if it was
+    /// empty, more if it owed tokens. An amount of 0 only looks. A scope that is taken from is not to be spent from:
+    /// the debt is forgotten there.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    async fn spend(&self, tenant: TenantId, spent: &[(Allowance, u32)], now: Timestamp)
+    -> Result<Vec<f64>, StoreError>;
+
     /// Forgets up to `max` buckets that are full by now, of all tenants; how many there were. Changes nothing for
     /// those who ask. For whoever cleans up.
     async fn forget_full(&self, now: Timestamp, max: u32) -> Result<u32, StoreError>;
@@ -66,19 +76,46 @@ pub(crate) type BucketKey = (String, u64);
 
 /// The buckets that are asked for, by their keys and in one order: whoever locks them does not wait for another
 /// that waits for it. The strictest rate of those for one bucket is the one that counts.
-pub(crate) fn by_bucket(wanted: &[Allowance]) -> Result<BTreeMap<BucketKey, Rate>, StoreError> {
+pub(crate) fn by_bucket<'a>(
+    wanted: impl IntoIterator<Item = &'a Allowance>,
+) -> Result<BTreeMap<BucketKey, Rate>, StoreError> {
     let mut buckets: BTreeMap<BucketKey, Rate> = BTreeMap::new();
     for Allowance { scope, rate } in wanted {
         if scope.is_empty() || scope.len() > MAX_SCOPE {
             return Err(StoreError::new(StoreErrorKind::Invalid, "take allowance", format_args!("scope {scope:?}")));
         }
-        let per = u64::try_from(rate.per().as_millis()).unwrap_or(u64::MAX);
-        let kept = buckets.entry((scope.clone(), per)).or_insert(*rate);
+        let kept = buckets.entry(key(scope, rate)).or_insert(*rate);
         if rate.count() < kept.count() {
             *kept = *rate;
         }
     }
     Ok(buckets)
+}
+
+fn key(scope: &str, rate: &Rate) -> BucketKey {
+    (scope.to_owned(), u64::try_from(rate.per().as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Spends from each of these buckets, of which `full_at` tells when each is full; they are as they are to be kept
+/// then. Those from which nothing is spent are not in `full_at` afterwards.
+pub(crate) fn spend_all(
+    spent: &[(Allowance, u32)],
+    full_at: &mut BTreeMap<BucketKey, Timestamp>,
+    now: Timestamp,
+) -> Vec<f64> {
+    let mut missed = Vec::with_capacity(spent.len());
+    let mut changed = BTreeMap::new();
+    for (Allowance { scope, rate }, amount) in spent {
+        let key = key(scope, rate);
+        let kept = changed.get(&key).or_else(|| full_at.get(&key)).copied();
+        let mut bucket = kept.map_or(TokenBucket::full(now), TokenBucket::full_at);
+        missed.push(bucket.spend(rate, *amount, now));
+        if *amount > 0 {
+            changed.insert(key, bucket.is_full_at());
+        }
+    }
+    *full_at = changed;
+    missed
 }
 
 /// Takes out of all of these buckets, of which `full_at` tells when each is full. On success they are as they are
@@ -116,6 +153,14 @@ impl<T: Allowances + ?Sized> Allowances for Arc<T> {
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
         (**self).take(tenant, wanted, amount, now).await
+    }
+    async fn spend(
+        &self,
+        tenant: TenantId,
+        spent: &[(Allowance, u32)],
+        now: Timestamp,
+    ) -> Result<Vec<f64>, StoreError> {
+        (**self).spend(tenant, spent, now).await
     }
     async fn forget_full(&self, now: Timestamp, max: u32) -> Result<u32, StoreError> {
         (**self).forget_full(now, max).await

@@ -44,6 +44,8 @@ pub struct NewJob {
     pub destination: Option<String>,
     /// The message that the work is about.
     pub message: Option<MessageId>,
+    /// Why it is held from the beginning, until somebody releases it; `None` if it is not.
+    pub held: Option<HoldReason>,
 }
 
 /// How urgent a job is among the jobs of its tenant for the same destination.

@@ -359,6 +359,7 @@ unreliable! { Deliveries, deliveries {
 
 unreliable! { Allowances, allowances {
     async fn take(&self, tenant: TenantId, wanted: &[Allowance], amount: u32, now: Timestamp) -> Taken;
+    async fn spend(&self, tenant: TenantId, spent: &[(Allowance, u32)], now: Timestamp) -> Vec<f64>;
     async fn forget_full(&self, now: Timestamp, max: u32) -> u32;
 } }
 

@@ -48,7 +48,7 @@ pub(crate) async fn fill(storage: &SqlStorage) -> User {
     let key = directory.create_dkim_key(tenant, &name, key).await.unwrap();
     directory.activate_dkim_key(tenant, key.id).await.unwrap();
     let mut change = UserChange::default();
-    change.suspension = Some(Some(Suspension { since: NOW, reason: "a newsletter".to_owned() }));
+    change.suspension = Some(Some(Suspension { since: NOW, reason: "a newsletter".to_owned(), until: Some(NOW) }));
     directory.change_user(tenant, bob.id, &change).await.unwrap();
     let suppressed = NewSuppression {
         id: SuppressionId::new(NOW),

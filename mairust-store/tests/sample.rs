@@ -68,6 +68,7 @@ pub(crate) fn job(tenant: TenantId) -> NewJob {
         priority: Priority::Normal,
         destination: None,
         message: None,
+        held: None,
     }
 }
 

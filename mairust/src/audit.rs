@@ -17,7 +17,7 @@ use std::time::Duration;
 use mairust_core::{Clock, MessageId, RecentMap, TenantId, Timestamp};
 use mairust_store::audit::{Actor, AuditDrop, Target};
 use mairust_store::{
-    AuditEntry, AuditKey, MessageRow, NewAuditEvent, Owner, StorageBackend, Suppression, User, Webhook,
+    AuditEntry, AuditKey, MessageRow, NewAuditEvent, Owner, StorageBackend, Suppression, Suspension, User, Webhook,
 };
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -181,6 +181,20 @@ impl Recorder {
             ..self.event("suppression.added", Actor::system(), of_suppression(suppression))
         };
         self.record(Record { owner: tenant.into(), event });
+    }
+
+    /// The policy took the right to send from a user.
+    pub(crate) fn sending_suspended(&self, user: &User, suspension: &Suspension) {
+        let after = json!({
+            "address": user.address.to_string(),
+            "reason": suspension.reason,
+            "until": suspension.until.map(Timestamp::to_rfc3339),
+        });
+        let event = NewAuditEvent {
+            target: Some(Target { kind: "user".to_owned(), id: user.id.to_string() }),
+            ..self.event("user.sending_suspended", Actor::system(), after)
+        };
+        self.record(Record { owner: user.tenant.into(), event });
     }
 
     /// A webhook is told of nothing any more.

@@ -23,7 +23,9 @@ use crate::http::HttpLimits;
 use crate::listen::Bind;
 use crate::mta_sts::HttpsPolicies;
 use crate::outbound::Outbound;
-use crate::policy::{RateLimiter, SendingLimits};
+use crate::policy::BuiltinPolicy;
+use crate::policy::limits::SendingLimits;
+use crate::policy::score::Scoring;
 use crate::receive::recipient::{CatchAll, Recipients};
 use crate::receive::verify::{Authentication, Authenticator};
 use crate::server::{Parts, Server};
@@ -46,6 +48,7 @@ pub struct ServerBuilder {
     scanner: Option<Arc<dyn Scanner>>,
     policy: Option<Arc<dyn PolicyEngine>>,
     sending_limits: SendingLimits,
+    scoring: Option<Scoring>,
     authentication: Option<Authentication>,
     resolver: Option<Arc<dyn Resolver>>,
     delivery: DeliverySettings,
@@ -139,6 +142,7 @@ impl ServerBuilder {
             scanner: None,
             policy: None,
             sending_limits: SendingLimits::default(),
+            scoring: Some(Scoring::default()),
             authentication: None,
             resolver: None,
             delivery: DeliverySettings::default(),
@@ -347,8 +351,14 @@ impl ServerBuilder {
         self
     }
 
+    /// How submitted mail is looked at for signs of abuse; `None` for not at all. Default: [`Scoring::default`].
+    pub fn scoring(mut self, scoring: Option<Scoring>) -> Self {
+        self.scoring = scoring;
+        self
+    }
+
     /// Asks this engine about each message that a user or an application submits, instead of keeping to
-    /// [`sending_limits`](Self::sending_limits). Users whose sending is suspended and recipients on the suppression
+    /// [`sending_limits`](Self::sending_limits) and [`scoring`](Self::scoring). Users whose sending is suspended and recipients on the suppression
     /// list are refused all the same.
     ///
     /// ```
@@ -513,7 +523,8 @@ impl ServerBuilder {
                 quota: self.mailbox_quota,
             }),
             policy: self.policy.unwrap_or_else(|| {
-                Arc::new(RateLimiter { storage: self.storage.clone(), limits: self.sending_limits })
+                let (storage, limits, scoring) = (self.storage.clone(), self.sending_limits, self.scoring);
+                Arc::new(BuiltinPolicy { storage, limits, scoring })
             }),
             hostname,
             storage: self.storage,

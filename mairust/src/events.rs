@@ -1,9 +1,11 @@
 //! Events as they are written: what comes into being with a message, and what becomes of its recipients.
 
 use mairust_core::{EventId, MessageId, ReversePath, Timestamp};
-use mairust_hooks::EventKind;
-use mairust_hooks::event::{DeliveryResult, MessageAccepted, MessageFacts, MessageReceived, ReplyFacts, SpamFacts};
-use mairust_store::{MessageRow, NewEvent, NewMessage, Placement, Spam};
+use mairust_hooks::event::{
+    DeliveryResult, MessageAccepted, MessageFacts, MessageReceived, ReplyFacts, SendingLimited, SpamFacts,
+};
+use mairust_hooks::{EventKind, PolicyRequest, Score};
+use mairust_store::{MessageRow, NewEvent, NewMessage, Placement, Spam, Suspension, User};
 use serde::Serialize;
 
 /// What became of one recipient.
@@ -66,6 +68,30 @@ pub(crate) fn delivery(row: &MessageRow, told: Told<'_>, at: Timestamp) -> NewEv
         notice_id: told.notice.map(|notice| notice.to_string()),
     };
     event(told.kind, at, &data)
+}
+
+/// An account whose mail goes slowly, or is held.
+pub(crate) fn slowed(request: &PolicyRequest, score: &Score, at: Timestamp) -> NewEvent {
+    let data = SendingLimited {
+        account: request.account.to_string(),
+        user_id: request.user.map(|user| user.to_string()),
+        reason: score.decision.reason().to_owned(),
+        score: score.value,
+        until: None,
+    };
+    event(EventKind::SendingSlowed, at, &data)
+}
+
+/// A user who sends nothing any more.
+pub(crate) fn suspended(user: &User, suspension: &Suspension, score: f64) -> NewEvent {
+    let data = SendingLimited {
+        account: user.address.to_string(),
+        user_id: Some(user.id.to_string()),
+        reason: suspension.reason.clone(),
+        score,
+        until: suspension.until.map(Timestamp::to_rfc3339),
+    };
+    event(EventKind::SendingSuspended, suspension.since, &data)
 }
 
 fn facts(message: &NewMessage, place: &Placement) -> MessageFacts {

@@ -70,7 +70,8 @@ pub use error::{Error, Result};
 pub use http::HttpLimits;
 pub use mairust_smtp::tls::{CertificatePair, Certificates};
 pub use outbound::Outbound;
-pub use policy::{SendingException, SendingLimits};
+pub use policy::limits::{SendingException, SendingLimits};
+pub use policy::score::Scoring;
 pub use receive::recipient::CatchAll;
 pub use receive::verify::{Authentication, Enforcement};
 pub use server::{Addresses, RunningServer, Server, shutdown_signal};
@@ -91,7 +92,7 @@ pub use mairust_hooks::scan::{
 };
 pub use mairust_hooks::{
     Actions, Binding, Decision, HookError, HookHandler, HookPoint, OnFailure, PolicyEngine, PolicyError, PolicyRequest,
-    Verdict,
+    Score, Signal, Verdict,
 };
 pub use mairust_http::{ApiKeyToken, Scope, SearchFallback, ServerKey};
 pub use mairust_smtp::client::{Login, Protocol, Relay, RelayTls};

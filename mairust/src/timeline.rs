@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use mairust_core::{Origin, ScanReport, TlsFacts};
-use mairust_hooks::{HookPoint, HookRun, RunOutcome};
-use mairust_http::trace::{HookCall, HostFacts, HostTls, RuleFacts, ScanFacts, SessionFacts, TlsSession};
+use mairust_hooks::{Decision, HookPoint, HookRun, RunOutcome, Score, Signal};
+use mairust_http::trace::{
+    HookCall, HostFacts, HostTls, PolicyFacts, RuleFacts, ScanFacts, SessionFacts, SignalFacts, TlsSession,
+};
 use mairust_smtp::client::{AttemptFacts, TlsRule, TlsUse};
 use mairust_smtp::server::SessionInfo;
 
@@ -52,6 +54,19 @@ pub(crate) fn hook_call(point: HookPoint, run: &HookRun) -> HookCall {
         outcome: outcome.to_owned(),
         reason,
         ms: milliseconds(run.duration),
+    }
+}
+
+/// What the policy said.
+pub(crate) fn policy(score: &Score) -> PolicyFacts {
+    let decision = &score.decision;
+    let signal = |signal: &Signal| SignalFacts { name: signal.name.to_owned(), value: signal.value };
+    PolicyFacts {
+        decision: decision.as_str().to_owned(),
+        reason: (*decision != Decision::Allow).then(|| decision.reason().to_owned()),
+        // What is no finite number has no form in JSON.
+        score: if score.value.is_finite() { score.value } else { 0.0 },
+        signals: score.signals.iter().filter(|signal| signal.value.is_finite()).map(signal).collect(),
     }
 }
 

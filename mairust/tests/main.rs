@@ -10,6 +10,7 @@ mod receive;
 mod recipients;
 mod scan;
 mod scheduled;
+mod score;
 mod trace;
 mod unreliable;
 mod webhooks;

@@ -64,7 +64,8 @@ async fn attempts_tell_of_hosts_and_of_what_comes_next() {
         let first = entries(&server, &sent).await;
         let TraceEvent::Received(session) = &first[0].event else { panic!("{first:?}") };
         assert_eq!(session.user.as_deref(), Some(ALICE));
-        let TraceEvent::Attempt { outcome, result, facts, .. } = &first[3].event else { panic!("{first:?}") };
+        assert!(matches!(&first[1].event, TraceEvent::Policy(facts) if facts.decision == "allow"), "{first:?}");
+        let TraceEvent::Attempt { outcome, result, facts, .. } = &first[4].event else { panic!("{first:?}") };
         assert_eq!((*outcome, result.as_str()), ("deferred", "451 4.3.0 later"));
         let facts = facts.as_ref().unwrap();
         let tls = facts.tls.as_ref().unwrap();
@@ -72,12 +73,12 @@ async fn attempts_tell_of_hosts_and_of_what_comes_next() {
         assert!(tls.session.as_ref().unwrap().version.starts_with("TLSv1"), "{tls:?}");
         assert_eq!(facts.tls_rule.as_deref(), Some("opportunistic"));
         assert!(facts.address.is_some() && facts.source.is_some() && !facts.offered.is_empty(), "{facts:?}");
-        let TraceEvent::NextAttempt { recipients, state, attempts, reason, .. } = &first[4].event else {
+        let TraceEvent::NextAttempt { recipients, state, attempts, reason, .. } = &first[5].event else {
             panic!("{first:?}")
         };
         assert_eq!((recipients.as_slice(), *state, *attempts), (&[BOB.to_owned()][..], "waiting", 1));
         assert_eq!(reason.as_deref(), Some("451 4.3.0 later"));
-        let wait = first[4].at.since(server.clock().now());
+        let wait = first[5].at.since(server.clock().now());
         assert!(wait > Duration::from_secs(90) && wait <= Duration::from_secs(120), "{wait:?}");
 
         server.pass(24 * HOUR).await.unwrap();

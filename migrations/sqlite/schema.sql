@@ -396,7 +396,7 @@ CREATE TABLE users (
     login TEXT UNIQUE,
     password_hash TEXT NOT NULL,
     address_id BLOB NOT NULL,
-    created_at INTEGER NOT NULL, enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)), scram TEXT, sending_suspended_at INTEGER, sending_suspended_because TEXT,
+    created_at INTEGER NOT NULL, enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)), scram TEXT, sending_suspended_at INTEGER, sending_suspended_because TEXT, sending_suspended_until INTEGER,
     PRIMARY KEY (tenant_id, id),
     -- A user and its address name each other; both are made in one transaction.
     FOREIGN KEY (tenant_id, address_id) REFERENCES addresses (tenant_id, id) DEFERRABLE INITIALLY DEFERRED

@@ -151,3 +151,51 @@ def test_who_does_not_exist_is_suppressed_and_the_audit_log_says_so(servers, sin
     assert site.post(ALICE, "full@remote.example")[0] == 202
     [event] = wait_until(lambda: site.events("suppression.added"), "the audit log")
     assert (event["actor"]["type"], event["target"]["id"]) == ("system", "gone@remote.example")
+
+
+PHISHING = "Your mailbox is almost full, log in now"
+
+
+def strangers(count):
+    return [f"r{number}@remote.example" for number in range(count)]
+
+
+def test_what_looks_like_abuse_goes_slowly_and_then_not_at_all(servers, sinks, tmp_path):
+    sink = sinks()
+    policy = {"patterns": ["mailbox is ALMOST full"]}
+    site = Site(servers, tmp_path, policy=policy, delivery={"relay": f"127.0.0.1:{sink.port}"})
+    letter = {"from": ALICE, "to": [*strangers(24), CAROL], "subject": "x", "text": PHISHING}
+    for _ in range(2):
+        preview = site.api.request("POST", "/api/v1/send/preview", letter)
+        assert preview.status == 200, preview.body
+        found = json.loads(preview.body)["policy"]
+        assert (found["decision"], found["reason"], found["score"]) == ("slow", "score", 0.5), "asking does not count"
+        assert found["signals"][0] == {"name": "pattern", "value": 1.0}
+    sent = site.api.send(letter)
+    assert sent["status"] == "queued" and {to["status"] for to in sent["recipients"]} == {"pending"}
+    trace = site.api.json(f"/api/v1/messages/{sent['id']}/trace")["entries"]
+    assert [entry["score"] for entry in trace if entry["kind"] == "policy"] == [0.5]
+    waits = [entry for entry in trace if entry["kind"] == "next_attempt"]
+    assert [entry["state"] for entry in waits] == ["waiting", "waiting"], "for both domains"
+    assert site.send(ALICE, "bob@remote.example") == {}
+    sink.wait_for(1)
+    assert len(sink.received) == 1, "other mail is not kept waiting"
+
+    events = site.api.json("/api/v1/events?types=sending.slowed")["items"]
+    assert [event["data"]["account"] for event in events] == [ALICE]
+    letter["to"] = strangers(100)
+    response = site.api.request("POST", "/api/v1/send/preview", letter)
+    assert (response.status, json.loads(response.body)["code"]) == (403, "policy_denied")
+    assert site.send(ALICE, CAROL) == {}, "a dry run suspends nobody"
+    response = site.api.request("POST", "/api/v1/send", letter)
+    assert (response.status, json.loads(response.body)["code"]) == (403, "policy_denied")
+    code, text = site.send(ALICE, CAROL)
+    assert code == 550 and text.startswith("5.7.1 Sending is suspended") and "score" not in text
+    assert site.send(CAROL, ALICE) == {}
+    user = next(user for user in site.json("user", "list") if user["address"] == ALICE)
+    assert user["sending_suspended_because"].startswith("score 0.8") and user["sending_suspended_until"] is None
+    [event] = site.api.json("/api/v1/events?types=sending.suspended")["items"]
+    assert event["data"]["user_id"] == user["id"]
+    wait_until(lambda: len(site.events("user.sending_suspended")) == 1, "the audit log")
+    site.run("user", "resume-sending", ALICE)
+    assert site.send(ALICE, CAROL) == {}

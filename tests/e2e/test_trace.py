@@ -60,8 +60,9 @@ def test_a_message_that_is_still_here(site):
     wait_until(lambda: last(site, sent["id"]).get("state") == "waiting", "the time of the next attempt")
     entries = trace(site, sent["id"])
     assert api(site).json(f"/api/v1/sends/{sent['id']}/events")["entries"] == entries
-    assert kinds(entries) == ["received", "stored", "queued", "attempt", "attempt", "next_attempt"]
-    received, stored, queued, *attempts, following = entries
+    assert kinds(entries) == ["received", "policy", "stored", "queued", "attempt", "attempt", "next_attempt"]
+    received, policy, stored, queued, *attempts, following = entries
+    assert policy["decision"] == "allow"
     assert (received["service"], received["protocol"], received["user"]) == ("submission", "ESMTPSA", "alice@example.com")
     assert received["client"] == "127.0.0.1" and received["tls"]["version"].startswith("TLSv1")
     assert received["listener"] == site.ready["submission"]
@@ -76,7 +77,7 @@ def test_a_message_that_is_still_here(site):
     assert following["at"] > attempts[0]["at"] and following["attempts"] == 1
     text = run("message", "trace", sent["id"], "-c", site.config).stdout
     lines = text.splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 7 and re.search(r"Z  policy +allow, score 0", lines[1])
     assert re.match(r"\S+Z  received +by submission \(ESMTPSA\) from 127\.0\.0\.1.*, as alice@example\.com$", lines[0])
     assert lines[-1].startswith(following["at"]) and f"for late@remote.example (waiting, 1 so far): {LATE}" in lines[-1]
     assert api(site, "other").request("GET", f"/api/v1/messages/{sent['id']}/trace").status == 404
@@ -100,7 +101,7 @@ def test_a_message_that_came_and_one_that_is_through(site):
     site.sink.wait_for(1)
     wait_until(lambda: last(site, message["id"])["kind"] == "settled", "the end")
     entries = trace(site, message["id"])
-    assert kinds(entries) == ["received", "stored", "queued", "attempt", "settled"]
+    assert kinds(entries) == ["received", "policy", "stored", "queued", "attempt", "settled"]
     assert entries[0]["service"] == "http" and entries[0]["user"].startswith("API key ")
     assert entries[-1]["status"] == "sent"
 
@@ -113,5 +114,5 @@ def test_another_tenant_does_not_learn_who_logged_in(site):
     [came] = api(site, "other").messages(folder="INBOX")
     there = api(site, "other").json(f"/api/v1/messages/{came['id']}/trace")["entries"]
     entries = trace(site, sent["id"])
-    assert kinds(there) == ["received", "stored"] and kinds(entries) == ["received", "stored", "settled"]
+    assert kinds(there) == ["received", "stored"] and kinds(entries) == ["received", "policy", "stored", "settled"]
     assert entries[0].pop("user") == "alice@example.com" and entries[0] == there[0]

@@ -97,6 +97,7 @@ fn job(tenant: TenantId, destination: usize, now: Timestamp) -> NewJob {
         priority: Priority::Normal,
         destination: Some(destination),
         message: None,
+        held: None,
     }
 }
 

@@ -30,6 +30,16 @@ fn result(reply: Option<&Reply>, next: Option<Timestamp>) -> DeliveryResult {
     }
 }
 
+fn limited(reason: &str, score: f64, until: Option<Timestamp>) -> SendingLimited {
+    SendingLimited {
+        account: "alice@example.com".to_owned(),
+        user_id: Some(id(0x50)),
+        reason: reason.to_owned(),
+        score,
+        until: until.map(|until| until.plus(std::time::Duration::from_secs(24 * 3_600)).to_rfc3339()),
+    }
+}
+
 /// An example of each kind, as it is posted.
 fn examples() -> Vec<String> {
     let reply = |code, class, text| Reply::new(code, EnhancedCode(class, 1, 1), text);
@@ -53,6 +63,10 @@ fn examples() -> Vec<String> {
             spam: Some(SpamFacts { score: 0.5, verdict: "ham" }),
         }),
         EventKind::MessageSent => json!(result(Some(&taken), None)),
+        EventKind::SendingSlowed => json!(limited("score", 0.62, None)),
+        EventKind::SendingSuspended => {
+            json!(limited("score 0.84: burst 1.00, repeated 0.60, refused 1.00", 0.84, Some(AT)))
+        }
         EventKind::WebhookTest => json!(WebhookTest { webhook_id: id(0x30) }),
     };
     let tenant = id(0x40).parse().unwrap();

@@ -4,7 +4,7 @@ use mairust_core::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::facts::{HookCall, HostFacts, ScanFacts, SessionFacts};
+use super::facts::{HookCall, HostFacts, PolicyFacts, ScanFacts, SessionFacts};
 
 /// What happened to a message.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -54,6 +54,8 @@ pub enum TraceEvent {
         #[serde(flatten)]
         facts: Option<ScanFacts>,
     },
+    /// The policy was asked whether it may be sent.
+    Policy(PolicyFacts),
     /// A hook was called before it was taken.
     Hook(HookCall),
     /// It was kept, and 250 or 202 was said.
@@ -111,7 +113,7 @@ pub enum TraceEvent {
         /// released, whatever `at` says, `buried` if it was given up for a fault of the server, `missing` if there
         /// is nothing in the queue for it.
         state: &'static str,
-        /// Why it is held: `operator`, `paused` or `in_doubt`.
+        /// Why it is held: `operator`, `paused`, `policy` or `in_doubt`.
         #[serde(skip_serializing_if = "Option::is_none")]
         held_because: Option<&'static str>,
         /// How often it was begun.

@@ -25,6 +25,9 @@ pub struct Arrival {
     /// What a scanner said about it, if it was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scan: Option<ScanFacts>,
+    /// What the policy said, if it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyFacts>,
     /// The hooks that were called before it was taken, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookCall>,
@@ -85,6 +88,30 @@ pub struct RuleFacts {
     pub rule: String,
     /// What it adds to the score.
     pub score: f64,
+}
+
+/// What the policy said about a message that was submitted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyFacts {
+    /// `allow`, `slow` if it is sent later and after other mail, or `hold` if somebody has to release it.
+    pub decision: String,
+    /// Why, if it is not just allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How likely it is that somebody abuses the account: from 0 to 1.
+    pub score: f64,
+    /// From what that was concluded, the strongest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<SignalFacts>,
+}
+
+/// Something that spoke against a message.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SignalFacts {
+    /// What it is, for example `burst`.
+    pub name: String,
+    /// How much it says: from 0 to 1.
+    pub value: f64,
 }
 
 /// One call of a hook.
@@ -161,6 +188,9 @@ impl Arrival {
         let session = &mut bounded.session;
         for text in [&mut session.helo, &mut session.user].into_iter().flatten() {
             shorten(text);
+        }
+        if let Some(policy) = &mut bounded.policy {
+            policy.signals.truncate(LIST_LIMIT);
         }
         bounded.hooks.truncate(LIST_LIMIT);
         for call in &mut bounded.hooks {
@@ -245,7 +275,8 @@ mod tests {
         let session = SessionFacts { helo: Some("ü".repeat(100_000)), ..SessionFacts::default() };
         let scan = ScanFacts { rules: vec![RuleFacts::default(); 1_000], ..ScanFacts::default() };
         let hooks = vec![HookCall::default(); 1_000];
-        let arrival = Arrival { session, send_at: None, scan: Some(scan), hooks };
+        let policy = Some(PolicyFacts { signals: vec![SignalFacts::default(); 1_000], ..PolicyFacts::default() });
+        let arrival = Arrival { session, send_at: None, scan: Some(scan), policy, hooks };
         assert!(arrival.to_json().len() < 10_000);
     }
 }

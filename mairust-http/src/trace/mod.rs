@@ -13,7 +13,9 @@ use mairust_store::{
 };
 
 pub use self::entry::{NoticeAbout, Trace, TraceEntry, TraceEvent};
-pub use self::facts::{Arrival, HookCall, HostFacts, HostTls, RuleFacts, ScanFacts, SessionFacts, TlsSession};
+pub use self::facts::{
+    Arrival, HookCall, HostFacts, HostTls, PolicyFacts, RuleFacts, ScanFacts, SessionFacts, SignalFacts, TlsSession,
+};
 
 /// What happened to a message, also to one that is deleted; `None` if the tenant has none of this id.
 ///
@@ -39,9 +41,9 @@ pub async fn trace(storage: &dyn StorageBackend, tenant: TenantId, id: MessageId
 /// From the session to the promise.
 fn arrival(row: &MessageRow, recipients: &[DeliveryRow]) -> Vec<TraceEntry> {
     let arrival = row.arrival.as_deref().and_then(Arrival::read);
-    let (session, send_at, scan, hooks) = match arrival {
-        Some(Arrival { session, send_at, scan, hooks }) => (Some(session), send_at, scan, hooks),
-        None => (None, None, None, Vec::new()),
+    let (session, send_at, scan, policy, hooks) = match arrival {
+        Some(Arrival { session, send_at, scan, policy, hooks }) => (Some(session), send_at, scan, policy, hooks),
+        None => (None, None, None, None, Vec::new()),
     };
     let results = row.auth_results.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let scanned = row.spam.map(|spam| (spam.score, spam.verdict.as_str()));
@@ -51,6 +53,7 @@ fn arrival(row: &MessageRow, recipients: &[DeliveryRow]) -> Vec<TraceEntry> {
         .into_iter()
         .chain(results.map(|results| TraceEvent::Authentication { results }))
         .chain(scanned.map(|(score, verdict)| TraceEvent::Scan { score, verdict, facts: scan }))
+        .chain(policy.map(TraceEvent::Policy))
         .chain(hooks.into_iter().map(TraceEvent::Hook))
         .chain([TraceEvent::Stored {
             mailbox_id: row.mailbox.to_string(),

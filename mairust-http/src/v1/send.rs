@@ -14,6 +14,7 @@ use crate::openapi::{AccessErrors, BodyErrors};
 use crate::problem::Problem;
 use crate::state::ApiState;
 use crate::submit::{Preview, Submitted};
+use crate::trace::PolicyFacts;
 use crate::v1::body::json_object;
 use crate::v1::draft;
 
@@ -135,6 +136,7 @@ pub(crate) struct PreviewAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     send_at: Option<String>,
+    policy: PolicyFacts,
     recipients: Vec<PreviewedAnswer>,
     /// The message as it would be sent, signed.
     raw: String,
@@ -179,7 +181,8 @@ pub(crate) async fn send(
 
 /// See what would become of a message
 ///
-/// It is checked, written and signed as if it were sent, and its recipients are looked up; nothing is sent or kept.
+/// It is checked, written and signed as if it were sent, its recipients are looked up, and the policy is asked;
+/// nothing is sent, kept or counted.
 #[utoipa::path(
     post, path = "/send/preview", tag = "sending", operation_id = "preview_message",
     request_body = SendRequest, security(("api_key" = ["send:write"])),
@@ -206,6 +209,7 @@ impl From<Preview> for PreviewAnswer {
             message_id: format!("<{}>", preview.message_id),
             size: preview.raw.len(),
             send_at: preview.send_at.map(Timestamp::to_rfc3339),
+            policy: preview.policy,
             recipients: recipients.collect(),
             raw: preview.raw,
         }

@@ -21,6 +21,7 @@ async fn queued() -> (World, String, String) {
         priority: Priority::Normal,
         destination: Some("x.example".to_owned()),
         message: Some(message),
+        held: None,
     };
     let id = job.id.to_string();
     world.storage.enqueue(vec![job]).await.unwrap();
@@ -64,7 +65,7 @@ async fn pages_hold_each_delivery_once() {
         let destination = Some("x.example".to_owned());
         let (kind, payload, priority) = ("deliver".to_owned(), json!({}), Priority::Normal);
         let id = JobId::new(START);
-        let job = NewJob { id, tenant, kind, payload, not_before: START, priority, destination, message };
+        let job = NewJob { id, tenant, kind, payload, not_before: START, priority, destination, message, held: None };
         world.storage.enqueue(vec![job]).await.unwrap();
     }
     let (mut found, mut path) = (Vec::new(), "/api/v1/queue/items?limit=2".to_owned());

@@ -215,6 +215,7 @@ async fn a_dry_run_sends_nothing() {
     let world = World::new().await;
     let expected = json!({
         "message_id": "<new@a.example>", "size": "Subject: 件名\r\n".len(), "raw": "Subject: 件名\r\n",
+        "policy": {"decision": "allow", "score": 0.0},
         "recipients": [{"email": "t@x.example", "kept": true, "sent_to": []}],
     });
     for (path, more) in [("/api/v1/send/preview", json!({})), ("/api/v1/send", json!({"dry_run": true}))] {

@@ -355,6 +355,7 @@ impl Submitter for FakeSubmitter {
             message_id: "new@a.example".to_owned(),
             raw: "Subject: 件名\r\n".to_owned(),
             send_at: None,
+            policy: mairust_http::trace::PolicyFacts { decision: "allow".to_owned(), ..Default::default() },
             recipients,
         })
     }

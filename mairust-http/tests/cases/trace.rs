@@ -80,6 +80,7 @@ async fn tells_why_a_message_is_still_here_and_what_became_of_it() {
         priority: Priority::Normal,
         destination: Some("x.example".to_owned()),
         message: Some(id),
+        held: None,
     };
     world.storage.enqueue(vec![job]).await.unwrap();
     let lease = world.storage.lease(START, 1, LATER).await.unwrap().remove(0);

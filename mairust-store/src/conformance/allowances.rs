@@ -70,6 +70,31 @@ pub async fn is_never_exceeded(storage: Storage) {
     assert_eq!(granted, 25);
 }
 
+/// What happened is counted, whatever is left; looking changes nothing.
+pub async fn counts_what_is_not_there(storage: Storage) {
+    let tenant = alice(&storage, "a.example").await.tenant;
+    let (hourly, daily) = (allowance("seen:1", 10, HOUR), allowance("seen:1", 100, DAY));
+    let spend = async |hours: u32, days: u32, now| {
+        let spent = [(hourly.clone(), hours), (daily.clone(), days)];
+        storage.allowances().spend(tenant, &spent, now).await.unwrap()
+    };
+    assert_eq!(spend(0, 0, NOW).await, [0.0, 0.0]);
+    assert_eq!(spend(5, 50, NOW).await, [0.0, 0.0]);
+    assert_eq!(spend(10, 0, NOW).await, [0.5, 0.5]);
+    assert_eq!(spend(0, 0, NOW).await, [1.5, 0.5]);
+    assert_eq!(spend(0, 0, after(3_600)).await[0], 0.5);
+    let twice = [(hourly.clone(), 5), (hourly.clone(), 5)];
+    assert_eq!(storage.allowances().spend(tenant, &twice, after(7_200)).await.unwrap(), [0.0, 0.5]);
+    let seen =
+        (0..20).map(|_| async { storage.allowances().spend(tenant, &[(daily.clone(), 1)], after(90_000)).await });
+    let mut seen: Vec<f64> = futures::future::join_all(seen).await.into_iter().flat_map(Result::unwrap).collect();
+    seen.sort_by(f64::total_cmp);
+    let one_by_one: Vec<f64> = (0..20).map(|before| f64::from(before) / 100.0).collect();
+    assert_eq!(seen, one_by_one, "each sees all that came before");
+    let nobody = storage.allowances().spend(TenantId::new(NOW), &twice, NOW).await;
+    assert_eq!(kind(nobody), StoreErrorKind::NotFound);
+}
+
 /// What is full is forgotten, and nothing else.
 pub async fn forgets_what_is_full(storage: Storage) {
     let tenant = alice(&storage, "a.example").await.tenant;

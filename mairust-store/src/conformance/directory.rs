@@ -211,8 +211,8 @@ pub async fn who_is_disabled_can_not_log_in(storage: Storage) {
 pub async fn remembers_who_may_not_send(storage: Storage) {
     let alice = alice(&storage, "a.example").await;
     let directory = storage.directory();
-    let suspension = Suspension { since: NOW, reason: "ein Rundbrief 📨".to_owned() };
-    for state in [Some(suspension), None] {
+    let suspension = |until| Some(Suspension { since: NOW, reason: "ein Rundbrief 📨".to_owned(), until });
+    for state in [suspension(Some(NOW)), suspension(None), None] {
         let change = UserChange { suspension: Some(state.clone()), ..UserChange::default() };
         directory.change_user(alice.tenant, alice.user, &change).await.unwrap();
         directory.change_user(alice.tenant, alice.user, &UserChange::default()).await.unwrap();

@@ -72,7 +72,7 @@ macro_rules! conformance_tests {
             ends_many_leases_at_once work_for_later_is_not_old
         );
         $crate::conformance_tests!(@suite $make, queue_items:
-            lists_items holds_and_releases leaves_alone_what_is_leased parks_what_is_leased retries_at_once cancels
+            lists_items holds_and_releases keeps_what_is_held_from_the_beginning leaves_alone_what_is_leased parks_what_is_leased retries_at_once cancels
             tells_workers_what_is_wanted changes_many holding_and_leasing_have_one_order an_attempt_begins_and_ends
             a_result_completes_its_job hides_items_from_other_tenants
         );
@@ -98,7 +98,8 @@ macro_rules! conformance_tests {
             many_at_once_are_not_in_each_others_way wakes_who_waits_for_changes hides_the_lifecycle_from_other_tenants
         );
         $crate::conformance_tests!(@suite $make, allowances:
-            gives_what_there_is takes_from_all_or_from_none is_never_exceeded forgets_what_is_full keeps_tenants_apart
+            gives_what_there_is takes_from_all_or_from_none is_never_exceeded counts_what_is_not_there
+            forgets_what_is_full keeps_tenants_apart
         );
         $crate::conformance_tests!(@suite $make, suppressions:
             keeps_addresses entries_end_when_they_should pages_are_stable a_bounce_and_its_address_are_one_step

@@ -12,7 +12,7 @@ use crate::delivery::{AttemptOutcome, DeliveryState, NewRecipient};
 use crate::error::StoreErrorKind;
 use crate::message::{Acceptance, MessageStatus};
 use crate::queue::{
-    HoldReason, ItemState, Lease, NewJob, QueueAction, QueueChange, QueueFilter, QueueItem, QueueStats,
+    HoldReason, ItemState, Lease, NewJob, Priority, QueueAction, QueueChange, QueueFilter, QueueItem, QueueStats,
 };
 
 const TTL: Duration = Duration::from_secs(60);
@@ -195,6 +195,24 @@ pub async fn changes_many(storage: Storage) {
     assert!(storage.queue().retry(&leased, at(300), "421").await.unwrap());
     let stats = storage.queue().destinations(alice.tenant, NOW, 10).await.unwrap();
     assert_eq!((stats[0].waiting, stats[0].next_attempt), (1, Some(at(300))));
+}
+
+/// What is held from the beginning waits for somebody, and has its priority then.
+pub async fn keeps_what_is_held_from_the_beginning(storage: Storage) {
+    let alice = alice(&storage, "a.example").await;
+    let mut entry = outgoing(&alice, 1);
+    let message = Some(id(&entry));
+    let (destination, held) = (Some(DESTINATION.to_owned()), Some(HoldReason::Policy));
+    entry.jobs = vec![NewJob { message, destination, held, priority: Priority::Bulk, ..job(alice.tenant, NOW) }];
+    accept(&storage, entry).await.unwrap();
+    let [item] = &items(&storage, alice.tenant, &QueueFilter::default()).await[..] else { panic!("not one item") };
+    assert_eq!((item.state, item.priority), (ItemState::Held(HoldReason::Policy), Priority::Bulk));
+    assert!(storage.queue().lease(at(9_999), 10, TTL).await.unwrap().is_empty());
+    assert_eq!(storage.queue().next_due().await.unwrap(), None);
+    let release = (&QueueFilter::one(item.id), &QueueAction::Release);
+    let done = storage.queue().change(alice.tenant, release.0, release.1, at(5), None, 10).await.unwrap();
+    assert_eq!(done.changed, 1);
+    assert_eq!(storage.queue().lease(at(5), 10, TTL).await.unwrap().len(), 1);
 }
 
 /// Operators and workers at the same time: each item is either held or leased, and what is held is not delivered.

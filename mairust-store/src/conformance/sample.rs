@@ -137,6 +137,7 @@ pub(crate) fn job(tenant: TenantId, not_before: Timestamp) -> NewJob {
         priority: Priority::Normal,
         destination: None,
         message: None,
+        held: None,
     }
 }
 

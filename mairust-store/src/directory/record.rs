@@ -129,6 +129,15 @@ pub struct Suspension {
     pub since: Timestamp,
     /// Why, for administrators.
     pub reason: String,
+    /// When it ends by itself, if it does.
+    pub until: Option<Timestamp>,
+}
+
+impl Suspension {
+    /// Whether it still holds.
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
 }
 
 /// What to change about a user.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use mairust_core::{EmailAddress, SuppressionId, TenantId, Timestamp};
+use mairust_core::{EmailAddress, Rate, SuppressionId, TenantId, Timestamp};
 
 use super::{MemoryStorage, State};
-use crate::allowance::{Allowance, Allowances, Taken, by_bucket, take_all};
+use crate::allowance::{Allowance, Allowances, BucketKey, Taken, by_bucket, spend_all, take_all};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::message::Page;
 use crate::suppression::{NewSuppression, Suppression, Suppressions};
@@ -23,13 +23,27 @@ impl Allowances for MemoryStorage {
         let buckets = by_bucket(wanted)?;
         let mut state = self.state();
         state.check_tenant("take allowance", tenant)?;
-        let kept = |key| Some((key, *state.allowances.get(&(tenant, Clone::clone(key)))?));
-        let mut full_at: BTreeMap<_, _> = buckets.keys().filter_map(kept).map(|(key, at)| (key.clone(), at)).collect();
+        let mut full_at = state.full_at(tenant, &buckets);
         let taken = take_all(&buckets, &mut full_at, amount, now);
         if taken == Taken::All {
             state.allowances.extend(full_at.into_iter().map(|(key, at)| ((tenant, key), at)));
         }
         Ok(taken)
+    }
+
+    async fn spend(
+        &self,
+        tenant: TenantId,
+        spent: &[(Allowance, u32)],
+        now: Timestamp,
+    ) -> Result<Vec<f64>, StoreError> {
+        let buckets = by_bucket(spent.iter().map(|(allowance, _)| allowance))?;
+        let mut state = self.state();
+        state.check_tenant("take allowance", tenant)?;
+        let mut full_at = state.full_at(tenant, &buckets);
+        let missed = spend_all(spent, &mut full_at, now);
+        state.allowances.extend(full_at.into_iter().map(|(key, at)| ((tenant, key), at)));
+        Ok(missed)
     }
 
     async fn forget_full(&self, now: Timestamp, max: u32) -> Result<u32, StoreError> {
@@ -40,6 +54,14 @@ impl Allowances for MemoryStorage {
             keep
         });
         Ok(forgotten)
+    }
+}
+
+impl State {
+    /// When those of the buckets are full that are kept.
+    fn full_at(&self, tenant: TenantId, buckets: &BTreeMap<BucketKey, Rate>) -> BTreeMap<BucketKey, Timestamp> {
+        let kept = |key: &BucketKey| Some((key.clone(), *self.allowances.get(&(tenant, key.clone()))?));
+        buckets.keys().filter_map(kept).collect()
     }
 }
 

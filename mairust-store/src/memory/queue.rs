@@ -349,7 +349,8 @@ impl Jobs {
 impl JobRecord {
     fn new(job: NewJob, now: Timestamp) -> Self {
         let (created_at, last_error, give_up, route) = (job.made_at(now), None, false, None);
-        Self { job, created_at, attempts: 0, last_error, give_up, route, token: None, state: JobState::Waiting }
+        let state = job.held.map_or(JobState::Waiting, JobState::Held);
+        Self { job, created_at, attempts: 0, last_error, give_up, route, token: None, state }
     }
 
     fn destination(&self) -> String {

@@ -67,6 +67,8 @@ pub enum HoldReason {
     Operator,
     /// Its destination is paused.
     Paused,
+    /// The policy wants somebody to look at it first.
+    Policy,
 }
 
 /// Which items of a tenant; those that fulfil all conditions.
@@ -194,7 +196,7 @@ impl ItemState {
 
 impl HoldReason {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::InDoubt, Self::Operator, Self::Paused];
+    pub const ALL: [Self; 4] = [Self::InDoubt, Self::Operator, Self::Paused, Self::Policy];
 
     /// As stored and shown.
     pub fn as_str(self) -> &'static str {
@@ -202,6 +204,7 @@ impl HoldReason {
             Self::InDoubt => "in_doubt",
             Self::Operator => "operator",
             Self::Paused => "paused",
+            Self::Policy => "policy",
         }
     }
 

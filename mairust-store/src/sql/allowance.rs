@@ -7,7 +7,7 @@ use mairust_core::{TenantId, Timestamp};
 
 use super::driver::{Columns, Query, Row, Rows, Scope, Transaction, failed};
 use super::storage::Parts;
-use crate::allowance::{Allowance, Allowances, BucketKey, Taken, by_bucket, take_all};
+use crate::allowance::{Allowance, Allowances, BucketKey, Taken, by_bucket, spend_all, take_all};
 use crate::error::StoreError;
 use crate::sql::statement;
 
@@ -29,11 +29,26 @@ impl Allowances for Parts {
         let mut full_at = self.lock(&mut transaction, tenant, asked).await?;
         let taken = take_all(&buckets, &mut full_at, amount, now);
         if taken == Taken::All {
-            let kept = full_at.iter().map(|(key, at)| (key, *at));
-            let queries = rows(statement::policy::SET_ALLOWANCES, tenant, kept);
-            self.database.within(transaction.execute_and_commit(queries)).await.map_err(failed(TAKE, tenant))?;
+            self.keep(transaction, tenant, &full_at).await?;
         }
         Ok(taken)
+    }
+
+    async fn spend(
+        &self,
+        tenant: TenantId,
+        spent: &[(Allowance, u32)],
+        now: Timestamp,
+    ) -> Result<Vec<f64>, StoreError> {
+        let buckets = by_bucket(spent.iter().map(|(allowance, _)| allowance))?;
+        let mut transaction = self.database.begin_lazy(tenant).await.map_err(failed(TAKE, tenant))?;
+        let asked = buckets.keys().map(|key| (key, now));
+        let mut full_at = self.lock(&mut transaction, tenant, asked).await?;
+        let missed = spend_all(spent, &mut full_at, now);
+        if !full_at.is_empty() {
+            self.keep(transaction, tenant, &full_at).await?;
+        }
+        Ok(missed)
     }
 
     async fn forget_full(&self, now: Timestamp, max: u32) -> Result<u32, StoreError> {
@@ -59,6 +74,18 @@ impl Parts {
             }
         }
         Ok(full_at)
+    }
+
+    /// Keeps buckets that are locked as they are now.
+    async fn keep(
+        &self,
+        transaction: Transaction,
+        tenant: TenantId,
+        full_at: &BTreeMap<BucketKey, Timestamp>,
+    ) -> Result<(), StoreError> {
+        let kept = full_at.iter().map(|(key, at)| (key, *at));
+        let queries = rows(statement::policy::SET_ALLOWANCES, tenant, kept);
+        self.database.within(transaction.execute_and_commit(queries)).await.map_err(failed(TAKE, tenant))
     }
 }
 

@@ -166,6 +166,7 @@ const SQLITE: &[Source] = &[
     (11, "trace", include_str!("../../migrations/sqlite/0011_trace.sql")),
     (12, "policy", include_str!("../../migrations/sqlite/0012_policy.sql")),
     (13, "events", include_str!("../../migrations/sqlite/0013_events.sql")),
+    (16, "score", include_str!("../../migrations/sqlite/0016_score.sql")),
 ];
 
 /// Begins where SQLite stood when PostgreSQL came.
@@ -181,6 +182,7 @@ const POSTGRES: &[Source] = &[
     (11, "trace", include_str!("../../migrations/postgres/0011_trace.sql")),
     (12, "policy", include_str!("../../migrations/postgres/0012_policy.sql")),
     (13, "events", include_str!("../../migrations/postgres/0013_events.sql")),
+    (16, "score", include_str!("../../migrations/postgres/0016_score.sql")),
 ];
 
 #[cfg(test)]

@@ -282,20 +282,25 @@ impl Parts {
 /// The statements that add jobs. A job is ready at once if its time has come by the clock by which it
 /// is made.
 pub(super) fn insert_jobs<'a>(jobs: impl IntoIterator<Item = &'a NewJob>, now: Timestamp) -> Vec<Query> {
-    let mut inserts = Rows::to_insert(statement::queue::INSERT_JOBS, 11);
+    let mut inserts = Rows::to_insert(statement::queue::INSERT_JOBS, 12);
     for job in jobs {
         inserts
             .bind(job.id.as_bytes())
             .bind(job.tenant.as_bytes())
             .bind(job.kind.as_str())
             .bind(Json(job.payload.clone()))
-            .bind(if job.not_before <= now { "ready" } else { "waiting" })
+            .bind(match job.held {
+                Some(_) => "held",
+                None if job.not_before <= now => "ready",
+                None => "waiting",
+            })
             .bind(job.destination.as_deref().unwrap_or_default())
             .bind(job.priority.as_str())
             .bind(job.message.map(|message| Uuid::from_bytes(*message.as_bytes())))
             .bind(job.not_before)
             .bind(job.rank())
-            .bind(job.made_at(now));
+            .bind(job.made_at(now))
+            .bind(job.held.map(HoldReason::as_str));
     }
     inserts.queries()
 }

@@ -27,6 +27,7 @@ pub fn webhook_job(tenant: TenantId, webhook: WebhookId, delivery: WebhookDelive
         priority: Priority::Normal,
         destination: Some(format!("webhook:{webhook}")),
         message: None,
+        held: None,
     }
 }
 

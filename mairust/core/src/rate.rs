@@ -48,6 +48,9 @@ impl Rate {
 }
 
 impl TokenBucket {
+    /// How many times what it holds a bucket owes at most.
+    pub const MAX_DEBT: u32 = 100;
+
     /// A full bucket.
     pub fn full(now: Timestamp) -> Self {
         Self { full_at: now }
@@ -87,6 +90,17 @@ impl TokenBucket {
         }
         self.full_at = self.full_at.max(now).plus(rate.interval() * amount);
         Ok(())
+    }
+
+    /// Takes so many tokens out, also those that are not there: the bucket owes them then,
+    /// [`MAX_DEBT`](Self::MAX_DEBT) times what it holds at most. Tells how much was missing before, as a part of what
+    /// it holds: 0 if it was full, 1 if it was empty, more if it owed tokens.
+    pub fn spend(&mut self, rate: &Rate, amount: u32, now: Timestamp) -> f64 {
+        let most = now.plus(rate.per * Self::MAX_DEBT);
+        let before = self.full_at.min(most);
+        let after = before.max(now).plus(rate.interval().saturating_mul(amount)).min(most);
+        self.full_at = after;
+        before.since(now).as_secs_f64() / rate.per.as_secs_f64()
     }
 }
 
@@ -157,6 +171,20 @@ mod tests {
         assert_eq!(bucket.take_many(&rate, 10, after(10_000)), Ok(()));
         assert_eq!(bucket.is_full_at(), after(20_000));
         assert_eq!(TokenBucket::full_at(after(20_000)), bucket);
+    }
+
+    #[test]
+    fn what_is_not_there_is_owed() {
+        let rate = Rate::new(10, Duration::from_secs(10));
+        let mut bucket = TokenBucket::full(START);
+        for (amount, millis, missing) in
+            [(0, 0, 0.0), (5, 0, 0.0), (10, 0, 0.5), (0, 0, 1.5), (0, 10_000, 0.5), (1, 15_000, 0.0), (0, 15_000, 0.1)]
+        {
+            assert_eq!(bucket.spend(&rate, amount, after(millis)), missing, "{amount} after {millis} ms");
+        }
+        bucket.spend(&rate, u32::MAX, after(20_000));
+        assert_eq!(bucket.spend(&rate, 0, after(20_000)), 100.0, "a debt that is paid some day");
+        assert_eq!(bucket.take(&rate, after(20_000)), Err(Duration::from_secs(1)), "whoever takes looks no further");
     }
 
     #[test]

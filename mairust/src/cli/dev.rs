@@ -105,6 +105,7 @@ fn configuration(arguments: &DevArgs, data_dir: &Path) -> Result<Config, Failure
     config.authentication = None;
     // Tests send a lot, and to the same addresses that are not there.
     config.policy.limits = SendingLimits::none();
+    config.policy.scoring = None;
     config.policy.suppress_bounced = false;
     config.delivery.relay = arguments.relay.clone();
     config.delivery.retry_first = Duration::from_secs(1);

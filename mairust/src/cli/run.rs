@@ -126,6 +126,7 @@ pub(super) fn builder(
         .proxies(config.smtp.proxies.iter().copied())
         .xclient_from(config.smtp.xclient_from.iter().copied())
         .sending_limits(config.policy.limits.clone())
+        .scoring(config.policy.scoring.clone())
         .delivery(delivery(config)?)
         .drain(config.drain)
         .search_fallback(if config.search.fallback { SearchFallback::Rows } else { SearchFallback::Fail });

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use mairust_core::MessageId;
-use mairust_http::trace::{HostFacts, HostTls, SessionFacts, Trace, TraceEntry, TraceEvent, trace};
+use mairust_http::trace::{HostFacts, HostTls, PolicyFacts, SessionFacts, Trace, TraceEntry, TraceEvent, trace};
 use serde_json::json;
 
 use super::directory::InTenant;
@@ -38,6 +38,7 @@ fn line(entry: &TraceEntry) -> String {
             let by = facts.as_ref().map(|facts| format!(" by {}: {}", facts.engine, facts.action));
             ("scan", format!("{verdict}, score {score:.1}{}", by.unwrap_or_default()))
         }
+        TraceEvent::Policy(facts) => ("policy", policy(facts)),
         TraceEvent::Hook(call) => {
             let reason = call.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             ("hook", format!("{} {}: {}{reason} ({} ms)", call.point, call.hook, call.outcome, call.ms))
@@ -95,6 +96,12 @@ fn authentication(results: &serde_json::Value) -> String {
     if found.is_empty() { "nothing found".to_owned() } else { found.join(", ") }
 }
 
+fn policy(facts: &PolicyFacts) -> String {
+    let reason = facts.reason.as_ref().map(|reason| format!(" because of {reason}")).unwrap_or_default();
+    let signals = facts.signals.iter().map(|signal| format!(", {} {:.2}", signal.name, signal.value));
+    format!("{}{reason}, score {:.2}{}", facts.decision, facts.score, signals.collect::<String>())
+}
+
 fn contact(facts: &HostFacts) -> String {
     let tls = facts.tls.as_ref().map(|tls| format!("{}, ", encryption(tls))).unwrap_or_default();
     format!(" ({tls}{} ms)", facts.ms)
@@ -119,6 +126,7 @@ fn plain(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use mairust_core::Timestamp;
+    use mairust_http::trace::SignalFacts;
 
     use super::*;
 
@@ -141,6 +149,15 @@ mod tests {
             told(attempt),
             "2025-11-22T03:04:06.000Z  attempt        bob@remote.example deferred by mx[192.0.2.7]:25: \
              451 4.3.2  [31mbusy really (TLS not offered, 7 ms)"
+        );
+    }
+
+    #[test]
+    fn a_policy_tells_its_signals() {
+        let signals = vec![SignalFacts { name: "burst".to_owned(), value: 0.5 }];
+        let facts = PolicyFacts { decision: "slow".to_owned(), reason: Some("score".to_owned()), score: 0.6, signals };
+        assert!(
+            told(TraceEvent::Policy(facts)).ends_with("policy         slow because of score, score 0.60, burst 0.50")
         );
     }
 

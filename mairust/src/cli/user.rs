@@ -108,7 +108,8 @@ pub(super) async fn run(command: UserCommand) -> Result<(), Failure> {
         UserCommand::Hold { address, tenant } => change(&address, legal_hold(true), &tenant).await,
         UserCommand::Release { address, tenant } => change(&address, legal_hold(false), &tenant).await,
         UserCommand::SuspendSending { address, reason, tenant } => {
-            change(&address, suspension(Some(Suspension { since: SystemClock.now(), reason })), &tenant).await
+            let suspended = Suspension { since: SystemClock.now(), reason, until: None };
+            change(&address, suspension(Some(suspended)), &tenant).await
         }
         UserCommand::ResumeSending { address, tenant } => change(&address, suspension(None), &tenant).await,
         UserCommand::SetQuota { address, quota, tenant } => {
@@ -216,7 +217,10 @@ fn as_text(user: &User) -> String {
     };
     let (state, hold) = (state_note(user.enabled), hold_note(user.legal_hold));
     let suspended = match &user.suspension {
-        Some(suspension) => format!("  (sending suspended: {})", suspension.reason),
+        Some(suspension) => {
+            let until = suspension.until.map(|until| format!(" until {}", until.to_rfc3339())).unwrap_or_default();
+            format!("  (sending suspended{until}: {})", suspension.reason)
+        }
         None => String::new(),
     };
     format!("{}  {} bytes{limit}{state}{hold}{suspended}", user.address, user.quota.used)
@@ -228,6 +232,7 @@ fn as_json(user: &User) -> Value {
         QuotaLimit::Default => json!("default"),
         QuotaLimit::Unlimited => json!("none"),
     };
+    let until = user.suspension.as_ref().and_then(|suspension| suspension.until);
     json!({
         "id": user.id.to_string(),
         "address": user.address.to_string(),
@@ -237,5 +242,6 @@ fn as_json(user: &User) -> Value {
         "legal_hold": user.legal_hold,
         "sending_suspended_at": user.suspension.as_ref().map(|suspension| suspension.since.to_rfc3339()),
         "sending_suspended_because": user.suspension.as_ref().map(|suspension| &suspension.reason),
+        "sending_suspended_until": until.map(|until| until.to_rfc3339()),
     })
 }

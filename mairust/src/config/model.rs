@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use super::raw::RawConfig;
 use super::resolve::settle;
-use crate::{Authentication, SendingLimits, WebhookSettings};
+use crate::{Authentication, Scoring, SendingLimits, WebhookSettings};
 
 /// The configuration of the `mairust` binary.
 #[derive(Debug, Clone)]
@@ -372,11 +372,13 @@ pub enum MasterKey {
 }
 
 /// Who may send how much, and to whom nothing is sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PolicySettings {
     /// How much users, domains and tenants may send.
     pub limits: SendingLimits,
+    /// How submitted mail is looked at for signs of abuse; `None` for not at all.
+    pub scoring: Option<Scoring>,
     /// Whether addresses that do not exist come on the suppression list.
     pub suppress_bounced: bool,
 }

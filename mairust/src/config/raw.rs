@@ -523,6 +523,7 @@ impl RawConfig {
         raw.policy.exceptions = EmailAddress::parse("newsletter@example.com")
             .ok()
             .map(|address| vec![RawException::example(Text(address))]);
+        raw.policy.patterns = Some(vec!["your mailbox is almost full".to_owned()]);
         raw.delivery = RawDelivery::example();
         raw
     }

@@ -308,7 +308,9 @@ mod tests {
                 in_tls = line == "# tls:" || in_tls && !line.is_empty();
                 match (line.strip_prefix("# "), line.strip_prefix("  # ")) {
                     (Some(setting), _) if in_tls => setting.to_owned(),
-                    (_, Some(list)) if ["rules:", "exceptions:"].contains(&list) || list.starts_with("  - {") => {
+                    (_, Some(list))
+                        if ["rules:", "exceptions:", "patterns:"].contains(&list) || list.starts_with("  - ") =>
+                    {
                         format!("  {list}")
                     }
                     _ => line.to_owned(),
@@ -319,6 +321,7 @@ mod tests {
         let with_lists = crate::config::load(Some(&file), [("", ""); 0]).unwrap();
         assert_eq!(with_lists.spam.rules.rules.len(), mairust_hooks::scan::default_rules().len() + 6);
         assert_eq!(with_lists.policy.limits.exceptions.len(), 1);
+        assert_eq!(with_lists.policy.scoring.map(|scoring| scoring.patterns.len()), Some(1));
         assert_eq!(with_lists.tls.len(), 2);
         let default = crate::config::Config::new(config.server.hostname.clone(), Path::new("/var/lib/mairust"));
         assert_eq!(format!("{config:?}"), format!("{default:?}"), "the example shows the defaults");

@@ -6,7 +6,7 @@ use mairust_core::{ByteSize, Domain, IpNetwork, Rate, ScanAction, Secret, Sender
 use mairust_store::{S3Addressing, S3Encryption, S3Settings};
 
 use super::*;
-use crate::{Enforcement, SendingLimits};
+use crate::{Enforcement, Scoring, SendingLimits};
 
 /// Loads a text as `mairust.yaml`.
 fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
@@ -526,6 +526,13 @@ fn the_policy_has_limits_and_exceptions() {
     let policy = |yaml: &str| load_text(&format!("{HOST}policy: {{ {yaml} }}\n"), &[]).unwrap().policy;
     assert_eq!(policy("").limits, SendingLimits::default());
     assert!(policy("").suppress_bounced);
+    assert_eq!(policy("").scoring, Some(Scoring::default()));
+    for off in ["enabled: false", "score: false"] {
+        assert_eq!(policy(off).scoring, None);
+    }
+    let scoring = policy("suspend_for: 1d, patterns: [a, b], slow_score: 0.25").scoring.unwrap();
+    assert_eq!((scoring.slow_at, scoring.patterns.len()), (0.25, 2));
+    assert_eq!(scoring.suspend_for, Some(Duration::from_secs(86_400)));
     assert_eq!(policy("enabled: false, user_hourly: 7, suppress_bounced: false").limits, SendingLimits::none());
     let limits = policy(
         "user_hourly: 0, user_daily: 50, domain_hourly: 1, tenant_hourly: 0, exceptions: [{ address: News@a.example, daily: 9 }]",
@@ -546,6 +553,14 @@ fn the_policy_has_limits_and_exceptions() {
         (
             "exceptions: [{ address: a@b.example, hourly: 5, daily: 4 }]",
             "mairust.yaml:2:66: policy.exceptions[0].daily: this is less than hourly; write the same or more, or 0",
+        ),
+        (
+            "slow_score: 0.9",
+            "mairust.yaml:2:9: policy.suspend_score: this is no score of mail to refuse; write a number from policy.slow_score to 1, such as 0.8",
+        ),
+        (
+            "patterns: [ok, ' ']",
+            "mairust.yaml:2:26: policy.patterns[1]: this is in every text; write a text, or remove it",
         ),
         ("exceptions: [{ hourly: 5 }]", "mairust.yaml:2:24: policy.exceptions[0].address: this key is missing"),
         (

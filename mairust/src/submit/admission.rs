@@ -2,48 +2,176 @@
 
 use std::time::Duration;
 
-use mairust_core::{EmailAddress, EnhancedCode, Rejection, ReversePath, TenantId, Timestamp};
-use mairust_hooks::{Decision, PolicyRequest};
-use mairust_store::{Resolution, StoreError, User};
+use mairust_core::{Content, EmailAddress, EnhancedCode, Rate, Rejection, ReversePath, TenantId, Timestamp};
+use mairust_hooks::{Decision, PolicyError, PolicyRequest, Score};
+use mairust_http::trace::PolicyFacts;
+use mairust_store::{
+    Acceptance, Allowance, HoldReason, NewEvent, NewJob, Priority, Resolution, StoreError, Suspension, Taken, User,
+    UserChange,
+};
 
 use super::{Author, Purpose, Submission, SubmissionError, Submissions, sender_not_allowed};
+use crate::acceptance::accept;
 use crate::receive::refuse_for_store;
+use crate::{events, timeline};
 
 /// How long a policy engine may think. A database has given up by then.
 const PATIENCE: Duration = Duration::from_secs(15);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// How a message is sent that may be sent.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    /// How long it waits before it is due; behind other mail, if at all.
+    pub(super) wait: Duration,
+    /// Whether somebody has to release it.
+    pub(super) held: bool,
+    /// For the timeline.
+    pub(super) facts: PolicyFacts,
+    /// What is told of the account.
+    pub(super) event: Option<NewEvent>,
+}
+
+impl Admission {
+    /// Makes the work of sending it what it is to be.
+    pub(super) fn apply(&self, job: &mut NewJob) {
+        if !self.wait.is_zero() {
+            job.priority = Priority::Bulk;
+        }
+        job.held = self.held.then_some(HoldReason::Policy);
+    }
+}
 
 impl Submissions {
-    /// Asks whether a message may be sent; if so, it counts as sent. What is only looked at is not counted, and so the
-    /// policy engine is not asked.
+    /// Asks whether a message may be sent, and how; if so, it counts as sent, unless it is only looked at.
     ///
     /// A user is looked up again: a session may last longer than the right to send.
     pub(super) async fn admit(
         &self,
         submission: &Submission,
+        content: &Content,
         purpose: Purpose,
         now: Timestamp,
-    ) -> Result<(), SubmissionError> {
+    ) -> Result<Admission, SubmissionError> {
         let user = self.account(&submission.author, &submission.envelope.sender).await?;
-        let decision = match user.as_ref().and_then(|user| user.suspension.as_ref()) {
-            Some(suspension) => suspended(&suspension.reason),
-            None if purpose == Purpose::Preview => return Ok(()),
-            None => self.decide(request(submission, user.as_ref())?, now).await?,
+        let mut request = request(submission, user.as_ref())?;
+        request.dry_run = purpose == Purpose::Preview;
+        let suspension = user.as_ref().and_then(|user| user.suspension.as_ref());
+        let score = match suspension.filter(|suspension| suspension.holds(now)) {
+            Some(suspension) => Score { decision: suspended(&suspension.reason), ..Score::default() },
+            None => self.judge(&request, content, now).await?,
         };
-        self.metrics.policy_decided(decision.as_str(), decision.reason());
-        let (rejection, retry_after) = match decision {
-            Decision::Reject { rejection, .. } => (rejection, None),
-            Decision::Tempfail { rejection, retry_after, .. } => (rejection, Some(retry_after)),
-            Decision::Allow => return Ok(()),
+        if !request.dry_run {
+            self.metrics.policy_decided(score.decision.as_str(), score.decision.reason());
+        }
+        let facts = timeline::policy(&score);
+        let (wait, held) = match &score.decision {
+            Decision::Allow => return Ok(Admission { facts, ..Admission::default() }),
+            Decision::Slow { wait, .. } => (*wait, false),
+            Decision::Hold { .. } => (Duration::ZERO, true),
+            Decision::Suspend { .. } | Decision::Reject { .. } | Decision::Tempfail { .. } => {
+                return Err(self.refuse(&request, user.as_ref(), score, now).await?);
+            }
+        };
+        let event = match request.dry_run {
+            true => None,
+            false => self.told_hourly(&request, &score, now).await?,
+        };
+        Ok(Admission { wait, held, facts, event })
+    }
+
+    /// The first question and, if it is not the end, the second one: the stricter answer.
+    async fn judge(
+        &self,
+        request: &PolicyRequest,
+        content: &Content,
+        now: Timestamp,
+    ) -> Result<Score, SubmissionError> {
+        let first = self.answered(self.policy.evaluate(request, now)).await?;
+        if matches!(first, Decision::Suspend { .. } | Decision::Reject { .. } | Decision::Tempfail { .. }) {
+            return Ok(Score { decision: first, ..Score::default() });
+        }
+        let score = self.answered(self.policy.score(request, content, now)).await?;
+        let lets_pass = matches!(score.decision, Decision::Allow);
+        let slower = matches!((&first, &score.decision), (Decision::Hold { .. }, Decision::Slow { .. }));
+        Ok(if lets_pass || slower { Score { decision: first, ..score } } else { score })
+    }
+
+    /// Does what is due when a message is refused, and says so.
+    async fn refuse(
+        &self,
+        request: &PolicyRequest,
+        user: Option<&User>,
+        score: Score,
+        now: Timestamp,
+    ) -> Result<SubmissionError, SubmissionError> {
+        let (rejection, retry_after) = match &score.decision {
+            Decision::Tempfail { rejection, retry_after, .. } => (rejection.clone(), Some(*retry_after)),
+            Decision::Reject { rejection, .. } => (rejection.clone(), None),
+            Decision::Suspend { detail, until, .. } => {
+                if let (Some(user), false) = (user, request.dry_run) {
+                    let suspension = Suspension { since: now, reason: detail.clone(), until: *until };
+                    self.suspend(user, suspension, score.value).await?;
+                }
+                (suspension_refused(detail), None)
+            }
+            Decision::Allow | Decision::Slow { .. } | Decision::Hold { .. } => {
+                (Rejection::unavailable("a message that was not refused"), None)
+            }
         };
         tracing::info!(
             component = "policy",
-            tenant_id = %submission.author.tenant,
-            user_id = user.as_ref().map(|user| tracing::field::display(user.id)),
-            recipients = submission.destinations.len(),
+            tenant_id = %request.tenant,
+            user_id = request.user.map(tracing::field::display),
+            recipients = request.recipients.len(),
+            dry_run = request.dry_run,
             reason = rejection.reason(),
             "a message was refused"
         );
-        Err(SubmissionError::Denied { rejection, retry_after })
+        Ok(SubmissionError::Denied { rejection, retry_after })
+    }
+
+    /// Takes the right to send from a user, and tells of it.
+    async fn suspend(&self, user: &User, suspension: Suspension, score: f64) -> Result<(), StoreError> {
+        let mut change = UserChange::default();
+        change.suspension = Some(Some(suspension.clone()));
+        self.storage.directory().change_user(user.tenant, user.id, &change).await?;
+        tracing::warn!(
+            component = "policy",
+            tenant_id = %user.tenant,
+            user = %user.address,
+            reason = suspension.reason,
+            "sending is suspended"
+        );
+        if let Some(recorder) = &self.recorder {
+            recorder.sending_suspended(user, &suspension);
+        }
+        let mut acceptance = Acceptance::new(user.tenant);
+        acceptance.events.push(events::suspended(user, &suspension, score));
+        accept(&*self.storage, acceptance).await
+    }
+
+    /// What is told of an account whose mail goes slowly or is held, if it was not told within the hour.
+    async fn told_hourly(
+        &self,
+        request: &PolicyRequest,
+        score: &Score,
+        now: Timestamp,
+    ) -> Result<Option<NewEvent>, StoreError> {
+        let told = Allowance { scope: format!("told:{}", request.account.lookup_key()), rate: Rate::new(1, HOUR) };
+        if self.storage.allowances().take(request.tenant, &[told], 1, now).await? != Taken::All {
+            return Ok(None);
+        }
+        tracing::warn!(
+            component = "policy",
+            tenant_id = %request.tenant,
+            account = %request.account,
+            decision = score.decision.as_str(),
+            reason = score.decision.reason(),
+            score = score.value,
+            "mail of an account looks like abuse"
+        );
+        Ok(Some(events::slowed(request, score, now)))
     }
 
     /// Refuses a recipient to whom the tenant sends nothing.
@@ -71,12 +199,13 @@ impl Submissions {
         Ok(found.into_iter().map(|entry| entry.address).collect())
     }
 
-    async fn decide(&self, request: PolicyRequest, now: Timestamp) -> Result<Decision, Rejection> {
-        let decided = match tokio::time::timeout(PATIENCE, self.policy.evaluate(&request, now)).await {
-            Ok(decided) => decided.map_err(|error| error.to_string()),
+    /// The answer of the engine, which is not waited for without end.
+    async fn answered<T>(&self, answer: impl Future<Output = Result<T, PolicyError>>) -> Result<T, Rejection> {
+        let answered = match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(answered) => answered.map_err(|error| error.to_string()),
             Err(_) => Err(format!("no decision within {PATIENCE:?}")),
         };
-        decided.map_err(|error| {
+        answered.map_err(|error| {
             tracing::error!(
                 component = "policy",
                 error,
@@ -126,7 +255,10 @@ fn request(submission: &Submission, user: Option<&User>) -> Result<PolicyRequest
 }
 
 fn suspended(reason: &str) -> Decision {
+    Decision::Reject { reason: "suspended", rejection: suspension_refused(reason) }
+}
+
+fn suspension_refused(reason: &str) -> Rejection {
     let text = "Sending is suspended for this account, please ask your administrator";
-    let rejection = Rejection::new(550, EnhancedCode(5, 7, 1), text).because(format_args!("suspended: {reason}"));
-    Decision::Reject { reason: "suspended", rejection }
+    Rejection::new(550, EnhancedCode(5, 7, 1), text).because(format_args!("suspended: {reason}"))
 }

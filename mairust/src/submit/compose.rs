@@ -43,9 +43,9 @@ impl Submitter for ApiSubmitter {
     async fn preview(&self, principal: &Principal, draft: Draft) -> Result<Preview, SubmitError> {
         let submission = self.submission(principal, draft).await?;
         let recipients = submission.destinations.iter().map(|to| previewed(to, principal.tenant)).collect();
-        let Previewed { message_id, raw, send_at } = self.0.preview(submission).await.map_err(refused)?;
+        let Previewed { message_id, raw, send_at, policy } = self.0.preview(submission).await.map_err(refused)?;
         let raw = String::from_utf8(raw).map_err(|error| SubmitError::Unprocessable(error.to_string()))?;
-        Ok(Preview { message_id, raw, send_at, recipients })
+        Ok(Preview { message_id, raw, send_at, policy, recipients })
     }
 }
 

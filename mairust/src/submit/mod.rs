@@ -19,12 +19,13 @@ use mairust_core::{
     RecipientDsn, Rejection, ReversePath, TenantId, Timestamp,
 };
 use mairust_hooks::{HookRunner, PolicyEngine};
-use mairust_http::trace::{Arrival, SessionFacts};
+use mairust_http::trace::{Arrival, PolicyFacts, SessionFacts};
 use mairust_store::{
     Acceptance, DeliveryState, Direction, DirectoryExt, Folder, MessageStatus, Placement, Resolution, StorageBackend,
     StoreError, User,
 };
 
+use crate::audit::Recorder;
 use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original, RemoteDestination};
 use crate::events;
 use crate::expansion::{Expansion, expand};
@@ -37,6 +38,7 @@ use crate::receive::trace::Trace;
 use crate::signing::{Signing, Unsigned};
 use crate::work::dsn::{Action, Notice, Report};
 
+use self::admission::Admission;
 pub(crate) use self::compose::ApiSubmitter;
 use self::fix_up::{FixedUp, fix_up};
 
@@ -54,6 +56,7 @@ pub(crate) struct Submissions {
     pub(crate) signing: Arc<Signing>,
     /// How far ahead the time may lie at which mail is to be sent.
     pub(crate) max_future_release: Duration,
+    pub(crate) recorder: Option<Arc<Recorder>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -111,6 +114,8 @@ pub(crate) struct Previewed {
     pub(crate) raw: Vec<u8>,
     /// When it would be sent, if it is not at once.
     pub(crate) send_at: Option<Timestamp>,
+    /// What the policy says.
+    pub(crate) policy: PolicyFacts,
 }
 
 /// What a submission is looked at for.
@@ -220,7 +225,8 @@ impl Submissions {
         let plan = self.prepare(submission, Purpose::Preview).await?;
         let mut raw = self.original(&plan).prefix.into_bytes();
         raw.extend_from_slice(&plan.fixed.body.read_all().map_err(Rejection::unavailable)?);
-        Ok(Previewed { raw, send_at: plan.held_until(), message_id: plan.fixed.message_id })
+        let (send_at, policy) = (plan.send_at(), plan.admission.facts);
+        Ok(Previewed { raw, send_at, policy, message_id: plan.fixed.message_id })
     }
 
     /// All but the commit.
@@ -230,9 +236,9 @@ impl Submissions {
         let fixed = fix_up(&submission.body, &self.hostname, id, now).await?;
         self.check_authors(&submission.author, &fixed.authors).await?;
         let mailbox = self.senders_mailbox(&submission).await?;
-        self.admit(&submission, purpose, now).await?;
+        let admission = self.admit(&submission, &fixed.content, purpose, now).await?;
         let signatures = self.signatures(submission.author.tenant, &fixed).await?;
-        Ok(Plan { submission, fixed, signatures, id, mailbox, now })
+        Ok(Plan { submission, fixed, signatures, id, mailbox, admission, now })
     }
 
     async fn may_send(&self, author: &Author, sender: &EmailAddress) -> Result<bool, StoreError> {
@@ -309,6 +315,10 @@ impl Submissions {
         };
         own.recipients.extend(Outbound::Deliver.recipients(plan.id, &waiting, plan.now));
         own.jobs.extend(Outbound::Deliver.jobs(plan.id, &waiting, tenant, times));
+        for job in &mut own.jobs {
+            plan.admission.apply(job);
+        }
+        own.events.extend(plan.admission.event.clone());
         let mut others = Vec::new();
         let keeping = Keeping::inbox(self.outbound, plan.now);
         for distribution in Distribution::of(plan.at_once(), keeping) {
@@ -372,7 +382,7 @@ impl Submissions {
             dsn: plan.submission.dsn.clone(),
             auth_results: None,
             spam: None,
-            arrival: Some(arrival(plan.submission.session.clone(), plan.held_until())),
+            arrival: Some(plan.arrival()),
             fingerprint: plan.submission.fingerprint,
             received_at: plan.now,
         }
@@ -386,6 +396,7 @@ struct Plan {
     signatures: String,
     id: MessageId,
     mailbox: MailboxId,
+    admission: Admission,
     now: Timestamp,
 }
 
@@ -394,25 +405,29 @@ impl Plan {
         self.submission.destinations.iter().filter_map(Destination::remote)
     }
 
-    /// Until when it waits, if it does.
-    fn held_until(&self) -> Option<Timestamp> {
+    /// When the sender wants it to be sent, if not at once.
+    fn send_at(&self) -> Option<Timestamp> {
         self.submission.send_at.filter(|at| *at > self.now)
     }
 
     fn due(&self) -> Timestamp {
-        self.held_until().unwrap_or(self.now)
+        self.send_at().unwrap_or(self.now).max(self.now.plus(self.admission.wait))
+    }
+
+    fn waits(&self) -> bool {
+        self.due() > self.now || self.admission.held
     }
 
     /// The recipients who get it at once, if they are here.
     fn at_once(&self) -> &[Destination] {
-        if self.held_until().is_some() { &[] } else { &self.submission.destinations }
+        if self.waits() { &[] } else { &self.submission.destinations }
     }
 
     /// The recipients here who get it later, by a delivery as those elsewhere.
     fn waiting(&self) -> Vec<RemoteDestination> {
         let local = self.submission.destinations.iter().filter_map(Destination::local);
         let later = |to: &LocalDestination| RemoteDestination { address: to.address.clone(), dsn: to.dsn.clone() };
-        if self.held_until().is_some() { local.map(later).collect() } else { Vec::new() }
+        if self.waits() { local.map(later).collect() } else { Vec::new() }
     }
 
     /// What the sender wants to hear about deliveries into mailboxes here.
@@ -431,26 +446,29 @@ impl Plan {
             .collect()
     }
 
+    fn arrival(&self) -> String {
+        let (session, policy) = (self.submission.session.clone(), self.admission.facts.clone());
+        let send_at = self.send_at().map(Timestamp::to_rfc3339);
+        Arrival { session, send_at, policy: Some(policy), ..Arrival::default() }.to_json()
+    }
+
     fn submitted(&self, status: MessageStatus, remote: DeliveryState) -> Submitted {
-        let here = if self.held_until().is_some() { DeliveryState::Pending.as_str() } else { "stored" };
+        let here = if self.waits() { DeliveryState::Pending.as_str() } else { "stored" };
         let state = |to: &Destination| if to.tenant().is_some() { here } else { remote.as_str() };
         Submitted {
             id: self.id,
             message_id: self.fixed.message_id.clone(),
             status,
-            send_at: self.held_until(),
+            send_at: self.send_at(),
             recipients: self.submission.destinations.iter().map(|to| (to.address().clone(), state(to))).collect(),
         }
     }
 }
 
-fn arrival(session: SessionFacts, send_at: Option<Timestamp>) -> String {
-    Arrival { session, send_at: send_at.map(Timestamp::to_rfc3339), ..Arrival::default() }.to_json()
-}
-
 /// What another tenant gets: who logged in is the business of the author's tenant.
 fn for_others(plan: &Plan, mut acceptance: Acceptance) -> Acceptance {
-    let arrival = arrival(SessionFacts { user: None, ..plan.submission.session.clone() }, None);
+    let session = SessionFacts { user: None, ..plan.submission.session.clone() };
+    let arrival = Arrival { session, ..Arrival::default() }.to_json();
     acceptance.messages.iter_mut().for_each(|message| message.arrival = Some(arrival.clone()));
     acceptance
 }

@@ -245,6 +245,17 @@ impl Workers {
         }
         let suppressed = prepared.map(|acceptance| acceptance.suppressions).unwrap_or_default();
         self.tell_suppressed(ended.delivery.row.tenant, suppressed);
+        self.tell_policy(&ended).await;
+    }
+
+    /// Tells the policy of recipients who were refused for good by their servers.
+    async fn tell_policy(&self, ended: &Ended<'_>) {
+        let refused = ended.attempted.results.iter().filter(|result| result.is_refused()).count();
+        let row = &ended.delivery.row;
+        if let (Some(sender), 1..) = (row.sender.address(), refused) {
+            let refused = u32::try_from(refused).unwrap_or(u32::MAX);
+            self.policy.bounced(row.tenant, sender, refused, self.clock.now()).await;
+        }
     }
 
     /// Records the results, and the notice about them, in one step: the same however often it is tried.

@@ -48,6 +48,7 @@ impl Job {
             priority: Priority::Normal,
             destination: domain,
             message: Some(message),
+            held: None,
         }
     }
 

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use mairust_core::{Clock, Domain, Timestamp};
-use mairust_hooks::HookRunner;
+use mairust_hooks::{HookRunner, PolicyEngine};
 use mairust_smtp::client::{Client, Relay};
 use mairust_store::{
     HoldReason, Lease, QueueAction, QueueBackend, QueueFilter, StorageBackend, StoreError, StoreErrorKind, pause,
@@ -69,6 +69,8 @@ pub(crate) struct Workers {
     pub(crate) signing: Arc<Signing>,
     pub(crate) settings: DeliverySettings,
     /// `None`: no audit log is kept.
+    /// Hears of recipients who were refused.
+    pub(crate) policy: Arc<dyn PolicyEngine>,
     pub(crate) recorder: Option<Arc<Recorder>>,
     pub(crate) telling: Telling,
     pub(crate) metrics: Arc<Metrics>,

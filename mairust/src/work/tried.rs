@@ -77,6 +77,12 @@ impl Tried {
         (self.outcome == AttemptOutcome::Failed && self.host.is_some()).then(|| (self.address.clone(), reply))
     }
 
+    /// Whether the host refused the recipient for good.
+    pub(super) fn is_refused(&self) -> bool {
+        let refused = self.reply.as_ref().is_some_and(Reply::is_permanent);
+        self.outcome == AttemptOutcome::Failed && self.host.is_some() && refused
+    }
+
     pub(super) fn attempt(&self, at: Timestamp, notice: Option<MessageId>) -> Attempt {
         Attempt {
             recipient: self.recipient,

@@ -64,7 +64,8 @@ pub(super) async fn change(parts: &Parts, tenant: TenantId, id: UserId, change: 
         .bind(change.enabled)
         .bind(change.suspension.is_some())
         .bind(suspension.as_ref().map(|suspension| suspension.since))
-        .bind(suspension.map(|suspension| suspension.reason));
+        .bind(suspension.as_ref().map(|suspension| suspension.reason.as_str()))
+        .bind(suspension.as_ref().and_then(|suspension| suspension.until));
     let done = transaction.execute(query).await.map_err(error())?;
     changed("change user", id, done)?;
     if let Some(limit) = change.quota {
@@ -207,7 +208,8 @@ fn user(row: &Row) -> Result<User, StoreError> {
 fn suspension(columns: &Columns<'_>) -> Result<Option<Suspension>, StoreError> {
     let since = columns.optional_time("sending_suspended_at")?;
     let reason: Option<String> = columns.value("sending_suspended_because")?;
-    Ok(since.map(|since| Suspension { since, reason: reason.unwrap_or_default() }))
+    let until = columns.optional_time("sending_suspended_until")?;
+    Ok(since.map(|since| Suspension { since, reason: reason.unwrap_or_default(), until }))
 }
 
 /// The columns `quota` and `used` of a mailbox.

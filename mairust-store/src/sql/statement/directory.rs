@@ -59,17 +59,18 @@ pub(crate) const INSERT_ADDRESS: &str = "\
 pub(crate) const SELECT_USERS: &str = "\
     SELECT u.tenant_id, u.id, u.password_hash, u.scram, u.created_at, u.enabled, t.enabled AS tenant_enabled, \
         p.address, p.mailbox_id, m.quota, m.used, m.legal_hold, \
-        u.sending_suspended_at, u.sending_suspended_because \
+        u.sending_suspended_at, u.sending_suspended_because, u.sending_suspended_until \
     FROM users u \
     JOIN tenants t ON t.id = u.tenant_id \
     JOIN addresses p ON p.tenant_id = u.tenant_id AND p.id = u.address_id \
     JOIN mailboxes m ON m.tenant_id = p.tenant_id AND m.id = p.mailbox_id ";
 
-/// $4 tells whether the suspension becomes $5 and $6; otherwise NULL changes nothing.
+/// $4 tells whether the suspension becomes $5, $6 and $7; otherwise NULL changes nothing.
 pub(crate) const CHANGE_USER: &str = "\
     UPDATE users SET enabled = coalesce($3, enabled), \
         sending_suspended_at = CASE WHEN $4 THEN $5 ELSE sending_suspended_at END, \
-        sending_suspended_because = CASE WHEN $4 THEN $6 ELSE sending_suspended_because END \
+        sending_suspended_because = CASE WHEN $4 THEN $6 ELSE sending_suspended_because END, \
+        sending_suspended_until = CASE WHEN $4 THEN $7 ELSE sending_suspended_until END \
     WHERE tenant_id = $1 AND id = $2";
 
 pub(crate) const SET_QUOTA: &str = "\

@@ -4,7 +4,7 @@ use crate::sql::driver::Dialect;
 
 pub(crate) const INSERT_JOBS: &str = "\
     INSERT INTO jobs (id, tenant_id, kind, payload, state, destination, priority, message_id, not_before, rank, \
-        created_at)";
+        created_at, held_because)";
 
 // Materialized: PostgreSQL would else look for rows again when it finds the first ones locked, and
 // change more of them than it may.

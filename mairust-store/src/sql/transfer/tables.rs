@@ -108,6 +108,7 @@ pub(crate) const TABLES: &[Table] = &[
             ("scram", Kind::Text),
             ("sending_suspended_at", Kind::Time),
             ("sending_suspended_because", Kind::Text),
+            ("sending_suspended_until", Kind::Time),
         ],
     ),
     table(
