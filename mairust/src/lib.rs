@@ -79,7 +79,7 @@ pub use throttle::LoginLimits;
 pub use tls::self_signed;
 pub use webhooks::WebhookSettings;
 pub use work::retry::RetryPolicy;
-pub use work::{DeliverySettings, InDoubt};
+pub use work::{DeliverySettings, DomainLimit, InDoubt};
 
 pub use mairust_core::{
     AuthOutcome, AuthResults, Body, Clock, Content, Domain, EmailAddress, EnhancedCode, Envelope, IpNetwork, Mail,

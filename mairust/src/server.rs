@@ -203,6 +203,7 @@ impl Server {
             outbound: parts.outbound,
             signing,
             policy: parts.policy,
+            lanes: parts.delivery.lanes(parts.clock.clone()),
             settings: parts.delivery,
             recorder: recorder.clone(),
             telling,

@@ -242,3 +242,51 @@ async fn a_way_that_leads_nowhere_is_not_replaced_by_the_usual_one() {
     assert_eq!(change(&server, QueueAction::Release).await.changed, 1);
     assert_eq!((state(&server).await, remote.wait_for(1).await.len()), (DeliveryState::Delivered, 1));
 }
+
+#[tokio::test]
+async fn a_domain_gets_so_much_within_a_time() {
+    let limited = |delivery: &mut mairust::DeliverySettings| delivery.rate_per_domain = Some("2/1m".parse().unwrap());
+    for setup in [here(), here().sqlite()] {
+        let server = setup.delivery(limited).start().await.unwrap();
+        let remote = server.fleet().domain("remote.example", Sink::builder()).await.unwrap();
+        let other = server.fleet().domain("other.example", Sink::builder()).await.unwrap();
+        let letter = "From: alice@here.example\r\n\r\nHello!\r\n";
+        for _ in 0..4 {
+            server.submit(ALICE, &[BOB], letter).await.unwrap();
+        }
+        remote.wait_for(2).await;
+        server.submit(ALICE, &["carol@other.example"], letter).await.unwrap();
+        other.wait_for(1).await;
+        for count in 3..=4 {
+            assert_eq!(remote.messages().len(), count - 1);
+            server.clock().advance(Duration::from_secs(29));
+            // What comes in has the workers look.
+            server.submit(ALICE, &["carol@other.example"], letter).await.unwrap();
+            other.wait_for(count - 1).await;
+            assert_eq!(remote.messages().len(), count - 1);
+            server.clock().advance(Duration::from_secs(1));
+            remote.wait_for(count).await;
+        }
+        server.settled().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_gets_too_much_gets_less_at_once() {
+    let server = here().delivery(|delivery| delivery.idle_time = Duration::ZERO).start().await.unwrap();
+    let busy = Act::reply("421 4.7.0 Too many connections from you").times(8);
+    let remote = server.fleet().domain("remote.example", Sink::builder().on(Step::Connect, busy)).await.unwrap();
+    for _ in 0..8 {
+        write(&server).await;
+    }
+    server.settled().await.unwrap();
+    assert_eq!(remote.messages().len(), 0);
+    remote.on(Step::Mail, Act::hang());
+    server.clock().advance(Duration::from_secs(180));
+    // One at a time: the others wait for the one that hangs.
+    let letter = "From: alice@here.example\r\n\r\nHello!\r\n";
+    let other = server.fleet().domain("other.example", Sink::builder()).await.unwrap();
+    server.submit(ALICE, &["carol@other.example"], letter).await.unwrap();
+    other.wait_for(1).await;
+    assert!(remote.sessions().len() <= 9, "{:?}", remote.sessions());
+}

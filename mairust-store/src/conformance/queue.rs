@@ -224,6 +224,9 @@ pub async fn destinations_have_bounds(storage: Storage) {
         bounds.begin("busy.example");
     }
     assert!(storage.queue().lease_within(NOW, 100, TTL, &bounds).await.unwrap().is_empty());
+    bounds.narrow("busy.example", 0);
+    assert!(storage.queue().lease_within(at(1), 10, TTL, &bounds).await.unwrap().is_empty(), "less than the bound");
+    bounds.narrow("busy.example", u32::MAX);
     bounds.end("busy.example");
     assert_eq!(storage.queue().lease_within(NOW, 100, TTL, &bounds).await.unwrap().len(), 1);
 }

@@ -9,16 +9,26 @@ pub struct LaneBounds {
     bound: Option<u32>,
     /// Jobs that are being done, of destinations that have any.
     busy: HashMap<String, u32>,
+    /// How many more may be begun of destinations that have less room than the bound leaves.
+    narrow: HashMap<String, u32>,
 }
 
 impl LaneBounds {
     /// So many jobs for each destination, none of them being done yet.
     pub fn new(bound: u32) -> Self {
-        Self { bound: Some(bound), busy: HashMap::new() }
+        Self { bound: Some(bound), ..Self::default() }
+    }
+
+    /// Has no more than so many more jobs begun for a destination, also where there is room for more.
+    pub fn narrow(&mut self, destination: &str, room: u32) {
+        self.narrow.insert(destination.to_owned(), room);
     }
 
     /// Counts a job that is begun.
     pub fn begin(&mut self, destination: &str) {
+        if let Some(room) = self.narrow.get_mut(destination) {
+            *room = room.saturating_sub(1);
+        }
         if self.bound.is_some() && !destination.is_empty() {
             *self.busy.entry(destination.to_owned()).or_default() += 1;
         }
@@ -36,17 +46,22 @@ impl LaneBounds {
 
     /// How many more jobs may be begun; no destination is the empty name.
     pub fn room(&self, destination: &str) -> u32 {
-        match self.bound {
-            Some(bound) if !destination.is_empty() => {
-                bound.saturating_sub(self.busy.get(destination).copied().unwrap_or_default())
-            }
+        let room = match self.bound {
+            Some(bound) if !destination.is_empty() => bound.saturating_sub(self.busy(destination)),
             _ => u32::MAX,
-        }
+        };
+        self.narrow.get(destination).map_or(room, |narrow| room.min(*narrow))
+    }
+
+    /// How many jobs of a destination are being done, if they are counted.
+    pub fn busy(&self, destination: &str) -> u32 {
+        self.busy.get(destination).copied().unwrap_or_default()
     }
 
     /// How many destinations have no room left.
     pub fn full(&self) -> u32 {
-        let full = self.bound.map_or(0, |bound| self.busy.values().filter(|busy| **busy >= bound).count());
+        let narrow = self.narrow.keys().filter(|destination| !self.busy.contains_key(*destination));
+        let full = self.busy.keys().chain(narrow).filter(|destination| self.room(destination) == 0).count();
         u32::try_from(full).unwrap_or(u32::MAX)
     }
 }
@@ -67,6 +82,19 @@ mod tests {
         bounds.end("b.example");
         bounds.end("b.example");
         assert_eq!((bounds.room("a.example"), bounds.room("b.example"), bounds.full()), (1, 2, 0));
+    }
+
+    #[test]
+    fn a_destination_may_have_less_room() {
+        let mut bounds = LaneBounds::new(3);
+        bounds.begin("a.example");
+        bounds.narrow("a.example", 1);
+        bounds.narrow("b.example", 0);
+        bounds.narrow("c.example", 9);
+        let rooms = |bounds: &LaneBounds| ["a.example", "b.example", "c.example"].map(|name| bounds.room(name));
+        assert_eq!((rooms(&bounds), bounds.full()), ([1, 0, 3], 1));
+        bounds.begin("a.example");
+        assert_eq!((rooms(&bounds), bounds.full()), ([0, 0, 3], 2));
     }
 
     #[test]

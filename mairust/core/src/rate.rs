@@ -92,6 +92,13 @@ impl TokenBucket {
         Ok(())
     }
 
+    /// How many tokens there are.
+    pub fn left(&self, rate: &Rate, now: Timestamp) -> u32 {
+        let missing = self.full_at.since(now).min(rate.per);
+        let left = (rate.per - missing).as_nanos() / rate.interval().as_nanos().max(1);
+        u32::try_from(left).unwrap_or(u32::MAX).min(rate.count)
+    }
+
     /// Takes so many tokens out, also those that are not there: the bucket owes them then,
     /// [`MAX_DEBT`](Self::MAX_DEBT) times what it holds at most. Tells how much was missing before, as a part of what
     /// it holds: 0 if it was full, 1 if it was empty, more if it owed tokens.
@@ -171,6 +178,19 @@ mod tests {
         assert_eq!(bucket.take_many(&rate, 10, after(10_000)), Ok(()));
         assert_eq!(bucket.is_full_at(), after(20_000));
         assert_eq!(TokenBucket::full_at(after(20_000)), bucket);
+    }
+
+    #[test]
+    fn what_is_left_can_be_taken() {
+        let rate = Rate::new(3, Duration::from_secs(10));
+        let mut bucket = TokenBucket::full(START);
+        for (millis, left) in [(0, 3), (1, 2), (3_334, 2), (3_335, 1), (10_100, 2), (30_000, 3)]
+        {
+            assert_eq!(bucket.left(&rate, after(millis)), left, "after {millis} ms");
+            bucket.take_many(&rate, 1, after(millis)).unwrap();
+        }
+        bucket.spend(&rate, 5, after(30_000));
+        assert_eq!(bucket.left(&rate, after(30_000)), 0);
     }
 
     #[test]

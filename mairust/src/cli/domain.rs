@@ -54,7 +54,7 @@ pub(super) async fn run(command: DomainCommand) -> Result<(), Failure> {
     match command {
         DomainCommand::Add { domain, alias_of, tenant } => add(&domain, alias_of.as_ref(), &tenant).await,
         DomainCommand::List { tenant } => list(&tenant).await,
-        DomainCommand::Dns(arguments) => dns::run(&arguments).await,
+        DomainCommand::Dns(arguments) => Box::pin(dns::run(&arguments)).await,
         DomainCommand::Dkim(command) => dkim::run(command).await,
         DomainCommand::Set { domain, catch_all, no_catch_all, state, tenant } => {
             let mut change = DomainChange::default();

@@ -219,6 +219,8 @@ fn delivery(config: &Config) -> Result<DeliverySettings, Failure> {
         tls_roots: from.tls_roots.as_ref().map(read).transpose()?,
         source_addresses: from.source_addresses.clone(),
         max_connections_per_host: from.max_connections_per_host as usize,
+        rate_per_domain: from.rate_per_domain,
+        domains: from.domains.clone(),
         workers: from.workers as usize,
         ramp_up: from.ramp_up,
         lease: from.lease,

@@ -1,11 +1,11 @@
 //! The section `delivery`: how it is written, and what of it fits together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mairust_core::Secret;
+use mairust_core::{Domain, Rate, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,8 @@ use super::model::{DeliverySettings, InDoubt, Relay, RelayLogin, RelayProtocol, 
 use super::raw::{minutes, seconds};
 use super::resolve::Judge;
 use super::secret::SecretRef;
-use super::text::{DurationText, IpText, RelayText, SecretText, Text};
+use super::text::{DurationText, HostText, IpText, RateText, RelayText, SecretText, Text};
+use crate::DomainLimit;
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -58,6 +59,14 @@ pub(super) struct RawDelivery {
     /// all of them. The default is what large providers put up with.
     #[schemars(range(min = 1))]
     pub(super) max_connections_per_host: u32,
+    /// Deliveries to one domain within a time, for example `600/1m`, or `none`; each is one message. Every server
+    /// counts for itself. Domains whose hosts say that they get too much (421, or words such as "too many" in a
+    /// temporary refusal) get half as much at the same time, whatever is written here, and more again with what they
+    /// take.
+    pub(super) rate_per_domain: RateText,
+    /// Domains with limits of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) domains: Option<Vec<RawDomainLimit>>,
     /// Deliveries at the same time. The default suits a small machine; deliveries mostly wait.
     #[schemars(range(min = 1))]
     pub(super) workers: u32,
@@ -105,6 +114,8 @@ impl Default for RawDelivery {
             tls_roots: None,
             source_addresses: Vec::new(),
             max_connections_per_host: 20,
+            rate_per_domain: Text(None),
+            domains: None,
             workers: 50,
             ramp_up: 100,
             retry_first: minutes(2),
@@ -119,6 +130,36 @@ impl Default for RawDelivery {
     }
 }
 
+/// A domain with limits of its own.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDomainLimit {
+    /// The domain.
+    pub(super) domain: HostText,
+    /// Deliveries within a time. Without it: `rate_per_domain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rate: Option<RateText>,
+    /// Deliveries at the same time; never more than to others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub(super) deliveries: Option<u32>,
+}
+
+impl RawDomainLimit {
+    fn settle(self) -> DomainLimit {
+        let mut limit = DomainLimit::new(self.domain.0);
+        limit.rate = self.rate.and_then(|rate| rate.0);
+        limit.deliveries = self.deliveries;
+        limit
+    }
+
+    /// For the example.
+    fn example(domain: HostText) -> Self {
+        let rate = Some(Text(Some(Rate::new(100, Duration::from_secs(60)))));
+        Self { domain, rate, deliveries: Some(5) }
+    }
+}
+
 impl RawDelivery {
     /// A value for the keys that have no default.
     pub(super) fn example() -> Self {
@@ -127,6 +168,7 @@ impl RawDelivery {
             relay_user: Some("mail.example.com".to_owned()),
             relay_password: Some(Text(SecretRef::File("/etc/mairust/relay-password".into()))),
             tls_roots: Some("/etc/mairust/tls/authorities.pem".into()),
+            domains: Domain::parse("provider.example").ok().map(|domain| vec![RawDomainLimit::example(Text(domain))]),
             ..Self::default()
         }
     }
@@ -145,6 +187,8 @@ impl RawDelivery {
             tls_roots: self.tls_roots,
             source_addresses: self.source_addresses.into_iter().map(|address| address.0).collect(),
             max_connections_per_host: self.max_connections_per_host,
+            rate_per_domain: self.rate_per_domain.0,
+            domains: self.domains.unwrap_or_default().into_iter().map(RawDomainLimit::settle).collect(),
             workers: self.workers,
             ramp_up: self.ramp_up,
             retry_first: self.retry_first.0,
@@ -175,6 +219,17 @@ impl Judge {
             if !may_be_a_source(address.0) {
                 let path = format!("delivery.source_addresses[{index}]");
                 self.report(&path, "no connection can come from this address", "write an address of this machine");
+            }
+        }
+        let mut seen: HashMap<&str, usize> = HashMap::new();
+        for (index, limit) in delivery.domains.iter().flatten().enumerate() {
+            let path = format!("delivery.domains[{index}]");
+            if let Some(first) = seen.insert(limit.domain.0.as_str(), index) {
+                let message = format!("delivery.domains[{first}] has this domain already");
+                self.report(&format!("{path}.domain"), &message, "remove one of them");
+            }
+            if limit.rate.is_none() && limit.deliveries.is_none() {
+                self.report(&path, "this sets no limit", "write rate or deliveries, or remove it");
             }
         }
         self.relay(delivery);

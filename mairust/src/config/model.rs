@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use super::raw::RawConfig;
 use super::resolve::settle;
-use crate::{Authentication, Scoring, SendingLimits, WebhookSettings};
+use crate::{Authentication, DomainLimit, Scoring, SendingLimits, WebhookSettings};
 
 /// The configuration of the `mairust` binary.
 #[derive(Debug, Clone)]
@@ -409,6 +409,10 @@ pub struct DeliverySettings {
     pub source_addresses: Vec<IpAddr>,
     /// Connections to one address of a host at a time.
     pub max_connections_per_host: u32,
+    /// Deliveries to one domain within a time.
+    pub rate_per_domain: Option<Rate>,
+    /// Domains with limits of their own.
+    pub domains: Vec<DomainLimit>,
     /// Deliveries at the same time.
     pub workers: u32,
     /// Jobs that are started in the first second after a start or an outage, twice as many in each

@@ -309,7 +309,8 @@ mod tests {
                 match (line.strip_prefix("# "), line.strip_prefix("  # ")) {
                     (Some(setting), _) if in_tls => setting.to_owned(),
                     (_, Some(list))
-                        if ["rules:", "exceptions:", "patterns:"].contains(&list) || list.starts_with("  - ") =>
+                        if ["rules:", "exceptions:", "patterns:", "domains:"].contains(&list)
+                            || list.starts_with("  - ") =>
                     {
                         format!("  {list}")
                     }
@@ -320,7 +321,7 @@ mod tests {
         std::fs::write(&file, with_lists.join("\n")).unwrap();
         let with_lists = crate::config::load(Some(&file), [("", ""); 0]).unwrap();
         assert_eq!(with_lists.spam.rules.rules.len(), mairust_hooks::scan::default_rules().len() + 6);
-        assert_eq!(with_lists.policy.limits.exceptions.len(), 1);
+        assert_eq!((with_lists.policy.limits.exceptions.len(), with_lists.delivery.domains.len()), (1, 1));
         assert_eq!(with_lists.policy.scoring.map(|scoring| scoring.patterns.len()), Some(1));
         assert_eq!(with_lists.tls.len(), 2);
         let default = crate::config::Config::new(config.server.hostname.clone(), Path::new("/var/lib/mairust"));

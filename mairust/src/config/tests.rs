@@ -73,7 +73,8 @@ authentication: { mode: verify, authserv_id: mx.example.org, timeout: 1s, dmarc_
 dns: { servers: ["127.0.0.1:5353"] }
 delivery: { relay: "[::1]:26", relay_protocol: lmtp, relay_tls: implicit, relay_user: us,
   relay_password: env:RELAY, allow_loopback: true, mta_sts: false, mta_sts_port: 4443, tls_roots: /roots,
-  source_addresses: ["192.0.2.1", "2001:db8::1"], max_connections_per_host: 2, mx_port: 2525, workers: 3, ramp_up: 0, retry_first: 1m,
+  source_addresses: ["192.0.2.1", "2001:db8::1"], max_connections_per_host: 2, mx_port: 2525, rate_per_domain: 9/1m,
+  domains: [{ domain: Big.example, rate: 5/1s }, { domain: b.example, deliveries: 3 }], workers: 3, ramp_up: 0, retry_first: 1m,
   retry_max: 2m, give_up_after: 3d, delay_notice_after: 0s, max_future_release: 1d, lease: 4s, connect_timeout: 5s }
 log: { format: text, level: debug }
 spam:
@@ -131,6 +132,13 @@ shutdown: { drain: 0s }
     assert_eq!(delivery.tls_roots.as_deref(), Some(Path::new("/roots")));
     assert_eq!(delivery.source_addresses.len(), 2);
     assert_eq!(delivery.max_connections_per_host, 2);
+    assert_eq!(delivery.rate_per_domain.map(|rate| rate.to_string()).as_deref(), Some("9/1m"));
+    let limits = delivery
+        .domains
+        .iter()
+        .map(|limit| (limit.domain.as_str(), limit.rate.map(|rate| rate.to_string()), limit.deliveries));
+    let expected = [("big.example", Some("5/1s".to_owned()), None), ("b.example", None, Some(3))];
+    assert_eq!(limits.collect::<Vec<_>>(), expected);
     assert_eq!((delivery.mx_port, delivery.workers, delivery.ramp_up), (2525, 3, 0));
     assert_eq!(config.dns_servers, ["127.0.0.1:5353".parse().unwrap()]);
     let times = [delivery.retry_first, delivery.retry_max, delivery.give_up_after, delivery.lease];
@@ -515,6 +523,11 @@ fn a_relay_gets_no_password_that_others_could_read() {
         ),
         ("relay: \"r.example:25\", relay_protocol: lmtp", "delivery.relay"),
         ("relay_tls: starttls", "delivery.relay_tls"),
+        ("domains: [{ domain: a.example }]", "delivery.domains[0]"),
+        (
+            "domains: [{ domain: a.example, rate: 1/1s }, { domain: A.example, deliveries: 1 }]",
+            "delivery.domains[1].domain",
+        ),
         ("source_addresses: [\"0.0.0.0\"]", "delivery.source_addresses[0]"),
     ] {
         assert_eq!(found(delivery), [path], "{delivery}");

@@ -90,6 +90,11 @@ impl Workers {
             }
         };
         self.log(message, &attempted.results);
+        for reply in
+            attempted.results.iter().filter(|result| result.host.is_some()).filter_map(|result| result.reply.as_ref())
+        {
+            self.lanes.answered(domain.as_str(), reply);
+        }
         let disposition = self.after(&attempted.results, next);
         let (delivery, attempted, original) = (&delivery, &attempted, &original);
         self.record(Ended { lease, delivery, attempted, original, disposition: &disposition }).await;

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use mairust_core::{Clock, Domain, Timestamp};
+use mairust_core::{Clock, Domain, Rate, Timestamp};
 use mairust_hooks::{HookRunner, PolicyEngine};
 use mairust_smtp::client::{Client, Relay};
 use mairust_store::{
@@ -36,6 +36,7 @@ use tracing::Instrument;
 
 pub use self::doubt::InDoubt;
 use self::job::Job;
+pub use self::lanes::DomainLimit;
 use self::lanes::Lanes;
 use self::ramp_up::RampUp;
 use self::retry::{Next, RetryPolicy, jitter};
@@ -69,6 +70,8 @@ pub(crate) struct Workers {
     pub(crate) signing: Arc<Signing>,
     pub(crate) settings: DeliverySettings,
     /// `None`: no audit log is kept.
+    /// What is being done for whom.
+    pub(crate) lanes: Lanes,
     /// Hears of recipients who were refused.
     pub(crate) policy: Arc<dyn PolicyEngine>,
     pub(crate) recorder: Option<Arc<Recorder>>,
@@ -99,6 +102,10 @@ pub struct DeliverySettings {
     /// Connections to one address of a host at a time. Twice as many jobs for one domain are done at the same time, but
     /// four fifths of the workers at most. Default 20.
     pub max_connections_per_host: usize,
+    /// Deliveries to one domain within a time; each server counts for itself. Default: no limit.
+    pub rate_per_domain: Option<Rate>,
+    /// Domains with limits of their own. Default: none.
+    pub domains: Vec<DomainLimit>,
     /// How long a connection is kept for another message; zero to keep none. Default 5 s.
     pub idle_time: Duration,
     /// Jobs done at the same time. Default 50.
@@ -153,6 +160,8 @@ impl Default for DeliverySettings {
             tls_roots: None,
             source_addresses: Vec::new(),
             max_connections_per_host: 20,
+            rate_per_domain: None,
+            domains: Vec::new(),
             idle_time: Duration::from_secs(5),
             workers: 50,
             ramp_up: 100,
@@ -168,6 +177,11 @@ impl Default for DeliverySettings {
 }
 
 impl DeliverySettings {
+    /// What is done for one destination at the same time, and within a time.
+    pub(crate) fn lanes(&self, clock: Arc<dyn Clock>) -> Lanes {
+        Lanes::new(self.jobs_per_destination(), self.rate_per_domain, &self.domains, clock)
+    }
+
     /// How many jobs for one destination are done at the same time: one for each connection, and one that is ready
     /// when it is free; but some workers are always left to others.
     fn jobs_per_destination(&self) -> usize {
@@ -179,7 +193,6 @@ impl Workers {
     /// Works until `stop`, then ends what was begun.
     pub(crate) async fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
         let slots = Arc::new(Semaphore::new(self.settings.workers));
-        let lanes = Lanes::new(self.settings.jobs_per_destination());
         let mut tasks = JoinSet::new();
         let (mut ramp_up, mut began) = (RampUp::new(self.settings.ramp_up), Instant::now());
         tokio::pin!(stop);
@@ -191,7 +204,7 @@ impl Workers {
             }
             let free = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
             let max = free.min(ramp_up.allowed(began.elapsed()));
-            let leases = match self.lease(max, &lanes).await {
+            let leases = match self.lease(max).await {
                 Ok(leases) => leases,
                 Err(error) => {
                     // The storage itself says when it runs out of room.
@@ -212,7 +225,7 @@ impl Workers {
             ramp_up.started(leases.len());
             let may_be_more = leases.len() as u32 == max;
             for lease in leases {
-                let held = (slots.clone().try_acquire_owned(), lanes.begin(lease.destination.as_deref()));
+                let held = (slots.clone().try_acquire_owned(), self.lanes.begin(lease.destination.as_deref()));
                 let worker = self.clone();
                 tasks.spawn(async move {
                     worker.work(lease).await;
@@ -221,7 +234,7 @@ impl Workers {
             }
             tokio::select! {
                 () = &mut stop => break,
-                () = self.something_to_do(seen, lanes.are_full()), if !may_be_more => {}
+                () = self.something_to_do(seen), if !may_be_more => {}
                 () = tokio::time::sleep(RampUp::pause(began.elapsed())), if may_be_more && max < free => {}
                 // A slot became free.
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => report(ended),
@@ -232,16 +245,16 @@ impl Workers {
         }
     }
 
-    async fn lease(&self, max: u32, lanes: &Lanes) -> Result<Vec<Lease>, StoreError> {
+    async fn lease(&self, max: u32) -> Result<Vec<Lease>, StoreError> {
         if max == 0 {
             return Ok(Vec::new());
         }
-        self.storage.queue().lease_within(self.clock.now(), max, self.settings.lease, &lanes.bounds()).await
+        self.storage.queue().lease_within(self.clock.now(), max, self.settings.lease, &self.lanes.bounds()).await
     }
 
-    /// Waits until jobs were added or given back, or the next one is due; if a destination is `full`, what is due
+    /// Waits until jobs were added or given back, or the next one is due; if a destination has no room, what is due
     /// may be for that one.
-    async fn something_to_do(&self, seen: u64, full: bool) {
+    async fn something_to_do(&self, seen: u64) {
         let queue = self.storage.queue();
         let next = queue.next_due().await;
         let now = self.clock.now();
@@ -249,7 +262,7 @@ impl Workers {
         let latest = now.plus(self.settings.lease);
         let wait = async {
             match next {
-                Ok(Some(due)) if due <= now && full => tokio::time::sleep(FULL_PAUSE).await,
+                Ok(Some(due)) if due <= now && self.lanes.are_full() => self.room().await,
                 // It became due after it was looked for.
                 Ok(Some(due)) if due <= now => tokio::time::sleep(DUE_PAUSE).await,
                 Ok(due) => sleep_until(&*self.clock, due.map_or(latest, |due| due.min(latest))).await,
@@ -259,6 +272,20 @@ impl Workers {
         tokio::select! {
             () = wait => {}
             _ = queue.changed(seen) => {}
+        }
+    }
+
+    /// Waits until a destination that had none may have room.
+    async fn room(&self) {
+        let token = async {
+            match self.lanes.next_token() {
+                Some(at) => sleep_until(&*self.clock, at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = token => {}
+            () = tokio::time::sleep(FULL_PAUSE) => {}
         }
     }
 
