@@ -93,6 +93,27 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+impl Parts {
+    fn submissions(&self, metrics: Arc<Metrics>) -> Submissions {
+        let signing = Signing::new(self.storage.clone(), self.sealer.clone(), self.clock.clone());
+        Submissions {
+            hostname: self.hostname.clone(),
+            storage: self.storage.clone(),
+            hooks: self.hooks.clone(),
+            policy: self.policy.clone(),
+            recipients: self.recipients.clone(),
+            outbound: self.outbound,
+            memory: Memory::new(PARSING_MEMORY_KIB),
+            receipts: Arc::new(Receipts::new()),
+            signing: Arc::new(signing),
+            max_future_release: self.delivery.max_future_release,
+            recorder: None,
+            metrics,
+            clock: self.clock.clone(),
+        }
+    }
+}
+
 /// A server that listens and works.
 #[derive(Debug)]
 pub struct RunningServer {
@@ -118,6 +139,12 @@ impl Server {
         Self(parts)
     }
 
+    /// Takes mail to be sent without a server that runs: one that runs on the same storage sends it, or the next one
+    /// that does.
+    pub(crate) fn submissions(&self) -> Submissions {
+        self.0.submissions(Arc::new(Metrics::new()))
+    }
+
     /// Starts, runs until `stop` is ready, then ends what was begun: no new sessions, sessions in
     /// the middle of a message and jobs may finish, bounded by the drain time.
     ///
@@ -133,8 +160,9 @@ impl Server {
     /// With every address that can't be bound.
     pub async fn start(self) -> Result<RunningServer> {
         let parts = self.0;
-        let (sockets, http) = bind_all(parts.listeners, parts.http)?;
         let metrics = Arc::new(Metrics::new());
+        let mut submissions = parts.submissions(metrics.clone());
+        let (sockets, http) = bind_all(parts.listeners, parts.http)?;
         let throttle = Arc::new(Throttle::new(parts.login_limits, parts.clock.clone(), metrics.clone()));
         // Without a key that stays, names that nobody has look new after each start.
         let nobody = parts.server_key.as_ref().map_or_else(
@@ -146,24 +174,9 @@ impl Server {
             AuditTask::start(storage, key.audit_key(), &parts.audit, clock, metrics.clone())
         });
         let recorder = audit.as_ref().map(AuditTask::recorder);
-        let memory = Memory::new(PARSING_MEMORY_KIB);
-        let receipts = Arc::new(Receipts::new());
-        let signing = Arc::new(Signing::new(parts.storage.clone(), parts.sealer.clone(), parts.clock.clone()));
-        let submissions = Arc::new(Submissions {
-            hostname: parts.hostname.clone(),
-            storage: parts.storage.clone(),
-            hooks: parts.hooks.clone(),
-            policy: parts.policy.clone(),
-            recipients: parts.recipients.clone(),
-            outbound: parts.outbound,
-            memory: memory.clone(),
-            receipts: receipts.clone(),
-            signing: signing.clone(),
-            max_future_release: parts.delivery.max_future_release,
-            recorder: recorder.clone(),
-            metrics: metrics.clone(),
-            clock: parts.clock.clone(),
-        });
+        submissions.recorder.clone_from(&recorder);
+        let submissions = Arc::new(submissions);
+        let Submissions { memory, receipts, signing, .. } = &*submissions;
         if let Err(error) = receipts.recall(parts.storage.messages(), parts.clock.now()).await {
             let error = crate::error::chain(&error);
             tracing::warn!(component = "server", error, "what was accepted before the start is not known");
@@ -185,7 +198,7 @@ impl Server {
                 clock: parts.clock.clone(),
             },
             submissions: submissions.clone(),
-            receipts,
+            receipts: receipts.clone(),
         };
         let smtp = mairust_smtp::server::Server::new(parts.smtp, Arc::new(sessions))
             .with_observer(metrics.clone())
@@ -201,7 +214,7 @@ impl Server {
             client: parts.client.listening_at(own),
             recipients: parts.recipients.clone(),
             outbound: parts.outbound,
-            signing,
+            signing: signing.clone(),
             policy: parts.policy,
             lanes: parts.delivery.lanes(parts.clock.clone()),
             settings: parts.delivery,

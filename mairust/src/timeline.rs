@@ -24,6 +24,11 @@ pub(crate) fn request(origin: &Origin) -> SessionFacts {
     self::origin(origin, "http", "HTTP")
 }
 
+/// A command of whoever runs the server.
+pub(crate) fn command(origin: &Origin) -> SessionFacts {
+    self::origin(origin, "command", "local")
+}
+
 fn origin(origin: &Origin, service: &str, protocol: &str) -> SessionFacts {
     SessionFacts {
         service: service.to_owned(),

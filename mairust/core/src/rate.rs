@@ -184,8 +184,7 @@ mod tests {
     fn what_is_left_can_be_taken() {
         let rate = Rate::new(3, Duration::from_secs(10));
         let mut bucket = TokenBucket::full(START);
-        for (millis, left) in [(0, 3), (1, 2), (3_334, 2), (3_335, 1), (10_100, 2), (30_000, 3)]
-        {
+        for (millis, left) in [(0, 3), (1, 2), (3_334, 2), (3_335, 1), (10_100, 2), (30_000, 3)] {
             assert_eq!(bucket.left(&rate, after(millis)), left, "after {millis} ms");
             bucket.take_many(&rate, 1, after(millis)).unwrap();
         }

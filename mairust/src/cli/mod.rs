@@ -22,6 +22,7 @@ mod progress;
 mod queue;
 mod run;
 mod search;
+mod send;
 mod send_test;
 mod sender;
 mod spam;
@@ -111,6 +112,8 @@ enum Command {
     ConsistencyCheck(check::CheckArgs),
     /// Look whether the database is whole, make its indexes anew, correct counters
     DbRepair(check::RepairArgs),
+    /// Send a message, or show what would be sent
+    Send(send::SendArgs),
     /// Send a test message to a server by SMTP
     SendTest(send_test::SendTestArgs),
     /// Print the OpenAPI description of the REST API
@@ -210,6 +213,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Restore(arguments) => backup::restore(&arguments).await,
             Command::ConsistencyCheck(arguments) => check::check(&arguments).await,
             Command::DbRepair(arguments) => check::repair(&arguments).await,
+            Command::Send(arguments) => Box::pin(send::run(&arguments)).await,
             Command::SendTest(arguments) => send_test::run(arguments).await,
             Command::Config(_) | Command::Openapi | Command::Version => Ok(()),
         }

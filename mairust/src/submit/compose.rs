@@ -88,7 +88,7 @@ impl ApiSubmitter {
 }
 
 /// Where a message would go; what aliases of other tenants lead to is their business.
-fn previewed(to: &Destination, tenant: TenantId) -> PreviewedRecipient {
+pub(crate) fn previewed(to: &Destination, tenant: TenantId) -> PreviewedRecipient {
     let (kept, sent_to) = match to {
         Destination::Remote(remote) => (false, vec![remote.address.clone()]),
         Destination::Local(local) if local.tenant != tenant => (true, Vec::new()),

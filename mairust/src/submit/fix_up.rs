@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use mairust_core::{Body, Content, Domain, EmailAddress, EnhancedCode, MessageId, Rejection, Timestamp};
 
-use super::authors::authors;
+use super::addresses::authors;
 use super::lines;
 
 /// A message that is fit to be sent.

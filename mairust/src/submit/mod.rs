@@ -4,8 +4,8 @@
 //! Fix-ups, then the sender's right, then the policy, then the signatures, then one commit: the sender's copy in Sent,
 //! copies for mailboxes here, recipients outside with a delivery job for each of their domains.
 
+pub(crate) mod addresses;
 mod admission;
-mod authors;
 mod compose;
 mod fix_up;
 mod lines;
@@ -39,7 +39,7 @@ use crate::signing::{Signing, Unsigned};
 use crate::work::dsn::{Action, Notice, Report};
 
 use self::admission::Admission;
-pub(crate) use self::compose::ApiSubmitter;
+pub(crate) use self::compose::{ApiSubmitter, previewed};
 use self::fix_up::{FixedUp, fix_up};
 
 /// Takes mail from users and applications.
@@ -182,7 +182,7 @@ impl Submissions {
     }
 
     /// Why a message can't be sent at this time.
-    fn check_send_at(&self, send_at: Option<Timestamp>, now: Timestamp) -> Result<(), String> {
+    pub(crate) fn check_send_at(&self, send_at: Option<Timestamp>, now: Timestamp) -> Result<(), String> {
         let Some(at) = send_at else { return Ok(()) };
         if at <= now {
             return Err(format!("must lie ahead; it is {} now", now.to_rfc3339()));

@@ -1,9 +1,11 @@
-//! Whom a message says that it is from: From and Sender (RFC 5322 §3.6.2).
+//! Whom a message says that it is from, and for: From and Sender, To, Cc and Bcc (RFC 5322 §3.6.2, §3.6.3).
 //!
 //! Mail from outside is read leniently; here the grammar is taken strictly, and what is ambiguous
 //! is refused, so that no mail program can show another author than the one whose right was
 //! checked. Deliberately absent: an opinion on names that people give themselves, such as
 //! `"eve@example.com" <alice@example.com>`; applications send in other people's names so.
+
+use std::borrow::Cow;
 
 use mairust_core::content::MAX_ADDRESSES;
 use mairust_core::{EmailAddress, EnhancedCode, Rejection};
@@ -13,14 +15,9 @@ use mairust_core::{EmailAddress, EnhancedCode, Rejection};
 /// # Errors
 /// 550 5.6.0 when the header section is malformed, when there is not exactly one From field or
 /// more than one Sender field, or when either is not a list of addresses.
-pub(super) fn authors(raw: &[u8]) -> Result<Vec<EmailAddress>, Rejection> {
+pub(crate) fn authors(raw: &[u8]) -> Result<Vec<EmailAddress>, Rejection> {
     let fields = fields(raw).ok_or_else(|| unfit("The header section is malformed"))?;
-    let named = |wanted: &str| {
-        let wanted = wanted.as_bytes();
-        let values = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
-        values.map(|(_, value)| String::from_utf8_lossy(value)).collect::<Vec<_>>()
-    };
-    let (from, sender) = (named("from"), named("sender"));
+    let (from, sender) = (named(&fields, "from"), named(&fields, "sender"));
     let [from] = &from[..] else { return Err(unfit("A message needs exactly one From field")) };
     let from = addresses(from).filter(|list| !list.addresses.is_empty());
     let from = from.ok_or_else(|| unfit("The From field must hold a valid address"))?;
@@ -38,6 +35,20 @@ pub(super) fn authors(raw: &[u8]) -> Result<Vec<EmailAddress>, Rejection> {
         return Err(unfit("The From field holds too many addresses"));
     }
     Ok(authors)
+}
+
+/// The addresses of To, Cc and Bcc, in this order.
+///
+/// # Errors
+/// 550 5.6.0 when the header section is malformed, or one of these fields is no list of addresses.
+pub(crate) fn recipients(raw: &[u8]) -> Result<Vec<EmailAddress>, Rejection> {
+    let fields = fields(raw).ok_or_else(|| unfit("The header section is malformed"))?;
+    let mut recipients = Vec::new();
+    for value in ["to", "cc", "bcc"].into_iter().flat_map(|name| named(&fields, name)) {
+        let list = addresses(&value).ok_or_else(|| unfit("To, Cc and Bcc must hold valid addresses"))?;
+        recipients.extend(list.addresses);
+    }
+    Ok(recipients)
 }
 
 fn unfit(text: &str) -> Rejection {
@@ -70,6 +81,12 @@ fn fields(raw: &[u8]) -> Option<Vec<(&[u8], Vec<u8>)>> {
         fields.push((name, line[colon + 1..].to_vec()));
     }
     Some(fields)
+}
+
+/// The values of the fields of this name. Octets that are no text can't be in a valid address.
+fn named<'a>(fields: &'a [(&[u8], Vec<u8>)], wanted: &str) -> Vec<Cow<'a, str>> {
+    let values = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()));
+    values.map(|(_, value)| String::from_utf8_lossy(value)).collect()
 }
 
 /// A part of an address list; comments are dropped.
