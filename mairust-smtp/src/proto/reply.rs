@@ -94,11 +94,8 @@ fn assemble(code: u16, lines: &[String]) -> Reply {
 /// The enhanced code at the start of a text, if it agrees with the code, and the text behind it.
 fn split_enhanced(code: u16, line: &str) -> Option<(EnhancedCode, &str)> {
     let (word, text) = line.split_once(' ').unwrap_or((line, ""));
-    let mut parts = word.split('.');
-    let mut number = || parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()))?.parse::<u16>().ok();
-    let (class, subject, detail) = (number()?, number()?, number()?);
-    let class = u8::try_from(class).ok().filter(|&class| u16::from(class) == code / 100)?;
-    parts.next().is_none().then_some((EnhancedCode(class, subject, detail), text))
+    let enhanced = EnhancedCode::parse(word).filter(|enhanced| u16::from(enhanced.0) == code / 100)?;
+    Some((enhanced, text))
 }
 
 #[cfg(test)]

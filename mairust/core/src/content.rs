@@ -180,7 +180,7 @@ fn parts(raw: &[u8], name: &[u8]) -> usize {
 }
 
 /// Runs `read` over the parsed message; `None` if the parser finds no message or fails.
-fn with_message<T>(raw: &[u8], read: impl FnOnce(&Message<'_>) -> T) -> Option<T> {
+pub(crate) fn with_message<T>(raw: &[u8], read: impl FnOnce(&Message<'_>) -> T) -> Option<T> {
     // What would take the parser too deep or too long is read as far as it is harmless.
     let raw = &raw[..readable(raw)];
     // The parser is fed by strangers: a fault in it must not take the session down.

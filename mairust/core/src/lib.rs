@@ -3,7 +3,7 @@
 //! In reading order: [`address`] and [`domain`] (where mail goes), [`envelope`] (who sends to whom),
 //! [`dsn`] and [`xtext`] (what is asked about delivery), [`reply`] and [`rejection`] (what a peer is
 //! told, and why), [`body`] (the bytes of a message), [`content`] (what a message says about itself),
-//! [`auth_results`] (who it really comes from), [`dkim`] (how it is signed), [`scan`] (what a scanner says about it), [`mail`] (one
+//! [`report`] (what a host reports about mail that it took), [`auth_results`] (who it really comes from), [`dkim`] (how it is signed), [`scan`] (what a scanner says about it), [`mail`] (one
 //! message as hooks see it), [`sender_list`] (whom to trust and whom to keep out), [`network`],
 //! [`rate`] and [`recent`] (who may come how often), [`id`], [`clock`], [`secret`], [`scram`] and
 //! [`units`].
@@ -27,6 +27,7 @@ pub mod rate;
 pub mod recent;
 pub mod rejection;
 pub mod reply;
+pub mod report;
 pub mod scan;
 pub mod scram;
 pub mod secret;
@@ -55,6 +56,7 @@ pub use rate::{Rate, TokenBucket};
 pub use recent::RecentMap;
 pub use rejection::Rejection;
 pub use reply::{EnhancedCode, Reply};
+pub use report::{DeliveryReport, RecipientStatus, ReportedAction};
 pub use scan::{EngineFailure, RuleHit, ScanAction, ScanReport};
 pub use scram::ScramVerifier;
 pub use secret::Secret;

@@ -17,6 +17,17 @@ pub struct Reply {
     lines: Vec<String>,
 }
 
+impl EnhancedCode {
+    /// Reads three numbers with dots between them.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let mut number =
+            || parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()))?.parse::<u16>().ok();
+        let (class, subject, detail) = (u8::try_from(number()?).ok()?, number()?, number()?);
+        parts.next().is_none().then_some(Self(class, subject, detail))
+    }
+}
+
 impl Reply {
     /// A reply with an enhanced code of the same class.
     ///
@@ -116,6 +127,16 @@ mod tests {
         let reply = Reply::new(550, EnhancedCode(5, 7, 1), "no\r\n250 2.0.0 yes\x07");
         assert_eq!(reply.to_wire(), b"550-5.7.1 no\r\n550 5.7.1 250 2.0.0 yes?\r\n");
         assert_eq!(Reply::plain(250, "a\rb").to_wire(), b"250 a?b\r\n");
+    }
+
+    #[test]
+    fn enhanced_codes_read_back() {
+        for code in [EnhancedCode(5, 1, 1), EnhancedCode(2, 0, 0), EnhancedCode(4, 999, 10)] {
+            assert_eq!(EnhancedCode::parse(&code.to_string()), Some(code));
+        }
+        for text in ["", "5", "5.1", "5.1.1.1", "5.1.x", "5..1", "+5.1.1", "5.1.70000", "300.1.1", " 5.1.1"] {
+            assert_eq!(EnhancedCode::parse(text), None, "{text}");
+        }
     }
 
     #[test]
