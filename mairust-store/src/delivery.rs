@@ -28,7 +28,8 @@ pub struct NewRecipient {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeliveryState {
-    /// Given up; the sender was told.
+    /// Given up, or taken by the recipient's server and [reported](AttemptOutcome::Reported) later; the sender was
+    /// told.
     Bounced,
     /// An operator ended it; nobody was told.
     Cancelled,
@@ -109,6 +110,14 @@ pub enum AttemptOutcome {
     Failed,
     /// Not known: the recipient's server may have taken it.
     InDoubt,
+    /// There was none: the recipient's server took the message before, or may have taken it, and a report came back
+    /// that it could not be delivered (RFC 3464).
+    ///
+    /// It is recorded for recipients who are [delivered](DeliveryState::Delivered) or
+    /// [in doubt](DeliveryState::InDoubt) and of whom no attempt is [begun](Self::Begun), and makes them bounced.
+    /// For all others it is refused with `Conflict`, and all of its acceptance with it: that mail came back is told
+    /// once.
+    Reported,
 }
 
 /// Recipients of outgoing mail. They are added and moved on by
@@ -117,6 +126,9 @@ pub enum AttemptOutcome {
 pub trait Deliveries: fmt::Debug + Send + Sync + 'static {
     /// The recipients of a message, in order of their ids; empty if the tenant has no such message.
     async fn recipients(&self, tenant: TenantId, message: MessageId) -> Result<Vec<DeliveryRow>, StoreError>;
+
+    /// One recipient, whatever the message.
+    async fn recipient(&self, tenant: TenantId, id: RecipientId) -> Result<Option<DeliveryRow>, StoreError>;
 
     /// All attempts for a message, oldest first.
     async fn attempts(&self, tenant: TenantId, message: MessageId) -> Result<Vec<Attempt>, StoreError>;
@@ -164,7 +176,7 @@ impl DeliveryState {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 
-    /// Whether nothing more will happen.
+    /// Whether nothing more is done about it.
     pub fn is_settled(self) -> bool {
         !matches!(self, Self::Deferred | Self::Held | Self::InDoubt | Self::Pending)
     }
@@ -181,12 +193,18 @@ impl Attempt {
     pub(crate) fn told_before(&self) -> StoreError {
         StoreError::new(StoreErrorKind::Conflict, "accept", self.recipient)
     }
+
+    /// Whether it changes the number of attempts: an operator who ends a delivery, and a report that comes back, try
+    /// nothing.
+    pub(crate) fn is_a_try(&self) -> bool {
+        !matches!(self.outcome, AttemptOutcome::Cancelled | AttemptOutcome::Reported)
+    }
 }
 
 impl AttemptOutcome {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Begun, Self::Cancelled, Self::Deferred, Self::Delivered, Self::Failed, Self::InDoubt];
+    pub const ALL: [Self; 7] =
+        [Self::Begun, Self::Cancelled, Self::Deferred, Self::Delivered, Self::Failed, Self::InDoubt, Self::Reported];
 
     /// The recipient's state after it; `None` if it changes nothing yet.
     pub fn state(self) -> Option<DeliveryState> {
@@ -195,7 +213,7 @@ impl AttemptOutcome {
             Self::Cancelled => Some(DeliveryState::Cancelled),
             Self::Deferred => Some(DeliveryState::Deferred),
             Self::Delivered => Some(DeliveryState::Delivered),
-            Self::Failed => Some(DeliveryState::Bounced),
+            Self::Failed | Self::Reported => Some(DeliveryState::Bounced),
             Self::InDoubt => Some(DeliveryState::InDoubt),
         }
     }
@@ -209,6 +227,7 @@ impl AttemptOutcome {
             Self::Delivered => "delivered",
             Self::Failed => "failed",
             Self::InDoubt => "in_doubt",
+            Self::Reported => "reported",
         }
     }
 
@@ -223,6 +242,9 @@ impl AttemptOutcome {
 impl<T: Deliveries + ?Sized> Deliveries for Arc<T> {
     async fn recipients(&self, tenant: TenantId, message: MessageId) -> Result<Vec<DeliveryRow>, StoreError> {
         (**self).recipients(tenant, message).await
+    }
+    async fn recipient(&self, tenant: TenantId, id: RecipientId) -> Result<Option<DeliveryRow>, StoreError> {
+        (**self).recipient(tenant, id).await
     }
     async fn attempts(&self, tenant: TenantId, message: MessageId) -> Result<Vec<Attempt>, StoreError> {
         (**self).attempts(tenant, message).await

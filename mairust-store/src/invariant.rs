@@ -1,8 +1,8 @@
 //! What must hold for accepted mail at any moment, and a way to find out whether it does.
 //!
-//! Every accepted recipient ends in exactly one of delivered, bounced, held. A backend looks for
-//! rows that break one of the rules behind that, page by page; [`audit`] puts the pages together.
-//! Nothing is repaired here.
+//! Every accepted recipient ends in exactly one of delivered, bounced, held; one that is delivered may become
+//! bounced when its mail [comes back](crate::AttemptOutcome::Reported). A backend looks for rows that break one of the
+//! rules behind that, page by page; [`audit`] puts the pages together. Nothing is repaired here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

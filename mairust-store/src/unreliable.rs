@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mairust_core::{
-    AuditId, Body, DkimKeyId, Domain, EmailAddress, MessageId, ScramVerifier, SuppressionId, TenantId, Timestamp,
-    UserId,
+    AuditId, Body, DkimKeyId, Domain, EmailAddress, MessageId, RecipientId, ScramVerifier, SuppressionId, TenantId,
+    Timestamp, UserId,
 };
 use tokio::sync::watch;
 
@@ -351,6 +351,7 @@ unreliable! { QueueBackend, queue {
 
 unreliable! { Deliveries, deliveries {
     async fn recipients(&self, tenant: TenantId, message: MessageId) -> Vec<DeliveryRow>;
+    async fn recipient(&self, tenant: TenantId, id: RecipientId) -> Option<DeliveryRow>;
     async fn attempts(&self, tenant: TenantId, message: MessageId) -> Vec<Attempt>;
     async fn check_invariant(
         &self, invariant: Invariant, check: &InvariantCheck, after: Option<InvariantPosition>, limit: u32

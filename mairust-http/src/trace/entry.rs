@@ -75,13 +75,14 @@ pub enum TraceEvent {
         #[serde(skip_serializing_if = "Option::is_none")]
         send_at: Option<String>,
     },
-    /// One try to bring it to one recipient.
+    /// One try to bring it to one recipient, or the report of a host that it could not be delivered after all.
     Attempt {
         /// The recipient.
         recipient: String,
-        /// `begun`, `cancelled`, `deferred`, `delivered`, `failed` or `in_doubt`.
+        /// `begun`, `cancelled`, `deferred`, `delivered`, `failed`, `in_doubt`, or `reported` if the message came back
+        /// after a host had taken it.
         outcome: &'static str,
-        /// The host that answered.
+        /// The host that answered, or reported.
         host: Option<String>,
         /// Its reply, or the error.
         result: String,

@@ -110,7 +110,7 @@ fn what(attempt: &Attempt) -> Option<&'static str> {
     match attempt.outcome {
         AttemptOutcome::Deferred => Some("delay"),
         AttemptOutcome::Delivered => Some("success"),
-        AttemptOutcome::Failed => Some("failure"),
+        AttemptOutcome::Failed | AttemptOutcome::Reported => Some("failure"),
         AttemptOutcome::Begun | AttemptOutcome::Cancelled | AttemptOutcome::InDoubt => None,
     }
 }

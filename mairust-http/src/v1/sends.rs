@@ -52,9 +52,10 @@ pub(crate) struct RecipientState {
 pub(crate) struct AttemptResult {
     email: String,
     at: String,
-    /// `begun`, `cancelled`, `deferred`, `delivered`, `failed` or `in_doubt`.
+    /// `begun`, `cancelled`, `deferred`, `delivered`, `failed`, `in_doubt`, or `reported` if the message came back
+    /// after a host had taken it.
     outcome: &'static str,
-    /// The host that answered.
+    /// The host that answered, or reported.
     host: Option<String>,
     result: String,
 }

@@ -150,18 +150,90 @@ pub async fn a_delay_is_told_once(storage: Storage) {
     assert_eq!(status(&storage, &alice, message).await, MessageStatus::Sent);
 }
 
+/// A server that took the message reports later that it could not be delivered.
+pub async fn a_report_bounces_what_was_taken(storage: Storage) {
+    let (alice, message, to) = queued(&storage, 3).await;
+    let (later, row) = (NOW.plus(Duration::from_secs(60)), async |of: usize| {
+        storage.deliveries().recipient(alice.tenant, to[of].id).await.unwrap().unwrap()
+    });
+    let taken = attempt(&to[0], NOW, AttemptOutcome::Delivered);
+    record(&storage, &alice, vec![taken.clone(), attempt(&to[1], NOW, AttemptOutcome::InDoubt)]).await;
+    let mut report = attempt(&to[0], later, AttemptOutcome::Reported);
+    report.notice = Some(MessageId::new(NOW));
+    record(&storage, &alice, vec![report.clone()]).await;
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Queued, "another recipient waits");
+    let (bounced, attempts) = (row(0).await, storage.deliveries().attempts(alice.tenant, message).await.unwrap());
+    assert_eq!((bounced.state, bounced.attempts, bounced.updated_at), (DeliveryState::Bounced, 1, later));
+    assert_eq!(bounced.last_result.as_ref(), Some(&report.result));
+    assert!(attempts.contains(&taken) && attempts.last() == Some(&report), "{attempts:?}");
+    record(&storage, &alice, vec![attempt(&to[1], later, AttemptOutcome::Reported)]).await;
+    assert_eq!((row(1).await.state, row(1).await.attempts), (DeliveryState::Bounced, 1));
+    record(&storage, &alice, vec![attempt(&to[2], later, AttemptOutcome::Delivered)]).await;
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Failed);
+    let (alice, message, to) = queued_of(&storage, alice, 1).await;
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Delivered)]).await;
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Sent);
+    let seen = storage.messages().version(alice.tenant);
+    record(&storage, &alice, vec![attempt(&to[0], later, AttemptOutcome::Reported)]).await;
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Failed);
+    assert!(storage.messages().version(alice.tenant) > seen);
+}
+
+/// The same report again, with whatever else, changes nothing.
+pub async fn a_report_is_taken_once(storage: Storage) {
+    let (alice, message, to) = queued(&storage, 1).await;
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Delivered)]).await;
+    let report = attempt(&to[0], NOW, AttemptOutcome::Reported);
+    let twice = Acceptance { attempts: vec![report.clone(), report.clone()], ..nothing(alice.tenant) };
+    assert_eq!(kind(accept(&storage, twice).await), StoreErrorKind::Conflict);
+    assert_eq!(status(&storage, &alice, message).await, MessageStatus::Sent);
+    record(&storage, &alice, vec![report.clone()]).await;
+    let again = Acceptance { attempts: vec![report], ..entry(&alice, "Subject: undeliverable\r\n\r\n") };
+    let copy = id(&again);
+    assert_eq!(kind(accept(&storage, again).await), StoreErrorKind::Conflict);
+    assert!(storage.messages().get(alice.tenant, copy).await.unwrap().is_none());
+    assert_eq!(storage.deliveries().attempts(alice.tenant, message).await.unwrap().len(), 2);
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Delivered)]).await;
+    let row = storage.deliveries().recipient(alice.tenant, to[0].id).await.unwrap().unwrap();
+    assert_eq!(row.state, DeliveryState::Bounced, "a result that comes late turns nothing around");
+}
+
+/// Who waits, who is settled otherwise, and who is being sent to, did not get mail that comes back.
+pub async fn only_what_was_handed_over_is_reported(storage: Storage) {
+    let (alice, _, to) = queued(&storage, 1).await;
+    let refused = async || {
+        let attempts = vec![attempt(&to[0], NOW, AttemptOutcome::Reported)];
+        kind(accept(&storage, Acceptance { attempts, ..nothing(alice.tenant) }).await)
+    };
+    assert_eq!(refused().await, StoreErrorKind::Conflict);
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Deferred)]).await;
+    assert_eq!(refused().await, StoreErrorKind::Conflict);
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::InDoubt)]).await;
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Begun)]).await;
+    assert_eq!(refused().await, StoreErrorKind::Conflict);
+    record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Failed)]).await;
+    assert_eq!(refused().await, StoreErrorKind::Conflict);
+    let nobody = outgoing(&alice, 1).recipients.remove(0);
+    let attempts = vec![attempt(&nobody, NOW, AttemptOutcome::Reported)];
+    let astray = Acceptance { attempts, ..nothing(alice.tenant) };
+    assert_eq!(kind(accept(&storage, astray).await), StoreErrorKind::NotFound);
+}
+
 /// Every method with a tenant argument, tried by another tenant.
 pub async fn hides_recipients_from_other_tenants(storage: Storage) {
     let (alice, message, to) = queued(&storage, 1).await;
     let other = self::alice(&storage, "b.example").await;
-    let attempts = vec![attempt(&to[0], NOW, AttemptOutcome::Failed)];
-    let foreign = Acceptance { attempts, ..nothing(other.tenant) };
-    assert_eq!(kind(accept(&storage, foreign).await), StoreErrorKind::NotFound);
+    for outcome in [AttemptOutcome::Failed, AttemptOutcome::Reported] {
+        let attempts = vec![attempt(&to[0], NOW, outcome)];
+        let foreign = Acceptance { attempts, ..nothing(other.tenant) };
+        assert_eq!(kind(accept(&storage, foreign).await), StoreErrorKind::NotFound);
+    }
     let mut intruder = outgoing(&other, 1);
     intruder.recipients[0].message = message;
     assert_eq!(kind(accept(&storage, intruder).await), StoreErrorKind::NotFound);
     record(&storage, &alice, vec![attempt(&to[0], NOW, AttemptOutcome::Deferred)]).await;
     assert!(storage.deliveries().recipients(other.tenant, message).await.unwrap().is_empty());
+    assert!(storage.deliveries().recipient(other.tenant, to[0].id).await.unwrap().is_none());
     assert!(storage.deliveries().attempts(other.tenant, message).await.unwrap().is_empty());
     assert_eq!(storage.deliveries().recipients(alice.tenant, message).await.unwrap().len(), 1);
     assert_eq!(status(&storage, &alice, message).await, MessageStatus::Queued);

@@ -43,7 +43,8 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@suite $make, delivery:
             all_delivered_means_sent one_bounced_means_failed deferred_stays_queued settled_stays_settled
             a_recipient_needs_a_message keeps_what_is_asked_about_notices a_failure_and_its_notice_are_one_step
-            keeps_notices_and_facts_of_attempts a_delay_is_told_once hides_recipients_from_other_tenants
+            keeps_notices_and_facts_of_attempts a_delay_is_told_once a_report_bounces_what_was_taken
+            a_report_is_taken_once only_what_was_handed_over_is_reported hides_recipients_from_other_tenants
         );
         $crate::conformance_tests!(@suite $make, directory:
             tenants_have_unique_names a_domain_has_one_tenant makes_users_with_folders

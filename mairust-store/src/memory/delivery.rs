@@ -13,13 +13,12 @@ use crate::message::MessageStatus;
 impl Deliveries for MemoryStorage {
     async fn recipients(&self, tenant: TenantId, message: MessageId) -> Result<Vec<DeliveryRow>, StoreError> {
         let state = self.state();
-        let mut rows: Vec<_> = state.recipients_of(tenant, message).cloned().collect();
-        for row in rows.iter_mut().filter(|row| matches!(row.state, DeliveryState::Deferred | DeliveryState::Pending)) {
-            if state.jobs.holds_delivery(tenant, message, row.address.domain().as_str()) {
-                row.state = DeliveryState::Held;
-            }
-        }
-        Ok(rows)
+        Ok(state.recipients_of(tenant, message).map(|row| state.shown(tenant, row)).collect())
+    }
+
+    async fn recipient(&self, tenant: TenantId, id: RecipientId) -> Result<Option<DeliveryRow>, StoreError> {
+        let state = self.state();
+        Ok(state.recipients.get(&(tenant, id)).map(|row| state.shown(tenant, row)))
     }
 
     async fn attempts(&self, tenant: TenantId, message: MessageId) -> Result<Vec<Attempt>, StoreError> {
@@ -42,6 +41,20 @@ impl Deliveries for MemoryStorage {
 }
 
 impl State {
+    /// A recipient as it is shown: held if its job is.
+    fn shown(&self, tenant: TenantId, row: &DeliveryRow) -> DeliveryRow {
+        let waits = matches!(row.state, DeliveryState::Deferred | DeliveryState::Pending);
+        let is_held = waits && self.jobs.holds_delivery(tenant, row.message, row.address.domain().as_str());
+        DeliveryRow { state: if is_held { DeliveryState::Held } else { row.state }, ..row.clone() }
+    }
+
+    /// Whether a report that mail came back changes what became of a recipient.
+    pub(super) fn takes_report(&self, tenant: TenantId, recipient: RecipientId) -> bool {
+        let row = self.recipients.get(&(tenant, recipient));
+        row.is_some_and(|row| matches!(row.state, DeliveryState::Delivered | DeliveryState::InDoubt))
+            && self.begun(tenant, recipient).is_none()
+    }
+
     /// Records an attempt and moves its recipient and its message on. Ignored if the tenant has
     /// no such recipient, which the caller has made sure of.
     pub(super) fn record(&mut self, tenant: TenantId, attempt: Attempt) {
@@ -51,18 +64,20 @@ impl State {
             self.attempts.push((tenant, message, attempt));
             return;
         };
-        // A job may run twice: what is settled stays as it is, and the history tells the rest.
-        let moves = !recipient.state.is_settled();
+        // A job may run twice: what is settled stays as it is, and the history tells the rest. The caller has made
+        // sure of reports.
+        let is_report = attempt.outcome == AttemptOutcome::Reported;
+        let moves = is_report || !recipient.state.is_settled();
         if moves {
             recipient.state = state;
-            recipient.attempts += u32::from(attempt.outcome != AttemptOutcome::Cancelled);
+            recipient.attempts += u32::from(attempt.is_a_try());
             recipient.last_result = Some(attempt.result.clone());
             recipient.updated_at = attempt.at;
             if attempt.tells_of_delay() {
                 recipient.delay_told_at = Some(attempt.at);
             }
         }
-        match self.begun(tenant, attempt.recipient) {
+        match self.begun(tenant, attempt.recipient).filter(|_| !is_report) {
             Some(place) => self.attempts[place].2 = attempt,
             None => self.attempts.push((tenant, message, attempt)),
         }

@@ -161,7 +161,7 @@ impl State {
                 return exists(&recipient.id);
             }
         }
-        let mut told = HashSet::new();
+        let (mut told, mut reported) = (HashSet::new(), HashSet::new());
         for attempt in &entry.attempts {
             let (id, begins) = (attempt.recipient, attempt.outcome == AttemptOutcome::Begun);
             let row = self.recipients.get(&(tenant, id));
@@ -176,6 +176,10 @@ impl State {
                 return exists(&id);
             }
             let knows = is_settled || row.is_some_and(|row| row.delay_told_at.is_some());
+            let is_report = attempt.outcome == AttemptOutcome::Reported;
+            if is_report && !(self.takes_report(tenant, id) && reported.insert(id)) {
+                return Err(attempt.told_before());
+            }
             if attempt.tells_of_delay() && (knows || !told.insert(id)) {
                 return Err(attempt.told_before());
             }

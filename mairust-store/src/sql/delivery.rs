@@ -29,6 +29,12 @@ impl Deliveries for Parts {
         rows.iter().map(|row| recipient(&Columns::new("read recipients", row))).collect()
     }
 
+    async fn recipient(&self, tenant: TenantId, id: RecipientId) -> Result<Option<DeliveryRow>, StoreError> {
+        let query = Query::new(statement::message::RECIPIENT).bind(tenant.as_bytes()).bind(id.as_bytes());
+        let row = self.database.fetch_optional(tenant, query).await.map_err(failed("read recipient", id))?;
+        row.map(|row| recipient(&Columns::new("read recipient", &row))).transpose()
+    }
+
     async fn attempts(&self, tenant: TenantId, message: MessageId) -> Result<Vec<Attempt>, StoreError> {
         let rows = self
             .database
@@ -72,8 +78,8 @@ pub(super) fn insert_recipients<'a>(
     inserts.queries()
 }
 
-/// Records an attempt; the message whose recipient it moved on. `Conflict` if it is to tell of a delay and there
-/// is nothing to tell any more.
+/// Records an attempt; the message whose recipient it moved on. `Conflict` if it is to tell of a delay, or that mail
+/// came back, and there is nothing to tell any more.
 pub(super) async fn insert_attempt(
     transaction: &mut Transaction,
     tenant: TenantId,
@@ -82,8 +88,9 @@ pub(super) async fn insert_attempt(
     let Some(state) = attempt.outcome.state() else {
         return begin_attempt(transaction, tenant, attempt).await.map(|()| None);
     };
-    // A delivery that an operator ended was not tried.
-    let tries = i64::from(attempt.outcome != AttemptOutcome::Cancelled);
+    if attempt.outcome == AttemptOutcome::Reported {
+        return insert_report(transaction, tenant, attempt).await.map(Some);
+    }
     let moved = transaction
         .fetch_optional(
             Query::new(statement::message::MOVE_RECIPIENT)
@@ -93,7 +100,7 @@ pub(super) async fn insert_attempt(
                 .bind(attempt.result.as_str())
                 .bind(attempt.at)
                 .bind(attempt.tells_of_delay())
-                .bind(tries),
+                .bind(i64::from(attempt.is_a_try())),
         )
         .await
         .map_err(failed("accept", attempt.recipient))?;
@@ -126,6 +133,26 @@ pub(super) async fn insert_attempt(
         insert(transaction, tenant, message, attempt).await?;
     }
     Ok(moves.then_some(message))
+}
+
+/// Records that mail came back; its message.
+async fn insert_report(
+    transaction: &mut Transaction,
+    tenant: TenantId,
+    attempt: &Attempt,
+) -> Result<MessageId, StoreError> {
+    let query = Query::new(statement::message::MOVE_REPORTED)
+        .bind(tenant.as_bytes())
+        .bind(attempt.recipient.as_bytes())
+        .bind(attempt.result.as_str())
+        .bind(attempt.at);
+    let Some(row) = transaction.fetch_optional(query).await.map_err(failed("accept", attempt.recipient))? else {
+        known_recipient(transaction, tenant, attempt).await?;
+        return Err(attempt.told_before());
+    };
+    let message = MessageId::from_bytes(Columns::new("accept", &row).id("message_id")?);
+    insert(transaction, tenant, message, attempt).await?;
+    Ok(message)
 }
 
 /// Records that an attempt has begun, for a recipient who waits.

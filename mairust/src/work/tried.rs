@@ -59,7 +59,9 @@ impl Tried {
             AttemptOutcome::Failed => Action::Failed,
             AttemptOutcome::Delivered => self.arrived?,
             AttemptOutcome::Deferred => Action::Delayed(late.filter(|_| !self.told_of_delay)?),
-            AttemptOutcome::Begun | AttemptOutcome::Cancelled | AttemptOutcome::InDoubt => return None,
+            AttemptOutcome::Begun | AttemptOutcome::Cancelled | AttemptOutcome::InDoubt | AttemptOutcome::Reported => {
+                return None;
+            }
         };
         action.is_wanted(&self.dsn).then(|| Report {
             recipient: self.address.clone(),
@@ -112,7 +114,7 @@ impl Tried {
             }
             // Another recipient's delivery is in doubt, and all of the job is held.
             (AttemptOutcome::Deferred | AttemptOutcome::InDoubt, _) => (EventKind::MessageDeferred, None),
-            (AttemptOutcome::Begun | AttemptOutcome::Cancelled, _) => return None,
+            (AttemptOutcome::Begun | AttemptOutcome::Cancelled | AttemptOutcome::Reported, _) => return None,
         };
         let (host, reply) = (self.host.as_deref(), self.reply.as_ref());
         let (recipient, attempt, result) = (self.address.to_string(), self.number, self.detail.as_str());

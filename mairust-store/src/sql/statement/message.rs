@@ -61,6 +61,14 @@ pub(crate) const MOVE_RECIPIENT: &str = "\
         AND (delay_told_at IS NULL OR NOT $6) \
     RETURNING message_id";
 
+/// Moves a recipient on whose mail came back; no row if that can't be, or is known.
+pub(crate) const MOVE_REPORTED: &str = "\
+    UPDATE delivery_recipients SET state = 'bounced', last_result = $3, updated_at = $4 \
+    WHERE tenant_id = $1 AND id = $2 AND state IN ('delivered', 'in_doubt') \
+        AND NOT EXISTS (SELECT 1 FROM delivery_attempts a \
+            WHERE a.tenant_id = $1 AND a.recipient_id = $2 AND a.outcome = 'begun') \
+    RETURNING message_id";
+
 pub(crate) const MESSAGE_OF_RECIPIENT: &str =
     "SELECT message_id, state FROM delivery_recipients WHERE tenant_id = $1 AND id = $2";
 
@@ -133,15 +141,25 @@ pub(crate) const OBJECT_OF_MESSAGE: &str = "\
     WHERE m.tenant_id = $1 AND m.id = $2";
 
 /// With those as `held` who wait for a delivery that is.
-pub(crate) const RECIPIENTS: &str = "\
-    SELECT r.id, r.message_id, r.address, r.attempts, r.last_result, r.updated_at, r.dsn_notify, r.dsn_orcpt, \
-        r.delay_told_at, \
-        CASE WHEN r.state IN ('deferred', 'pending') AND EXISTS (SELECT 1 FROM jobs j \
-            WHERE j.tenant_id = r.tenant_id AND j.message_id = r.message_id AND j.state = 'held' \
-                AND substr(r.address, length(r.address) - length(j.destination)) = '@' || j.destination) \
-        THEN 'held' ELSE r.state END AS state \
-    FROM delivery_recipients r \
-    WHERE r.tenant_id = $1 AND r.message_id = $2 ORDER BY r.id";
+macro_rules! select_recipients {
+    ($which:literal) => {
+        concat!(
+            "SELECT r.id, r.message_id, r.address, r.attempts, r.last_result, r.updated_at, r.dsn_notify, r.dsn_orcpt, \
+                r.delay_told_at, \
+                CASE WHEN r.state IN ('deferred', 'pending') AND EXISTS (SELECT 1 FROM jobs j \
+                    WHERE j.tenant_id = r.tenant_id AND j.message_id = r.message_id AND j.state = 'held' \
+                        AND substr(r.address, length(r.address) - length(j.destination)) = '@' || j.destination) \
+                THEN 'held' ELSE r.state END AS state \
+            FROM delivery_recipients r \
+            WHERE r.tenant_id = $1 AND ",
+            $which
+        )
+    };
+}
+
+pub(crate) const RECIPIENTS: &str = select_recipients!("r.message_id = $2 ORDER BY r.id");
+
+pub(crate) const RECIPIENT: &str = select_recipients!("r.id = $2");
 
 pub(crate) const ATTEMPTS: &str = "\
     SELECT recipient_id, at, outcome, host, result, notice_id, facts FROM delivery_attempts \
