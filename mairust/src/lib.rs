@@ -52,6 +52,7 @@ mod server;
 mod session;
 mod signing;
 mod submit;
+mod suppress;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod throttle;

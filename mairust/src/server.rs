@@ -28,6 +28,7 @@ use crate::receive::{Memory, Receiver};
 use crate::session::Sessions;
 use crate::signing::Signing;
 use crate::submit::{ApiSubmitter, Submissions};
+use crate::suppress::Suppressing;
 use crate::throttle::{LoginLimits, Throttle};
 use crate::webhooks::{Dispatcher, Gate, Telling, WebhookClient};
 use crate::work::cleanup::Cleaner;
@@ -207,6 +208,11 @@ impl Server {
         let own: Vec<SocketAddr> = sockets.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect();
         let telling =
             Telling { client: parts.webhooks, gate: Gate::new(parts.delivery.workers), sealer: parts.sealer.clone() };
+        let suppressing = Arc::new(Suppressing {
+            storage: parts.storage.clone(),
+            enabled: parts.delivery.suppress_bounced,
+            recorder: recorder.clone(),
+        });
         let workers = Arc::new(Workers {
             hostname: parts.hostname,
             storage: parts.storage.clone(),
@@ -218,6 +224,7 @@ impl Server {
             policy: parts.policy,
             lanes: parts.delivery.lanes(parts.clock.clone()),
             settings: parts.delivery,
+            suppressing,
             recorder: recorder.clone(),
             telling,
             metrics: metrics.clone(),

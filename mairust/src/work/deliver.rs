@@ -249,7 +249,7 @@ impl Workers {
             pause = (pause * 2).min(Duration::from_secs(60));
         }
         let suppressed = prepared.map(|acceptance| acceptance.suppressions).unwrap_or_default();
-        self.tell_suppressed(ended.delivery.row.tenant, suppressed);
+        self.suppressing.tell(ended.delivery.row.tenant, suppressed);
         self.tell_policy(&ended).await;
     }
 
@@ -320,7 +320,7 @@ impl Workers {
         // Who answers mail without a sender may be anybody, and so may be those whom it was for.
         if matches!(row.sender, ReversePath::Address(_)) {
             let bounced = results.iter().filter_map(Tried::bounced).collect();
-            acceptance.suppressions = self.to_suppress(row.tenant, bounced, now).await?;
+            acceptance.suppressions = self.suppressing.lacking(row.tenant, bounced, now).await?;
         }
         acceptance.completes = (**disposition == Disposition::Completed).then(|| (*lease).clone());
         Ok(acceptance)

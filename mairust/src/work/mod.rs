@@ -12,7 +12,6 @@ mod notice;
 mod post_receive;
 mod ramp_up;
 pub(crate) mod retry;
-mod suppress;
 mod tried;
 mod webhook;
 
@@ -45,6 +44,7 @@ use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::receive::recipient::Recipients;
 use crate::signing::Signing;
+use crate::suppress::Suppressing;
 use crate::time::{sleep, sleep_until};
 use crate::webhooks::Telling;
 
@@ -69,6 +69,7 @@ pub(crate) struct Workers {
     pub(crate) outbound: Outbound,
     pub(crate) signing: Arc<Signing>,
     pub(crate) settings: DeliverySettings,
+    pub(crate) suppressing: Arc<Suppressing>,
     /// `None`: no audit log is kept.
     /// What is being done for whom.
     pub(crate) lanes: Lanes,

@@ -8,8 +8,8 @@ use mairust_store::{Attempt, AttemptOutcome, DeliveryRow, MessageRow, NewEvent};
 use super::Disposition;
 use super::doubt::InDoubt;
 use super::dsn::{Action, Report};
-use super::suppress::no_such_mailbox;
 use crate::events::{self, Told};
+use crate::suppress::no_such_mailbox;
 use crate::timeline;
 
 /// How an attempt ended for one recipient, and whether it was the last.
@@ -74,9 +74,10 @@ impl Tried {
     }
 
     /// The address and the reply of its host, if that says that there is no such mailbox.
-    pub(super) fn bounced(&self) -> Option<(EmailAddress, &Reply)> {
-        let reply = self.reply.as_ref().filter(|reply| no_such_mailbox(reply))?;
-        (self.outcome == AttemptOutcome::Failed && self.host.is_some()).then(|| (self.address.clone(), reply))
+    pub(super) fn bounced(&self) -> Option<(EmailAddress, String)> {
+        let reply = self.reply.as_ref().filter(|reply| no_such_mailbox(reply.enhanced()))?;
+        let failed = self.outcome == AttemptOutcome::Failed && self.host.is_some();
+        failed.then(|| (self.address.clone(), reply.to_string()))
     }
 
     /// Whether the host refused the recipient for good.
