@@ -32,7 +32,8 @@ macro_rules! kinds {
 kinds! {
     /// A message was taken to be sent, from a user here or on behalf of an alias: [`MessageAccepted`].
     MessageAccepted "message.accepted"
-    /// A recipient was not reached, and is not tried any more: [`DeliveryResult`].
+    /// A recipient was not reached, and is not tried any more; or the message came back after it was taken:
+    /// [`DeliveryResult`].
     MessageBounced "message.bounced"
     /// A recipient was not reached, and is tried again: [`DeliveryResult`].
     MessageDeferred "message.deferred"
@@ -132,7 +133,7 @@ pub struct DeliveryResult {
     pub recipient: String,
     /// The number of the attempt, counted from 1.
     pub attempt: u32,
-    /// The host that answered, if one was reached.
+    /// The host that answered, or reported, if one was reached.
     pub host: Option<String>,
     /// What it answered.
     pub reply: Option<ReplyFacts>,
@@ -142,6 +143,9 @@ pub struct DeliveryResult {
     pub next_attempt_at: Option<String>,
     /// The notice that tells the sender, if there is one: its id in the REST API.
     pub notice_id: Option<String>,
+    /// Whether the recipient's server had taken the message before, and it came back later. Then `host` is the one
+    /// that reports it, and `attempt` the last one that was made.
+    pub late: bool,
 }
 
 /// `sending.slowed` and `sending.suspended`: what the policy did about an account.

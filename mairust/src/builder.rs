@@ -28,6 +28,7 @@ use crate::policy::limits::SendingLimits;
 use crate::policy::score::Scoring;
 use crate::receive::recipient::{CatchAll, Recipients};
 use crate::receive::verify::{Authentication, Authenticator};
+use crate::return_path::ReturnPath;
 use crate::server::{Parts, Server};
 use crate::throttle::LoginLimits;
 use crate::webhooks::WebhookSettings;
@@ -477,6 +478,9 @@ impl ServerBuilder {
         if self.http.is_some() && self.server_key.is_none() {
             problems.add("http(..) needs server_key(..): API keys are made under it");
         }
+        if self.delivery.return_path == ReturnPath::Verp && self.server_key.is_none() {
+            problems.add("delivery.return_path needs server_key(..): return paths are made under it");
+        }
         if self.delivery.workers == 0 {
             problems.add("delivery.workers must be at least 1");
         }
@@ -515,13 +519,14 @@ impl ServerBuilder {
             allow_private_webhooks: self.webhooks.allow_private_addresses,
             authenticator: self.authentication.map(|settings| authenticator(settings, resolver.clone())),
             client: client(&hostname, &self.delivery, &roots, resolver),
-            recipients: Arc::new(Recipients {
+            recipients: Recipients {
                 storage: self.storage.clone(),
                 hostname: hostname.clone(),
                 catch_all: self.catch_all,
                 postmaster: self.postmaster,
                 quota: self.mailbox_quota,
-            }),
+                return_paths: None,
+            },
             policy: self.policy.unwrap_or_else(|| {
                 let (storage, limits, scoring) = (self.storage.clone(), self.sending_limits, self.scoring);
                 Arc::new(BuiltinPolicy { storage, limits, scoring })

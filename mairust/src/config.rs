@@ -34,8 +34,8 @@ pub use check::{PortCheck, check};
 pub use model::{
     AuthenticationMode, Config, DatabaseSettings, DeliverySettings, EarlyTalkers, HttpSettings, InDoubt, Listener,
     ListenerKind, LogFormat, LogLevel, LogSettings, LoginSettings, MailboxSettings, MasterKey, OnScanFailure,
-    PolicySettings, ProxyProtocol, Relay, RelayLogin, RelayProtocol, RelayTls, SearchSettings, ServerSettings,
-    SmtpLimits, SmtpSettings, SpamEngine, SpamSettings, StorageSettings, TlsFiles,
+    PolicySettings, ProxyProtocol, Relay, RelayLogin, RelayProtocol, RelayTls, ReturnPath, SearchSettings,
+    ServerSettings, SmtpLimits, SmtpSettings, SpamEngine, SpamSettings, StorageSettings, TlsFiles,
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use render::{example_yaml, reference_markdown, schema_json};

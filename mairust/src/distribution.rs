@@ -6,7 +6,8 @@
 
 use aws_lc_rs::digest;
 use mairust_core::{
-    Body, Content, EmailAddress, MailboxId, MessageDsn, MessageId, RecipientDsn, ReversePath, TenantId, Timestamp,
+    Body, Content, EmailAddress, MailboxId, MessageDsn, MessageId, Notify, RecipientDsn, RecipientId, Rejection,
+    ReversePath, TenantId, Timestamp,
 };
 use mairust_hooks::{HookPoint, HookRunner};
 use mairust_store::{Acceptance, Direction, Folder, MessageStatus, NewJob, NewMessage, Placement, Spam};
@@ -24,6 +25,8 @@ pub(crate) enum Destination {
     Local(LocalDestination),
     /// To another server.
     Remote(RemoteDestination),
+    /// Back to here: mail for one of our recipients.
+    Returned(ReturnedDestination),
 }
 
 /// An address elsewhere.
@@ -45,6 +48,22 @@ pub(crate) struct LocalDestination {
     pub(crate) forwards: Option<(MailboxId, Vec<EmailAddress>)>,
     /// What the sender asks about notices.
     pub(crate) dsn: RecipientDsn,
+}
+
+/// The return path of mail for one recipient of an outgoing message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReturnedDestination {
+    /// The return path.
+    pub(crate) address: EmailAddress,
+    /// Where a copy goes: where mail for the sender of the outgoing message goes.
+    pub(crate) local: LocalDestination,
+    pub(crate) recipient: RecipientId,
+    /// The address of this recipient.
+    pub(crate) was_for: EmailAddress,
+    /// What the sender asked about notices (RFC 3461 §4.1).
+    pub(crate) notify: Option<Notify>,
+    /// Why the sender takes no mail, if so. It is no reason against a report that changes something.
+    pub(crate) refused: Option<Rejection>,
 }
 
 /// What a message becomes in one tenant; at least one copy.
@@ -97,7 +116,9 @@ impl Destination {
     /// The address as the sender wrote it.
     pub(crate) fn address(&self) -> &EmailAddress {
         match self {
-            Self::Local(LocalDestination { address, .. }) | Self::Remote(RemoteDestination { address, .. }) => address,
+            Self::Local(LocalDestination { address, .. })
+            | Self::Remote(RemoteDestination { address, .. })
+            | Self::Returned(ReturnedDestination { address, .. }) => address,
         }
     }
 
@@ -105,6 +126,8 @@ impl Destination {
     pub(crate) fn with_dsn(mut self, wanted: RecipientDsn) -> Self {
         match &mut self {
             Self::Local(LocalDestination { dsn, .. }) | Self::Remote(RemoteDestination { dsn, .. }) => *dsn = wanted,
+            // What counts is what was asked about the mail that comes back.
+            Self::Returned(_) => {}
         }
         self
     }
@@ -112,7 +135,7 @@ impl Destination {
     /// Where it is here, if it is.
     pub(crate) fn local(&self) -> Option<&LocalDestination> {
         match self {
-            Self::Local(local) => Some(local),
+            Self::Local(local) | Self::Returned(ReturnedDestination { local, .. }) => Some(local),
             Self::Remote(_) => None,
         }
     }
@@ -120,8 +143,16 @@ impl Destination {
     /// Where it is elsewhere, if it is.
     pub(crate) fn remote(&self) -> Option<&RemoteDestination> {
         match self {
-            Self::Local(_) => None,
             Self::Remote(remote) => Some(remote),
+            Self::Local(_) | Self::Returned(_) => None,
+        }
+    }
+
+    /// Whose mail comes back, if it is a return path.
+    pub(crate) fn returned(&self) -> Option<&ReturnedDestination> {
+        match self {
+            Self::Returned(returned) => Some(returned),
+            Self::Local(_) | Self::Remote(_) => None,
         }
     }
 

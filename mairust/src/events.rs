@@ -19,6 +19,8 @@ pub(crate) struct Told<'a> {
     pub(crate) result: &'a str,
     pub(crate) next_attempt: Option<Timestamp>,
     pub(crate) notice: Option<MessageId>,
+    /// Whether it became known after the recipient's server had taken the message.
+    pub(crate) late: bool,
 }
 
 /// A message that came into a mailbox.
@@ -66,6 +68,7 @@ pub(crate) fn delivery(row: &MessageRow, told: Told<'_>, at: Timestamp) -> NewEv
         result: told.result.to_owned(),
         next_attempt_at: told.next_attempt.map(Timestamp::to_rfc3339),
         notice_id: told.notice.map(|notice| notice.to_string()),
+        late: told.late,
     };
     event(told.kind, at, &data)
 }

@@ -48,6 +48,7 @@ pub struct Metrics {
     spam_scans: Counters,
     spam_scan_seconds: Histograms,
     deliveries: Counters,
+    returned: Counters,
     webhooks: Counters,
     jobs: Gauges,
     oldest_job: Gauges,
@@ -172,6 +173,13 @@ impl Metrics {
                 "delivery_attempts",
                 "counter",
                 "Delivery attempts for one recipient, by outcome",
+                counters(),
+            ),
+            returned: table.add(
+                "returned_messages",
+                "counter",
+                "Messages that came back to return paths, by result: bounced, known (the same once more), no_failure, \
+                 no_report, or forged: refused at an address that was not made here",
                 counters(),
             ),
             webhooks: table.add(
@@ -312,6 +320,11 @@ impl Metrics {
 
     pub(crate) fn delivery_attempted(&self, outcome: AttemptOutcome) {
         self.deliveries.get_or_create(&vec![("outcome", outcome.as_str().to_owned())]).inc();
+    }
+
+    /// `result` is one of few words.
+    pub(crate) fn came_back(&self, result: &'static str) {
+        self.returned.get_or_create(&vec![("result", result.to_owned())]).inc();
     }
 
     pub(crate) fn webhook_told(&self, outcome: &'static str) {

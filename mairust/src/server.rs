@@ -25,6 +25,7 @@ use crate::receive::login::Accounts;
 use crate::receive::recipient::Recipients;
 use crate::receive::verify::Authenticator;
 use crate::receive::{Memory, Receiver};
+use crate::return_path::{ReturnPaths, TokenKey};
 use crate::session::Sessions;
 use crate::signing::Signing;
 use crate::submit::{ApiSubmitter, Submissions};
@@ -80,7 +81,7 @@ pub(crate) struct Parts {
     pub(crate) policy: Arc<dyn PolicyEngine>,
     pub(crate) delivery: DeliverySettings,
     pub(crate) outbound: Outbound,
-    pub(crate) recipients: Arc<Recipients>,
+    pub(crate) recipients: Recipients,
     pub(crate) server_key: Option<ServerKey>,
     pub(crate) sealer: Option<Sealer>,
     pub(crate) audit: AuditSettings,
@@ -102,7 +103,7 @@ impl Parts {
             storage: self.storage.clone(),
             hooks: self.hooks.clone(),
             policy: self.policy.clone(),
-            recipients: self.recipients.clone(),
+            recipients: Arc::new(self.recipients.clone()),
             outbound: self.outbound,
             memory: Memory::new(PARSING_MEMORY_KIB),
             receipts: Arc::new(Receipts::new()),
@@ -175,7 +176,24 @@ impl Server {
             AuditTask::start(storage, key.audit_key(), &parts.audit, clock, metrics.clone())
         });
         let recorder = audit.as_ref().map(AuditTask::recorder);
+        let suppressing = Arc::new(Suppressing {
+            storage: parts.storage.clone(),
+            enabled: parts.delivery.suppress_bounced,
+            recorder: recorder.clone(),
+        });
+        let return_paths = parts.server_key.as_ref().map(|key| {
+            Arc::new(ReturnPaths {
+                key: TokenKey::new(key.secret_for("return paths")),
+                storage: parts.storage.clone(),
+                suppressing: suppressing.clone(),
+                policy: parts.policy.clone(),
+                metrics: metrics.clone(),
+                clock: parts.clock.clone(),
+            })
+        });
+        let recipients = Arc::new(Recipients { return_paths: return_paths.clone(), ..parts.recipients });
         submissions.recorder.clone_from(&recorder);
+        submissions.recipients = recipients.clone();
         let submissions = Arc::new(submissions);
         let Submissions { memory, receipts, signing, .. } = &*submissions;
         if let Err(error) = receipts.recall(parts.storage.messages(), parts.clock.now()).await {
@@ -185,7 +203,7 @@ impl Server {
         let sessions = Sessions {
             accounts: Accounts::new(parts.storage.clone(), throttle.clone(), metrics.clone(), nobody)
                 .with_audit(recorder.clone()),
-            recipients: parts.recipients.clone(),
+            recipients: recipients.clone(),
             receiver: Receiver {
                 hostname: parts.hostname.clone(),
                 storage: parts.storage.clone(),
@@ -196,6 +214,7 @@ impl Server {
                 scanner: parts.scanner,
                 metrics: metrics.clone(),
                 receipts: receipts.clone(),
+                return_paths: return_paths.clone(),
                 clock: parts.clock.clone(),
             },
             submissions: submissions.clone(),
@@ -208,23 +227,19 @@ impl Server {
         let own: Vec<SocketAddr> = sockets.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect();
         let telling =
             Telling { client: parts.webhooks, gate: Gate::new(parts.delivery.workers), sealer: parts.sealer.clone() };
-        let suppressing = Arc::new(Suppressing {
-            storage: parts.storage.clone(),
-            enabled: parts.delivery.suppress_bounced,
-            recorder: recorder.clone(),
-        });
         let workers = Arc::new(Workers {
             hostname: parts.hostname,
             storage: parts.storage.clone(),
             hooks: parts.hooks,
             client: parts.client.listening_at(own),
-            recipients: parts.recipients.clone(),
+            recipients: recipients.clone(),
             outbound: parts.outbound,
             signing: signing.clone(),
             policy: parts.policy,
             lanes: parts.delivery.lanes(parts.clock.clone()),
             settings: parts.delivery,
             suppressing,
+            return_paths,
             recorder: recorder.clone(),
             telling,
             metrics: metrics.clone(),
@@ -238,7 +253,7 @@ impl Server {
             audit,
         };
         if sockets.iter().any(|(listener, _)| listener.service == Service::Mx) {
-            parts.recipients.check_postmaster().await;
+            recipients.check_postmaster().await;
         }
         for (listener, socket) in sockets {
             running.serve_smtp(&smtp, listener, socket)?;

@@ -88,6 +88,7 @@ impl SessionHandler for Sessions {
                 let destination = self.recipients.for_stranger(to, size).await?;
                 pin_tenant(session, &destination)?;
                 keep_under_tls(session, &destination)?;
+                keep_apart(session, &destination)?;
                 Ok(Grant::new(destination))
             }
         }
@@ -197,12 +198,25 @@ fn keep_under_tls(session: &SessionInfo, destination: &Destination) -> Result<()
 fn pin_tenant(session: &SessionInfo, destination: &Destination) -> Result<(), Rejection> {
     let pinned = session.granted.iter().find_map(|grant| grant.get().and_then(Destination::tenant));
     match (pinned, destination.tenant()) {
-        (Some(pinned), Some(other)) if pinned != other => Err(Rejection::new(
-            452,
-            EnhancedCode(4, 5, 3),
-            "Too many recipients, please send to this one in a new transaction",
-        )
-        .because("the recipient belongs to another tenant")),
+        (Some(pinned), Some(other)) if pinned != other => {
+            Err(new_transaction("the recipient belongs to another tenant"))
+        }
         _ => Ok(()),
     }
+}
+
+/// What comes back comes for itself: whether it is taken is found out with the message, and nobody else is to miss
+/// theirs for that.
+fn keep_apart(session: &SessionInfo, destination: &Destination) -> Result<(), Rejection> {
+    let is_returned = |grant: &Grant| grant.get().and_then(Destination::returned).is_some();
+    let alone = destination.returned().is_none() && !session.granted.iter().any(is_returned);
+    if alone || session.granted.is_empty() {
+        return Ok(());
+    }
+    Err(new_transaction("mail that comes back has one recipient"))
+}
+
+fn new_transaction(reason: &str) -> Rejection {
+    let text = "Too many recipients, please send to this one in a new transaction";
+    Rejection::new(452, EnhancedCode(4, 5, 3), text).because(reason)
 }

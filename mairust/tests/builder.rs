@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use mairust::{ListenerConfig, Mail, MemoryStorage, ProxyProtocol, Server, Service, SystemClock};
+use mairust::{
+    DeliverySettings, ListenerConfig, Mail, MemoryStorage, ProxyProtocol, ReturnPath, Server, Service, SystemClock,
+};
 
 use crate::{TestServer, send};
 
@@ -26,6 +28,15 @@ fn every_problem_is_reported_at_once() {
     for part in ["not a name", "localhost", "proxies(..)", "server_key", "two hooks named \"same\""] {
         assert!(problems.contains(part), "{part} in\n{problems}");
     }
+}
+
+#[test]
+fn return_paths_need_a_key() {
+    let storage = MemoryStorage::new(Arc::new(SystemClock));
+    let mut delivery = DeliverySettings::default();
+    delivery.return_path = ReturnPath::Verp;
+    let built = Server::builder("mx.example.com", storage).smtp("127.0.0.1:0").delivery(delivery).build();
+    assert!(built.unwrap_err().to_string().contains("delivery.return_path needs server_key(..)"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod policy;
 mod queue;
 mod receive;
 mod recipients;
+mod returns;
 mod scan;
 mod scheduled;
 mod score;

@@ -27,6 +27,7 @@ fn result(reply: Option<&Reply>, next: Option<Timestamp>) -> DeliveryResult {
         result: reply.map_or_else(|| "the connection broke off".to_owned(), |reply| reply.lines().join(" ")),
         next_attempt_at: next.map(Timestamp::to_rfc3339),
         notice_id: None,
+        late: false,
     }
 }
 

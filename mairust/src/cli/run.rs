@@ -17,7 +17,7 @@ use crate::work::retry::RetryPolicy;
 use crate::work::{DeliverySettings, InDoubt};
 use crate::{
     AdmissionConfig, AuditSettings, DnsResolver, EarlyTalkers, HttpLimits, ListenerConfig, Login, LoginLimits,
-    Protocol, ProxyProtocol, Relay, RelayTls, SearchFallback, ServerKey, Service, StorageBackend,
+    Protocol, ProxyProtocol, Relay, RelayTls, ReturnPath, SearchFallback, ServerKey, Service, StorageBackend,
 };
 
 #[derive(Debug, Args)]
@@ -227,6 +227,10 @@ fn delivery(config: &Config) -> Result<DeliverySettings, Failure> {
         in_doubt: match from.in_doubt {
             config::InDoubt::Hold => InDoubt::Hold,
             config::InDoubt::Resend => InDoubt::Resend,
+        },
+        return_path: match from.return_path {
+            config::ReturnPath::Sender => ReturnPath::Sender,
+            config::ReturnPath::Verp => ReturnPath::Verp,
         },
         connect_timeout: from.connect_timeout,
         retry: RetryPolicy::new(from.retry_first, from.retry_max, from.give_up_after),

@@ -9,7 +9,7 @@ use mairust_core::{Domain, Rate, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{DeliverySettings, InDoubt, Relay, RelayLogin, RelayProtocol, RelayTls};
+use super::model::{DeliverySettings, InDoubt, Relay, RelayLogin, RelayProtocol, RelayTls, ReturnPath};
 use super::raw::{minutes, seconds};
 use super::resolve::Judge;
 use super::secret::SecretRef;
@@ -95,6 +95,9 @@ pub(super) struct RawDelivery {
     /// What becomes of a delivery that broke off between the end of the message and the answer to it, by a crash
     /// or a lost connection, so that nobody knows whether the recipients have it.
     pub(super) in_doubt: InDoubt,
+    /// The sender that other servers are told (MAIL FROM), to whom they send back what they can't deliver after they
+    /// took it.
+    pub(super) return_path: ReturnPath,
     /// Time to connect to one address of a host. The default outlasts three lost packets.
     pub(super) connect_timeout: DurationText,
 }
@@ -125,6 +128,7 @@ impl Default for RawDelivery {
             max_future_release: minutes(30 * 24 * 60),
             lease: seconds(60),
             in_doubt: InDoubt::Resend,
+            return_path: ReturnPath::Sender,
             connect_timeout: seconds(30),
         }
     }
@@ -198,6 +202,7 @@ impl RawDelivery {
             max_future_release: self.max_future_release.0,
             lease: self.lease.0,
             in_doubt: self.in_doubt,
+            return_path: self.return_path,
             connect_timeout: self.connect_timeout.0,
         }
     }

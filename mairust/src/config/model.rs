@@ -432,6 +432,8 @@ pub struct DeliverySettings {
     pub lease: Duration,
     /// What becomes of a delivery whose end is not known.
     pub in_doubt: InDoubt,
+    /// MAIL FROM.
+    pub return_path: ReturnPath,
     /// Time to connect to one address.
     pub connect_timeout: Duration,
 }
@@ -483,6 +485,19 @@ pub enum InDoubt {
     Hold,
     /// It is tried again: recipients may get the message twice.
     Resend,
+}
+
+/// MAIL FROM of mail to other servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ReturnPath {
+    /// The sender, as submitted.
+    Sender,
+    /// An address of this server for each recipient, `bounces+…` at the sender's domain: a report that comes back
+    /// later makes the recipient `bounced`, as a refusal does. The MX of the domain must lead here. Each recipient
+    /// gets a transaction of their own.
+    Verp,
 }
 
 /// Whom to log in as at a relay.

@@ -3,7 +3,7 @@
 
 use mairust_core::{MessageDsn, MessageId, Rejection, ScanReport};
 use mairust_http::trace::Arrival;
-use mairust_store::{Spam, SpamVerdict};
+use mairust_store::{Acceptance, Spam, SpamVerdict};
 
 use super::judge::Judged;
 use super::results::to_json;
@@ -11,8 +11,9 @@ use super::trace::Trace;
 use super::verify::Verified;
 use super::{Receiver, refuse_for_store};
 use crate::acceptance::accept;
-use crate::distribution::{Distribution, Keeping, Original};
+use crate::distribution::{Destination, Distribution, Keeping, Original};
 use crate::receipts::Fingerprint;
+use crate::return_path::Returned;
 use crate::timeline;
 
 /// Stores the message; after this, and only after this, 250 may be said.
@@ -25,11 +26,16 @@ pub(crate) async fn commit(
     let Judged { verified, report, calls, folder, status } = judged;
     let Verified { inspected, auth_results, .. } = verified;
     let keeping = Keeping { folder, status, ..Keeping::inbox(receiver.outbound, now) };
+    let returned = Returned::read(&inspected.destinations, &inspected.body).await?;
+    let is_kept = returned.as_ref().is_none_or(Returned::is_kept);
     // The recipients of a transaction are of one tenant.
-    let distribution = Distribution::of(&inspected.destinations, keeping).pop();
-    let Some((distribution, id)) = distribution.and_then(|one| one.id().map(|id| (one, id))) else {
+    let distribution = if is_kept { Distribution::of(&inspected.destinations, keeping).pop() } else { None };
+    let tenant = inspected.destinations.iter().find_map(Destination::tenant);
+    let (Some(tenant), id) = (tenant, distribution.as_ref().and_then(Distribution::id)) else {
         return Err(Rejection::unavailable("a message without a recipient here came to its end"));
     };
+    // A report that nobody wants to see has an id all the same.
+    let id = id.unwrap_or_else(|| MessageId::new(now));
     let trace = Trace {
         hostname: &receiver.hostname,
         origin: &inspected.origin,
@@ -55,10 +61,13 @@ pub(crate) async fn commit(
         fingerprint: Some(fingerprint),
         received_at: now,
     };
-    let tenant = distribution.tenant;
     receiver.receipts.begin(fingerprint, tenant, id, now);
-    let accepted = accept(&*receiver.storage, distribution.acceptance(&original, &receiver.hooks)).await;
-    accepted.map_err(|error| refuse_for_store(&error))?;
+    let acceptance = distribution
+        .map_or_else(|| Acceptance::new(tenant), |distribution| distribution.acceptance(&original, &receiver.hooks));
+    match (&receiver.return_paths, &returned) {
+        (Some(paths), Some(returned)) => paths.accept(returned, acceptance).await?,
+        _ => accept(&*receiver.storage, acceptance).await.map_err(|error| refuse_for_store(&error))?,
+    }
     tracing::info!(component = "receive", message_id = %id, tenant_id = %tenant, "message stored");
     Ok(id)
 }

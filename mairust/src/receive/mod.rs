@@ -26,6 +26,7 @@ use self::verify::Authenticator;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::receipts::{Fingerprint, Receipts};
+use crate::return_path::ReturnPaths;
 
 pub(crate) use self::inspect::{Memory, parse};
 
@@ -45,6 +46,8 @@ pub(crate) struct Receiver {
     pub(crate) scanner: Option<Arc<dyn Scanner>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) receipts: Arc<Receipts>,
+    /// Takes mail that comes back; `None` if there are no addresses for it.
+    pub(crate) return_paths: Option<Arc<ReturnPaths>>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 

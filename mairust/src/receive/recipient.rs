@@ -10,11 +10,12 @@ use mairust_store::directory::DEFAULT_TENANT;
 use mairust_store::{MailboxRoute, StorageBackend, StoreError};
 
 use super::refuse_for_store;
-use crate::distribution::{Destination, LocalDestination, RemoteDestination};
+use crate::distribution::{Destination, LocalDestination, RemoteDestination, ReturnedDestination};
 use crate::expansion::{Broken, Expansion, Places, expand};
+use crate::return_path::{Owner, ReturnPaths};
 
 /// Answers RCPT TO from the directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Recipients {
     pub(crate) storage: Arc<dyn StorageBackend>,
     pub(crate) hostname: Domain,
@@ -22,6 +23,8 @@ pub(crate) struct Recipients {
     pub(crate) postmaster: Option<EmailAddress>,
     /// What a mailbox may hold that has no limit of its own.
     pub(crate) quota: Option<u64>,
+    /// Where mail to other servers comes back; `None` if there are no such addresses.
+    pub(crate) return_paths: Option<Arc<ReturnPaths>>,
 }
 
 /// A mailbox that takes mail from strangers to whatever address nobody has.
@@ -55,9 +58,13 @@ impl Recipients {
         }
     }
 
-    /// For mail from whoever may send anywhere: ours, or to be sent on.
+    /// For mail from whoever may send anywhere: ours, or to be sent on. What they send to a return path reports
+    /// nothing, and goes where mail for the sender goes.
     pub(crate) async fn for_author(&self, to: &ForwardPath, size: Option<u64>) -> Result<Destination, Rejection> {
-        self.find(to, &self.address(to), size).await
+        match self.find(to, &self.address(to), size).await? {
+            Destination::Returned(returned) => returned.refused.map_or(Ok(Destination::Local(returned.local)), Err),
+            found => Ok(found),
+        }
     }
 
     /// Says in the log when nobody would get mail for the postmaster, which every server must take
@@ -80,6 +87,45 @@ impl Recipients {
     }
 
     async fn find(
+        &self,
+        to: &ForwardPath,
+        address: &EmailAddress,
+        size: Option<u64>,
+    ) -> Result<Destination, Rejection> {
+        let owner = match &self.return_paths {
+            Some(paths) => paths.owner(address).await.map_err(|error| refuse_for_store(&error))?,
+            None => None,
+        };
+        match owner {
+            Some(owner) => Ok(Destination::Returned(self.returned(address, owner, size).await)),
+            None => self.directed(to, address, size).await,
+        }
+    }
+
+    /// Where mail goes that comes back: where mail for its sender does, or to where the message was sent from.
+    async fn returned(&self, address: &EmailAddress, owner: Owner, size: Option<u64>) -> ReturnedDestination {
+        let Owner { recipient, message } = owner;
+        let tenant = message.tenant;
+        let sender = message.sender.address().unwrap_or(&message.address).clone();
+        let (local, refused) = match self.directed(&ForwardPath::Address(sender.clone()), &sender, size).await {
+            Ok(Destination::Local(local)) if local.tenant == tenant => (Some(local), None),
+            Ok(_) => (None, Some(refusal(&sender, &Expansion::Foreign))),
+            Err(rejection) => (None, Some(rejection)),
+        };
+        let (mailboxes, dsn) = (vec![message.mailbox], RecipientDsn::default());
+        let sent_from = LocalDestination { tenant, address: sender, mailboxes, forwards: None, dsn };
+        ReturnedDestination {
+            address: address.clone(),
+            local: local.unwrap_or(sent_from),
+            recipient: recipient.id,
+            was_for: recipient.address,
+            notify: recipient.dsn.notify,
+            refused,
+        }
+    }
+
+    /// Where the directory says that mail goes.
+    async fn directed(
         &self,
         to: &ForwardPath,
         address: &EmailAddress,

@@ -89,10 +89,10 @@ impl ApiSubmitter {
 
 /// Where a message would go; what aliases of other tenants lead to is their business.
 pub(crate) fn previewed(to: &Destination, tenant: TenantId) -> PreviewedRecipient {
-    let (kept, sent_to) = match to {
-        Destination::Remote(remote) => (false, vec![remote.address.clone()]),
-        Destination::Local(local) if local.tenant != tenant => (true, Vec::new()),
-        Destination::Local(local) => {
+    let (kept, sent_to) = match to.local() {
+        None => (false, vec![to.address().clone()]),
+        Some(local) if local.tenant != tenant => (true, Vec::new()),
+        Some(local) => {
             let forwards = local.forwards.as_ref().map(|(_, to)| to.clone());
             (!local.mailboxes.is_empty(), forwards.unwrap_or_default())
         }

@@ -9,6 +9,7 @@ use mairust_store::{
     Acceptance, AttemptOutcome, DeliveryRow, HoldReason, Lease, MessageRow, StoreError, StoreErrorKind, pause,
 };
 
+use super::apart::Apart;
 use super::doubt::{Begin, InDoubt};
 use super::dsn::Report;
 use super::local::Places;
@@ -90,11 +91,7 @@ impl Workers {
             }
         };
         self.log(message, &attempted.results);
-        for reply in
-            attempted.results.iter().filter(|result| result.host.is_some()).filter_map(|result| result.reply.as_ref())
-        {
-            self.lanes.answered(domain.as_str(), reply);
-        }
+        self.learn(domain, &attempted.results);
         let disposition = self.after(&attempted.results, next);
         let (delivery, attempted, original) = (&delivery, &attempted, &original);
         self.record(Ended { lease, delivery, attempted, original, disposition: &disposition }).await;
@@ -178,14 +175,11 @@ impl Workers {
             Way::Here(places) => return self.put(delivery, body, places, last).await,
             Way::There(route) => route,
         };
-        let outgoing = Outgoing {
-            sender: delivery.row.sender.clone(),
-            recipients: delivery.waiting.iter().map(receiver).collect(),
-            dsn: delivery.row.dsn.clone(),
-            body: body.clone(),
-            // Only a binary message is stored with any that stand alone.
-            line_ends: LineEnds::Keep,
-        };
+        if let Some(domain) = self.return_domain(&delivery.row).await? {
+            let apart = Apart { lease, delivery, body, route, domain, last };
+            return Ok(self.attempt_apart(apart).await.into());
+        }
+        let outgoing = outgoing(&delivery.row, &delivery.waiting, body);
         let (storage, clock, waiting) = (&*self.storage, &*self.clock, &*delivery.waiting);
         let begin = Begin { storage, clock, tenant: lease.tenant, waiting };
         let reports = self.client.deliver(&route, &outgoing, &begin).await;
@@ -217,7 +211,7 @@ impl Workers {
         }
     }
 
-    fn log(&self, message: MessageId, results: &[Tried]) {
+    pub(super) fn log(&self, message: MessageId, results: &[Tried]) {
         for result in results {
             self.metrics.delivery_attempted(result.outcome);
             tracing::info!(
@@ -237,9 +231,17 @@ impl Workers {
         }
     }
 
+    /// Learns from what the hosts of a domain answered whether they get too much.
+    pub(super) fn learn(&self, domain: &Domain, results: &[Tried]) {
+        let of_hosts = results.iter().filter(|result| result.host.is_some());
+        of_hosts
+            .filter_map(|result| result.reply.as_ref())
+            .for_each(|reply| self.lanes.answered(domain.as_str(), reply));
+    }
+
     /// Records the results, and completes the job if that is what becomes of it. A store that fails is asked again
     /// until it takes them, or the lease is lost: a recipient who was reached must not be sent to again.
-    async fn record(&self, ended: Ended<'_>) {
+    pub(super) async fn record(&self, ended: Ended<'_>) {
         let (mut pause, mut prepared) = (Duration::from_secs(1), None);
         while let Err(error) = self.try_record(&ended, &mut prepared).await {
             let error = crate::error::chain(&error);
@@ -327,15 +329,27 @@ impl Workers {
     }
 }
 
+/// The message as the client sends it to these recipients.
+pub(super) fn outgoing(row: &MessageRow, to: &[DeliveryRow], body: &Body) -> Outgoing {
+    Outgoing {
+        sender: row.sender.clone(),
+        recipients: to.iter().map(receiver).collect(),
+        dsn: row.dsn.clone(),
+        body: body.clone(),
+        // Only a binary message is stored with any that stand alone.
+        line_ends: LineEnds::Keep,
+    }
+}
+
 /// A delivery after an attempt, or after it was given up.
-struct Ended<'a> {
-    lease: &'a Lease,
-    delivery: &'a Delivery,
-    attempted: &'a Attempted,
+pub(super) struct Ended<'a> {
+    pub(super) lease: &'a Lease,
+    pub(super) delivery: &'a Delivery,
+    pub(super) attempted: &'a Attempted,
     /// What a notice quotes.
-    original: &'a Body,
+    pub(super) original: &'a Body,
     /// What becomes of the job.
-    disposition: &'a Disposition,
+    pub(super) disposition: &'a Disposition,
 }
 
 /// The host that an operator has named for a delivery, with TLS where it offers it.

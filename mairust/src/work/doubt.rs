@@ -113,6 +113,7 @@ fn held(row: &MessageRow, waiting: &[DeliveryRow], attempt: &Attempt) -> Option<
         result: &attempt.result,
         next_attempt: None,
         notice: None,
+        late: false,
     };
     Some(events::delivery(row, told, attempt.at))
 }

@@ -273,7 +273,7 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mairust_core::{Content, EnhancedCode, EnvelopeId, Notify, OriginalRecipient};
+    use mairust_core::{Content, DeliveryReport, EnhancedCode, EnvelopeId, Notify, OriginalRecipient};
 
     use super::*;
 
@@ -323,6 +323,14 @@ mod tests {
         assert!(!text.contains("secret body"));
         assert_eq!(content.to[0].address, "alice@example.com");
         assert_eq!(content.header("auto-submitted"), Some("auto-replied"));
+        let read = DeliveryReport::parse(text.as_bytes()).unwrap();
+        assert_eq!((read.reporter.as_deref(), read.recipients.len()), (Some("mx.example.com"), 2));
+        let of_bob = read.failure(&reports[0].recipient).unwrap();
+        assert_eq!(
+            (of_bob.reply.as_ref(), of_bob.remote.as_deref()),
+            (reports[0].reply.as_ref(), Some("mx.remote.example"))
+        );
+        assert_eq!(read.recipients[1].diagnostic.as_deref(), Some("connection  refused"));
     }
 
     #[test]

@@ -141,6 +141,15 @@ impl Lanes {
         Busy { lanes: self.clone(), destination }
     }
 
+    /// Counts another message of a job that is being done. It is not put off when there may be none: those that come
+    /// after it wait for longer.
+    pub(super) fn one_more(&self, destination: &str) {
+        let now = self.0.clock.now();
+        if let Some(rate) = self.0.rate(destination) {
+            self.lock().lane(destination, self.0.allowed(destination), now).bucket.spend(&rate, 1, now);
+        }
+    }
+
     /// Learns from what a host answered: one that says that it is asked too much gets half as much at the same time.
     pub(super) fn answered(&self, destination: &str, reply: &Reply) {
         let (now, most) = (self.0.clock.now(), self.0.allowed(destination));
@@ -197,7 +206,7 @@ impl Drop for Busy {
 }
 
 /// Whether a host says that it gets too much at the moment. Greylisting is about one message.
-fn is_too_much(reply: &Reply) -> bool {
+pub(super) fn is_too_much(reply: &Reply) -> bool {
     if reply.is_positive() || reply.is_permanent() {
         return false;
     }

@@ -24,8 +24,10 @@ impl Workers {
         for recipient in waiting {
             let path = ForwardPath::Address(recipient.address.clone());
             places.push(match self.recipients.for_author(&path, Some(row.size)).await {
-                Ok(Destination::Local(local)) => Ok(LocalDestination { dsn: recipient.dsn.clone(), ..local }),
-                Ok(Destination::Remote(_)) => return Ok(None),
+                Ok(to) => match to.local() {
+                    Some(local) => Ok(LocalDestination { dsn: recipient.dsn.clone(), ..local.clone() }),
+                    None => return Ok(None),
+                },
                 Err(rejection) => Err(rejection),
             });
         }

@@ -1,5 +1,6 @@
 //! Work: lease jobs, do them, give them back or end them.
 
+mod apart;
 pub(crate) mod cleanup;
 mod deliver;
 mod doubt;
@@ -43,6 +44,7 @@ use crate::audit::Recorder;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::receive::recipient::Recipients;
+use crate::return_path::{ReturnPath, ReturnPaths};
 use crate::signing::Signing;
 use crate::suppress::Suppressing;
 use crate::time::{sleep, sleep_until};
@@ -70,6 +72,8 @@ pub(crate) struct Workers {
     pub(crate) signing: Arc<Signing>,
     pub(crate) settings: DeliverySettings,
     pub(crate) suppressing: Arc<Suppressing>,
+    /// `None`: mail does not come back to addresses of ours.
+    pub(crate) return_paths: Option<Arc<ReturnPaths>>,
     /// `None`: no audit log is kept.
     /// What is being done for whom.
     pub(crate) lanes: Lanes,
@@ -130,6 +134,9 @@ pub struct DeliverySettings {
     /// How far ahead the time may lie at which submitted mail is to be sent; zero if none is taken that is to wait.
     /// Default 30 days.
     pub max_future_release: Duration,
+    /// MAIL FROM. Default: the sender, as submitted. Mail that comes back to other return paths is known, whatever is
+    /// set now; they need a [`server_key`](crate::ServerBuilder::server_key).
+    pub return_path: ReturnPath,
     /// Whether addresses of which their servers say that they do not exist come on the suppression list of the
     /// tenant. Default yes.
     pub suppress_bounced: bool,
@@ -172,6 +179,7 @@ impl Default for DeliverySettings {
             in_doubt: InDoubt::default(),
             delay_notice_after: Duration::from_secs(4 * 3_600),
             max_future_release: Duration::from_secs(30 * 86_400),
+            return_path: ReturnPath::default(),
             suppress_bounced: true,
         }
     }

@@ -119,7 +119,8 @@ impl Tried {
         };
         let (host, reply) = (self.host.as_deref(), self.reply.as_ref());
         let (recipient, attempt, result) = (self.address.to_string(), self.number, self.detail.as_str());
-        Some(events::delivery(row, Told { kind, recipient, attempt, host, reply, result, next_attempt, notice }, now))
+        let told = Told { kind, recipient, attempt, host, reply, result, next_attempt, notice, late: false };
+        Some(events::delivery(row, told, now))
     }
 }
 
