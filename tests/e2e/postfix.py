@@ -58,6 +58,30 @@ smtpd_tls_chain_files = {chain}
 smtpd_tls_loglevel = 1
 """
 
+# Takes everything from this machine, passes it on to the host of its domain, and reports to senders what fails.
+HOP = """
+compatibility_level = 3.6
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+maillog_file = {folder}/log.txt
+maillog_file_prefixes = {folder}
+myhostname = postfix.example
+mydestination =
+mynetworks = 127.0.0.0/8
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+disable_dns_lookups = yes
+alias_maps =
+local_recipient_maps =
+local_transport = error:nobody lives here
+default_transport = error:there is no way
+queue_run_delay = 1s
+minimal_backoff_time = 1s
+maximal_backoff_time = 1s
+transport_maps = inline:{{ {transports} }}
+smtp_tls_security_level = may
+"""
+
 MASTER = """
 {host}:{port} inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
@@ -95,6 +119,14 @@ class Postfix:
         server = cls.__new__(cls)
         server.host = host
         server._prepare(RECEIVER, chain=f"{key}, {certificate}", level=level)
+        return server
+
+    @classmethod
+    def hop(cls, routes):
+        """A Postfix between us and the hosts of these domains, by their ports on this machine."""
+        server = cls.__new__(cls)
+        transports = ", ".join("{ %s = smtp:[127.0.0.1]:%d }" % route for route in routes.items())
+        server._prepare(HOP, transports=transports)
         return server
 
     def _prepare(self, main, **settings):
