@@ -8,7 +8,9 @@ use std::panic;
 use std::process;
 
 use libfuzzer_sys::fuzz_target;
+use mairust_core::DeliveryReport;
 use mairust_core::content::{self, Content, MAX_ADDRESSES, PREVIEW_BYTES};
+use mairust_core::report::MAX_RECIPIENTS;
 
 /// Octets of one text that strangers write.
 const TEXT_BOUND: usize = 2_048;
@@ -29,7 +31,16 @@ fuzz_target!(init: end_at_our_own_panics(), |raw: &[u8]| {
     // HTML counts twice, and there are line ends between the parts.
     assert!(content::searchable_text(raw).len() <= 8 * raw.len());
     check_attachments(&message, raw);
+    check_report(raw);
 });
+
+fn check_report(raw: &[u8]) {
+    let Some(report) = DeliveryReport::parse(raw) else { return };
+    assert!((1..=MAX_RECIPIENTS).contains(&report.recipients.len()));
+    for status in &report.recipients {
+        assert!([&status.remote, &status.diagnostic].into_iter().flatten().all(|text| text.len() <= TEXT_BOUND));
+    }
+}
 
 fn check_attachments(message: &Content, raw: &[u8]) {
     for attachment in &message.attachments {
