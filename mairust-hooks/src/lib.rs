@@ -11,6 +11,7 @@
 //! [`Mail`](mairust_core::Mail) and acts on what comes back.
 
 pub mod actions;
+pub mod breaker;
 pub mod closure;
 pub mod endpoint;
 pub mod event;
