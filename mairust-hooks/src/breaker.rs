@@ -93,8 +93,8 @@ pub enum Refused {
     Open(OpenReason),
     /// This message has failed before.
     Poison {
-        /// Since when it has been poison.
-        since: Timestamp,
+        /// When it failed for the first time.
+        first: Timestamp,
     },
 }
 
@@ -192,8 +192,11 @@ struct Window {
 
 #[derive(Debug, Clone, Copy)]
 struct FailedMessage {
+    /// Failures since it was last no poison any more.
     count: u32,
-    /// When it failed first or, once it is poison, since when it is.
+    /// When it failed for the first time.
+    first: Timestamp,
+    /// Since when failures are counted or, once it is poison, since when it is.
     since: Timestamp,
 }
 
@@ -256,9 +259,9 @@ impl Breaker {
     pub fn acquire(&self, fingerprint: Option<Fingerprint>, now: Timestamp) -> Result<Permit<'_>, Refused> {
         let mut inner = self.lock();
         if !matches!(inner.state, State::Disabled)
-            && let Some(since) = inner.poisoned(fingerprint, now, &self.settings)
+            && let Some(first) = inner.poisoned(fingerprint, now, &self.settings)
         {
-            return Err(Refused::Poison { since });
+            return Err(Refused::Poison { first });
         }
         let is_probe = self.pass(&mut inner, now).map_err(Refused::Open)?;
         Ok(Permit { breaker: self, fingerprint, epoch: inner.epoch, is_probe })
@@ -424,7 +427,7 @@ impl Inner {
         self.transitions.push(Transition { at: now, from, to });
     }
 
-    /// Since when a message is poison, if it is.
+    /// When a message failed first that is poison.
     fn poisoned(
         &mut self,
         fingerprint: Option<Fingerprint>,
@@ -433,13 +436,13 @@ impl Inner {
     ) -> Option<Timestamp> {
         let failed = self.failed.get_mut(&fingerprint?)?;
         let holds = failed.count >= POISON_AFTER && now.since(failed.since) < settings.poison;
-        holds.then_some(failed.since)
+        holds.then_some(failed.first)
     }
 
     fn failed_again(&mut self, fingerprint: Fingerprint, now: Timestamp, settings: &BreakerSettings) {
-        let failed = self.failed.entry(fingerprint, || FailedMessage { count: 0, since: now });
+        let failed = self.failed.entry(fingerprint, || FailedMessage { count: 0, first: now, since: now });
         if now.since(failed.since) >= settings.poison {
-            *failed = FailedMessage { count: 0, since: now };
+            (failed.count, failed.since) = (0, now);
         }
         failed.count = failed.count.saturating_add(1);
         if failed.count == POISON_AFTER {
@@ -495,8 +498,10 @@ impl Window {
     }
 
     fn is_bad(&self, settings: &BreakerSettings) -> bool {
-        let (calls, failures) =
-            self.buckets.iter().fold((0_u32, 0_u32), |(calls, failures), bucket| (calls + bucket.1, failures + bucket.2));
+        let (calls, failures) = self
+            .buckets
+            .iter()
+            .fold((0_u32, 0_u32), |(calls, failures), bucket| (calls + bucket.1, failures + bucket.2));
         calls >= settings.least_calls && f64::from(failures) > settings.failure_rate * f64::from(calls)
     }
 }

@@ -12,6 +12,7 @@
 
 pub mod actions;
 pub mod breaker;
+mod call;
 pub mod closure;
 pub mod endpoint;
 pub mod event;
@@ -28,7 +29,7 @@ pub use endpoint::{WebhookHost, WebhookUrl, WebhookUrlError};
 pub use event::{EventBody, EventKind};
 pub use handler::{HookError, HookHandler, HookPoint};
 pub use policy::{Decision, PolicyEngine, PolicyError, PolicyRequest, Score, Signal};
-pub use runner::{Binding, HookRun, HookRunner, OnFailure, RunOutcome};
+pub use runner::{Binding, HookObserver, HookRun, HookRunner, OnFailure, RunOutcome};
 pub use scan::{ScanError, ScanRequest, Scanner};
 pub use signature::{RequestSignature, Signable, SigningSecret};
 pub use verdict::{IntoVerdict, Verdict};

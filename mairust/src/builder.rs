@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use mairust_core::{Clock, Domain, EmailAddress, IpNetwork, Mail, SystemClock};
 use mairust_hooks::{
-    Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, PolicyEngine, PostReceive, PreReceive, Scanner,
+    Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, OnFailure, PolicyEngine, PostReceive,
+    PreReceive, Scanner,
 };
 use mairust_http::{SearchFallback, ServerKey};
 use mairust_smtp::client::{Client, ClientConfig};
@@ -491,7 +492,7 @@ impl ServerBuilder {
         if self.proxies.is_empty() && self.listeners.iter().any(behind_proxy) {
             problems.add("a listener requires the PROXY protocol, but no proxy is believed: add proxies(..)");
         }
-        problems.check_hook_names(&self.hooks);
+        problems.check_hooks(&self.hooks);
         let resolver = problems.note(self.resolver.map_or_else(system_resolver, Ok), |error| format!("DNS: {error}"));
         let tls = hostname.as_ref().and_then(|hostname| {
             let certificates = match self.certificates {
@@ -537,7 +538,7 @@ impl ServerBuilder {
             http: self.http,
             http_limits: self.http_limits,
             login_limits: self.login_limits,
-            hooks: Arc::new(HookRunner::new(self.hooks, self.hook_budget)),
+            hooks: HookRunner::new(self.hooks, self.hook_budget).with_clock(self.clock.clone()),
             scanner: self.scanner,
             delivery: self.delivery,
             outbound: self.outbound,
@@ -575,7 +576,16 @@ impl Problems {
         }
     }
 
-    fn check_hook_names(&mut self, hooks: &[Binding]) {
+    fn check_hooks(&mut self, hooks: &[Binding]) {
+        for binding in hooks.iter().filter(|binding| binding.required) {
+            let lets_pass = binding.on_failure == OnFailure::Allow || binding.on_open == Some(OnFailure::Allow);
+            if lets_pass {
+                let name = binding.handler.name();
+                self.add(format!(
+                    "the hook {name:?} is required, and mail would pass when it fails: use Binding::required"
+                ));
+            }
+        }
         let mut names: Vec<&str> = hooks.iter().map(|binding| binding.handler.name()).collect();
         names.sort_unstable();
         for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {

@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mairust_core::{AuthResults, ScanReport, Timestamp};
-use mairust_hooks::{HookPoint, HookRun, RunOutcome};
+use mairust_hooks::breaker::{BreakerState, Transition};
+use mairust_hooks::{HookObserver, HookPoint, HookRun};
 use mairust_http::MetricsSource;
 use mairust_smtp::server::{Observer, Refusal, Service};
 use mairust_store::{AttemptOutcome, InvariantReport, QueueStats, SpoolStatistics};
@@ -43,6 +44,8 @@ pub struct Metrics {
     end_of_data: Histograms,
     authentication: Counters,
     hook_calls: Counters,
+    hook_fail_open: Counters,
+    breaker_transitions: Counters,
     hook_seconds: Histograms,
     policy_decisions: Counters,
     spam_scans: Counters,
@@ -150,6 +153,18 @@ impl Metrics {
                 counters(),
             ),
             hook_calls: table.add("hook_calls", "counter", "Calls of hooks, by point, hook and outcome", counters()),
+            hook_fail_open: table.add(
+                "hook_fail_open",
+                "counter",
+                "Messages that went on although a hook did not answer, by hook and outcome",
+                counters(),
+            ),
+            breaker_transitions: table.add(
+                "hook_breaker_transitions",
+                "counter",
+                "Changes of the circuit breakers of hooks, by point, hook, state and reason",
+                counters(),
+            ),
             hook_seconds: table.add("hook_seconds", "histogram", "Time of pre_receive hooks, by hook", histograms()),
             policy_decisions: table.add(
                 "policy_decisions",
@@ -289,13 +304,11 @@ impl Metrics {
     }
 
     pub(crate) fn hook_called(&self, point: HookPoint, run: &HookRun) {
-        let outcome = match run.outcome {
-            RunOutcome::Budget => "budget",
-            RunOutcome::Done(verdict) => verdict,
-            RunOutcome::Failed(_) => "failed",
-            RunOutcome::Timeout => "timeout",
-        };
-        self.count_hook(point, &run.hook, outcome);
+        self.count_hook(point, &run.hook, run.outcome.as_str());
+        if run.let_pass {
+            let labels = vec![("hook", run.hook.clone()), ("outcome", run.outcome.as_str().to_owned())];
+            self.hook_fail_open.get_or_create(&labels).inc();
+        }
         self.hook_seconds.get_or_create(&vec![("hook", run.hook.clone())]).observe(run.duration.as_secs_f64());
     }
 
@@ -423,6 +436,28 @@ impl Metrics {
         let labels =
             vec![("point", point.as_str().to_owned()), ("hook", hook.to_owned()), ("outcome", outcome.to_owned())];
         self.hook_calls.get_or_create(&labels).inc();
+    }
+}
+
+impl HookObserver for Metrics {
+    fn breaker_changed(&self, hook: &str, point: HookPoint, change: &Transition) {
+        let because = match change.to {
+            BreakerState::Open { because, .. } => because.as_str(),
+            _ => "none",
+        };
+        let (point, to) = (point.as_str(), change.to.as_str());
+        tracing::warn!(
+            component = "hooks",
+            hook,
+            point,
+            from = change.from,
+            to,
+            because,
+            "the circuit breaker changed"
+        );
+        let labels = [("point", point), ("hook", hook), ("to", to), ("reason", because)];
+        let labels = labels.map(|(name, value)| (name, value.to_owned())).to_vec();
+        self.breaker_transitions.get_or_create(&labels).inc();
     }
 }
 

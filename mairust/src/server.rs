@@ -76,7 +76,7 @@ pub(crate) struct Parts {
     pub(crate) smtp: ServerConfig,
     pub(crate) authenticator: Option<Authenticator>,
     pub(crate) client: Client,
-    pub(crate) hooks: Arc<HookRunner>,
+    pub(crate) hooks: HookRunner,
     pub(crate) scanner: Option<Arc<dyn Scanner>>,
     pub(crate) policy: Arc<dyn PolicyEngine>,
     pub(crate) delivery: DeliverySettings,
@@ -101,7 +101,7 @@ impl Parts {
         Submissions {
             hostname: self.hostname.clone(),
             storage: self.storage.clone(),
-            hooks: self.hooks.clone(),
+            hooks: Arc::new(self.hooks.clone().with_observer(metrics.clone())),
             policy: self.policy.clone(),
             recipients: Arc::new(self.recipients.clone()),
             outbound: self.outbound,
@@ -195,7 +195,7 @@ impl Server {
         submissions.recorder.clone_from(&recorder);
         submissions.recipients = recipients.clone();
         let submissions = Arc::new(submissions);
-        let Submissions { memory, receipts, signing, .. } = &*submissions;
+        let Submissions { hooks, memory, receipts, signing, .. } = &*submissions;
         if let Err(error) = receipts.recall(parts.storage.messages(), parts.clock.now()).await {
             let error = crate::error::chain(&error);
             tracing::warn!(component = "server", error, "what was accepted before the start is not known");
@@ -207,7 +207,7 @@ impl Server {
             receiver: Receiver {
                 hostname: parts.hostname.clone(),
                 storage: parts.storage.clone(),
-                hooks: parts.hooks.clone(),
+                hooks: hooks.clone(),
                 outbound: parts.outbound,
                 authenticator: parts.authenticator,
                 memory: memory.clone(),
@@ -230,7 +230,7 @@ impl Server {
         let workers = Arc::new(Workers {
             hostname: parts.hostname,
             storage: parts.storage.clone(),
-            hooks: parts.hooks,
+            hooks: hooks.clone(),
             client: parts.client.listening_at(own),
             recipients: recipients.clone(),
             outbound: parts.outbound,

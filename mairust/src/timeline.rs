@@ -47,16 +47,15 @@ fn tls(facts: &TlsFacts) -> TlsSession {
 
 /// One call of a hook.
 pub(crate) fn hook_call(point: HookPoint, run: &HookRun) -> HookCall {
-    let (outcome, reason) = match &run.outcome {
-        RunOutcome::Budget => ("budget", None),
-        RunOutcome::Done(verdict) => (*verdict, None),
-        RunOutcome::Failed(reason) => ("failed", Some(reason.clone())),
-        RunOutcome::Timeout => ("timeout", None),
+    let reason = match &run.outcome {
+        RunOutcome::Failed(reason) => Some(reason.clone()),
+        RunOutcome::Open(because) => Some(because.as_str().to_owned()),
+        _ => None,
     };
     HookCall {
         point: point.as_str().to_owned(),
         hook: run.hook.clone(),
-        outcome: outcome.to_owned(),
+        outcome: run.outcome.as_str().to_owned(),
         reason,
         ms: milliseconds(run.duration),
     }

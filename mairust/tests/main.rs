@@ -4,6 +4,7 @@
 mod authentication;
 mod builder;
 mod deliver;
+mod hooks;
 mod policy;
 mod queue;
 mod receive;

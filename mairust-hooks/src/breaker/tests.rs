@@ -39,7 +39,9 @@ fn run(settings: BreakerSettings, steps: &[(u64, Step)]) -> Breaker {
         match *step {
             Step::Fail(number) => call(message(number)).record(CallResult::Failure, now),
             Step::Succeed => call(message(255)).record(CallResult::Success, now),
-            Step::Open(because) => assert_eq!(refused(&breaker, 254, now), Some(Refused::Open(because)), "step {index}"),
+            Step::Open(because) => {
+                assert_eq!(refused(&breaker, 254, now), Some(Refused::Open(because)), "step {index}")
+            }
             Step::Poison(number) => {
                 let found = refused(&breaker, number, now);
                 assert!(matches!(found, Some(Refused::Poison { .. })), "step {index}: {found:?}");

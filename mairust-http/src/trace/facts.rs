@@ -121,7 +121,9 @@ pub struct HookCall {
     pub point: String,
     /// Its name.
     pub hook: String,
-    /// The name of its verdict; `failed`, `timeout`, or `budget` if no time was left to call it.
+    /// The name of its verdict; `failed` or `timeout`. If it was not called: `budget` since no time was left,
+    /// `overload` since too many calls did not end, `breaker_open` since too many calls had failed, `poison` since it
+    /// had failed at this message.
     pub outcome: String,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
 //! Fourth stage: sender authentication, the scanner's report and the `pre_receive` hooks decide.
 
 use mairust_core::{Rejection, ScanAction, ScanReport};
-use mairust_hooks::{HookPoint, HookRunner, Verdict};
+use mairust_hooks::{HookPoint, HookRunner, RunOutcome, Verdict};
 use mairust_http::trace::HookCall;
 use mairust_store::{Folder, MessageStatus};
 
@@ -41,7 +41,18 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner, metrics: &Metric
             for run in runs {
                 metrics.hook_called(HookPoint::PreReceive, &run);
                 calls.push(timeline::hook_call(HookPoint::PreReceive, &run));
-                tracing::debug!(component = "hooks", hook = run.hook, outcome = ?run.outcome, "pre_receive");
+                match run.outcome {
+                    RunOutcome::Done(verdict) => {
+                        tracing::debug!(component = "hooks", hook = run.hook, verdict, "pre_receive");
+                    }
+                    _ => tracing::warn!(
+                        component = "hooks",
+                        hook = run.hook,
+                        outcome = %run.outcome,
+                        let_pass = run.let_pass,
+                        "a hook did not answer"
+                    ),
+                }
             }
             verdict
         }
