@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::tls::{TlsError, provider};
+use crate::tls::{TlsError, client_config_with, provider};
 
 /// Whose certificates are believed. Cheap to clone.
 #[derive(Clone)]
@@ -51,16 +51,8 @@ impl Roots {
     pub(crate) fn client_config_for(
         &self,
         names: Vec<ServerName<'static>>,
-    ) -> Result<Arc<ClientConfig>, rustls::client::VerifierBuilderError> {
-        let provider = provider();
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::clone(&self.0), Arc::clone(&provider)).build()?;
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("aws-lc-rs supports the default versions")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(OneOf { inner, names }))
-            .with_no_client_auth();
-        Ok(Arc::new(config))
+    ) -> Result<Arc<ClientConfig>, VerifierBuilderError> {
+        Ok(client_config_with(provider(), Arc::new(OneOf::new(Arc::clone(&self.0), names)?)))
     }
 }
 
@@ -72,9 +64,20 @@ impl fmt::Debug for Roots {
 
 /// Verifies as any browser does, but for one of several names.
 #[derive(Debug)]
-struct OneOf {
+pub(crate) struct OneOf {
     inner: Arc<WebPkiServerVerifier>,
     names: Vec<ServerName<'static>>,
+}
+
+impl OneOf {
+    /// Believes these authorities.
+    pub(crate) fn new(
+        roots: Arc<RootCertStore>,
+        names: Vec<ServerName<'static>>,
+    ) -> Result<Self, VerifierBuilderError> {
+        let inner = WebPkiServerVerifier::builder_with_provider(roots, provider()).build()?;
+        Ok(Self { inner, names })
+    }
 }
 
 impl ServerCertVerifier for OneOf {

@@ -32,7 +32,15 @@ pub enum TlsError {
 /// plain text, but no proof of who is at the other end.
 pub fn opportunistic_client_config() -> Arc<ClientConfig> {
     let provider = provider();
-    let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
+    let verifier = Arc::new(AnyCertificate::new(Arc::clone(&provider)));
+    client_config_with(provider, verifier)
+}
+
+/// Settings of a client that judges certificates in this way.
+pub(crate) fn client_config_with(
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Arc<ClientConfig> {
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("aws-lc-rs supports the default versions")
@@ -44,7 +52,13 @@ pub fn opportunistic_client_config() -> Arc<ClientConfig> {
 
 /// Takes any certificate, but insists that the peer has its key.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+pub(crate) struct AnyCertificate(Arc<CryptoProvider>);
+
+impl AnyCertificate {
+    pub(crate) fn new(provider: Arc<CryptoProvider>) -> Self {
+        Self(provider)
+    }
+}
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(

@@ -31,11 +31,7 @@ impl DnsResolver {
     /// # Errors
     /// When no resolver can be made.
     pub fn with_servers(servers: &[SocketAddr]) -> Result<Self, ResolveError> {
-        let name_servers = servers.iter().map(name_server).collect();
-        let config = ResolverConfig::from_name_servers(name_servers);
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = ResolverOpts::default();
-        finish(builder).map(Self).map_err(|error| temporary(&error))
+        finish(with_servers(servers)).map(Self).map_err(|error| temporary(&error))
     }
 
     /// What is known about a name; `None` if it exists without any record of this kind.
@@ -51,17 +47,7 @@ impl DnsResolver {
 impl Resolver for DnsResolver {
     async fn mx(&self, domain: &str) -> Result<Vec<MxHost>, ResolveError> {
         let lookup = self.lookup(domain, RecordType::MX).await?;
-        let (mut hosts, mut null) = (Vec::new(), false);
-        for data in answers(&lookup) {
-            let RData::MX(mx) = data else { continue };
-            if mx.exchange.is_root() {
-                null = true;
-            } else {
-                hosts.push(MxHost { preference: mx.preference, host: text(&mx.exchange) });
-            }
-        }
-        // RFC 7505 §3: a null MX stands alone; beside others it means nothing.
-        if null && hosts.is_empty() { Err(ResolveError::NullMx) } else { Ok(hosts) }
+        exchangers(answers(&lookup))
     }
 
     async fn ipv4(&self, host: &str) -> Result<Vec<Ipv4Addr>, ResolveError> {
@@ -116,7 +102,30 @@ impl fmt::Debug for DnsResolver {
     }
 }
 
-fn finish(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<TokioResolver, NetError> {
+/// The hosts of MX records.
+pub(super) fn exchangers<'a>(records: impl Iterator<Item = &'a RData>) -> Result<Vec<MxHost>, ResolveError> {
+    let (mut hosts, mut null) = (Vec::new(), false);
+    for data in records {
+        let RData::MX(mx) = data else { continue };
+        if mx.exchange.is_root() {
+            null = true;
+        } else {
+            hosts.push(MxHost { preference: mx.preference, host: text(&mx.exchange) });
+        }
+    }
+    // RFC 7505 §3: a null MX stands alone; beside others it means nothing.
+    if null && hosts.is_empty() { Err(ResolveError::NullMx) } else { Ok(hosts) }
+}
+
+pub(super) fn with_servers(servers: &[SocketAddr]) -> ResolverBuilder<TokioRuntimeProvider> {
+    let name_servers = servers.iter().map(name_server).collect();
+    let config = ResolverConfig::from_name_servers(name_servers);
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    *builder.options_mut() = ResolverOpts::default();
+    builder
+}
+
+pub(super) fn finish(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<TokioResolver, NetError> {
     builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     builder.build()
 }
@@ -131,13 +140,13 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
 }
 
 /// The name as it stands, without the search domains of the system.
-fn absolute(name: &str) -> Result<Name, ResolveError> {
+pub(super) fn absolute(name: &str) -> Result<Name, ResolveError> {
     let labels = name.trim_end_matches('.').split('.').map(str::as_bytes);
     Name::from_labels(labels).map_err(|_| ResolveError::NotFound)
 }
 
 /// A name as it stands in records, without its final dot.
-fn text(name: &Name) -> String {
+pub(super) fn text(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_owned()
 }
 
@@ -157,7 +166,7 @@ fn nothing(error: &NetError) -> Result<(), ResolveError> {
     }
 }
 
-fn temporary(error: &NetError) -> ResolveError {
+pub(super) fn temporary(error: &NetError) -> ResolveError {
     ResolveError::Temporary(error.to_string())
 }
 
