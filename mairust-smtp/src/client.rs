@@ -12,6 +12,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures::future::join_all;
+use mairust_core::Domain;
 use tokio::time::Instant;
 
 mod attempt;
@@ -19,6 +21,7 @@ mod auth;
 mod chunk;
 mod config;
 mod connection;
+mod dane;
 mod handover;
 mod message;
 mod mta_sts;
@@ -30,12 +33,16 @@ mod route;
 mod transaction;
 
 pub use self::config::ClientConfig;
+pub use self::dane::DanePolicy;
 pub use self::handover::{BeforeFinalDot, Handover};
 pub use self::message::{LineEnds, Outgoing, Receiver};
 pub use self::mta_sts::PolicyFetcher;
 pub use self::peer::{Login, Protocol, Relay, RelayTls, Route, TlsPolicy, TlsRule};
 pub use self::report::{AttemptFacts, Notices, Outcome, RecipientReport, TlsUse};
-pub use crate::dns::{DnsResolver, FakeResolver, MxHost, ResolveError, Resolver};
+pub use crate::dns::{
+    DnsResolver, DnssecResolver, FakeResolver, HostProof, MxHost, Proven, ResolveError, Resolver, Tlsa,
+    TrustAnchorError, TrustAnchors, ValidatingResolver,
+};
 
 use self::attempt::Attempt;
 use self::mta_sts::MtaSts;
@@ -52,6 +59,7 @@ pub struct Client {
     config: Arc<ClientConfig>,
     resolver: Arc<dyn Resolver>,
     pool: Arc<Pool>,
+    dane: Option<Arc<dyn ValidatingResolver>>,
     mta_sts: Option<Arc<MtaSts>>,
 }
 
@@ -59,7 +67,15 @@ impl Client {
     /// A client that finds hosts with this resolver.
     pub fn new(config: ClientConfig, resolver: Arc<dyn Resolver>) -> Self {
         let pool = Pool::new(config.max_connections_per_host, config.idle_time);
-        Self { config: Arc::new(config), resolver, pool, mta_sts: None }
+        Self { config: Arc::new(config), resolver, pool, dane: None, mta_sts: None }
+    }
+
+    /// The same client, which keeps to the TLSA records of mail exchangers (RFC 7672), and asks this resolver for the
+    /// exchangers of domains. Where it applies, MTA-STS does not (RFC 8461 §2).
+    #[must_use]
+    pub fn with_dane(mut self, resolver: Arc<dyn ValidatingResolver>) -> Self {
+        self.dane = Some(resolver);
+        self
     }
 
     /// The same client, which keeps to the MTA-STS policies of domains (RFC 8461). Those that are
@@ -141,19 +157,51 @@ impl Client {
 
     /// The hosts of a route, and what is demanded of them.
     async fn hosts(&self, route: &Route) -> Result<Vec<Host>, Verdict> {
-        let resolver = self.resolver.as_ref();
         match route {
-            Route::Relay(relay) => Ok(vec![route::relay(relay, resolver).await]),
-            Route::Mx { domain, port } => {
-                let mut hosts = route::exchangers(domain, *port, &self.config, resolver).await?;
-                if let Some(mta_sts) = &self.mta_sts {
-                    let policy = mta_sts.policy(domain, resolver).await;
-                    for host in &mut hosts {
-                        host.terms = mta_sts::terms(policy.as_deref(), domain, &host.name);
-                    }
-                }
-                Ok(hosts)
-            }
+            Route::Relay(relay) => Ok(vec![route::relay(relay, self.resolver.as_ref()).await]),
+            Route::Mx { domain, port } => self.exchangers(domain, *port).await,
         }
     }
+
+    async fn exchangers(&self, domain: &Domain, port: u16) -> Result<Vec<Host>, Verdict> {
+        let resolver = self.resolver.as_ref();
+        let (answer, proven) = match &self.dane {
+            _ if domain.is_literal() => (Ok(Vec::new()), None),
+            Some(dane) => match dane.mx(domain.as_str()).await {
+                Ok(found) => (Ok(found.value), found.secure.then(|| [domain.to_string(), found.name])),
+                Err(error) => (Err(error), None),
+            },
+            None => (resolver.mx(domain.as_str()).await, None),
+        };
+        let mut hosts = route::exchangers((domain, port), answer, &self.config, resolver).await?;
+        let mut open: Vec<&mut Host> = hosts.iter_mut().collect();
+        if let (Some(dane), Some(domains)) = (&self.dane, &proven) {
+            open = demanded(open, port, domains, dane.as_ref()).await;
+        }
+        if let Some(mta_sts) = self.mta_sts.as_ref().filter(|_| !open.is_empty()) {
+            let policy = mta_sts.policy(domain, resolver).await;
+            for host in open {
+                host.terms = mta_sts::terms(policy.as_deref(), domain, &host.name);
+            }
+        }
+        Ok(hosts)
+    }
+}
+
+/// Has hosts kept to their TLSA records. Those without are left.
+async fn demanded<'a>(
+    hosts: Vec<&'a mut Host>,
+    port: u16,
+    domains: &[String],
+    dane: &dyn ValidatingResolver,
+) -> Vec<&'a mut Host> {
+    let found = join_all(hosts.iter().map(|host| dane::terms(&host.name, port, domains, dane))).await;
+    let mut left = Vec::new();
+    for (host, terms) in hosts.into_iter().zip(found) {
+        match terms {
+            Some(terms) => host.terms = terms,
+            None => left.push(host),
+        }
+    }
+    left
 }

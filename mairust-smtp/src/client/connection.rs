@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::config::ClientConfig;
+use super::dane;
 use super::peer::{Endpoint, Protocol, TlsPolicy};
 use super::report::{AttemptFacts, TlsUse, Verdict};
 use super::route;
@@ -111,7 +112,7 @@ impl Conversation {
                 self.tls = TlsUse::Off;
                 return Ok(());
             }
-            TlsPolicy::Opportunistic | TlsPolicy::Require { .. } => {}
+            TlsPolicy::Opportunistic | TlsPolicy::Encrypt | TlsPolicy::Require { .. } | TlsPolicy::Dane(_) => {}
         }
         if !self.extensions.starttls {
             self.tls = TlsUse::NotOffered;
@@ -140,7 +141,7 @@ impl Conversation {
         self.no_tls(&lost.to_string())
     }
 
-    /// RFC 8461 §5: mail waits rather than goes to somebody who may be anybody.
+    /// RFC 7672 §2.2, RFC 8461 §5: mail waits rather than goes to somebody who may be anybody.
     fn no_tls(&self, reason: &str) -> Stop {
         let rule = self.endpoint.terms.rule.as_str();
         Stop::NextHost(Verdict::deferred_at(&self.label, format!("TLS is required ({rule}), but {reason}")))
@@ -173,14 +174,8 @@ impl Conversation {
     async fn handshake(&mut self) -> Result<(), Lost> {
         // Plain text behind the reply may come from anybody.
         self.input.clear();
-        let (settings, verified) = match &self.endpoint.terms.tls {
-            TlsPolicy::Require { names } => {
-                let names = names.iter().map(|name| server_name(name)).collect::<Result<_, _>>()?;
-                (self.config.roots.client_config_for(names).map_err(io::Error::other)?, true)
-            }
-            TlsPolicy::Opportunistic | TlsPolicy::Off => (crate::tls::opportunistic_client_config(), false),
-        };
-        let server = server_name(&self.endpoint.name)?;
+        let (settings, server, verified) = self.tls_settings()?;
+        let server = server_name(server)?;
         let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Closed) else {
             return Err(Lost::Io(io::Error::other("TLS is active already")));
         };
@@ -189,6 +184,23 @@ impl Conversation {
         self.tls = TlsUse::On { facts: crate::tls::facts(stream.get_ref().1), verified };
         self.stream = Stream::Tls(Box::new(TlsStream::Client(stream)));
         Ok(())
+    }
+
+    /// How certificates are judged, the name that the host is asked for, and whether its certificate proves who it is.
+    fn tls_settings(&self) -> io::Result<(Arc<rustls::ClientConfig>, &str, bool)> {
+        let name = self.endpoint.name.as_str();
+        match &self.endpoint.terms.tls {
+            TlsPolicy::Require { names } => {
+                let names = names.iter().map(|name| server_name(name)).collect::<Result<_, _>>()?;
+                let settings = self.config.roots.client_config_for(names).map_err(io::Error::other)?;
+                Ok((settings, name, true))
+            }
+            // RFC 7672 §8.1.
+            TlsPolicy::Dane(policy) => Ok((dane::client_config(policy), &policy.base, true)),
+            TlsPolicy::Encrypt | TlsPolicy::Opportunistic | TlsPolicy::Off => {
+                Ok((crate::tls::opportunistic_client_config(), name, false))
+            }
+        }
     }
 
     /// Whether the host has proved who it is.
@@ -284,7 +296,7 @@ async fn connect(config: &ClientConfig, address: SocketAddr) -> io::Result<TcpSt
     socket.connect(address).await
 }
 
-fn server_name(host: &str) -> Result<ServerName<'static>, Lost> {
+pub(super) fn server_name(host: &str) -> io::Result<ServerName<'static>> {
     match route::literal(host) {
         Some(address) => Ok(ServerName::from(address)),
         None => Ok(ServerName::try_from(host.to_owned()).map_err(io::Error::other)?),

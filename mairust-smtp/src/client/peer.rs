@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use mairust_core::{Domain, Secret};
 
+use super::dane::DanePolicy;
 use super::report::AttemptFacts;
 
 /// Where a message goes next.
@@ -87,6 +88,10 @@ pub enum TlsPolicy {
         /// At least one.
         names: Vec<String>,
     },
+    /// Nothing is sent without it, and any certificate will do: who says that there is TLS did not say which.
+    Encrypt,
+    /// Nothing is sent without it, and the certificate is one that DNS names (RFC 7672).
+    Dane(DanePolicy),
 }
 
 /// What decided about TLS.
@@ -97,6 +102,8 @@ pub enum TlsRule {
     Opportunistic,
     /// The settings of a relay.
     Relay,
+    /// The TLSA records of the host (RFC 7672).
+    Dane,
     /// The MTA-STS policy of the domain (RFC 8461), in the mode `enforce`.
     MtaStsEnforce,
     /// The MTA-STS policy of the domain, in the mode `testing`: it is looked at, nothing more.
@@ -123,6 +130,7 @@ impl TlsRule {
         match self {
             Self::Opportunistic => "opportunistic",
             Self::Relay => "relay",
+            Self::Dane => "dane",
             Self::MtaStsEnforce => "mta-sts enforce",
             Self::MtaStsTesting => "mta-sts testing",
         }
@@ -165,7 +173,10 @@ impl Terms {
 
     /// Whether mail rather waits than goes in plain text.
     pub(super) fn requires_tls(&self) -> bool {
-        matches!(self.tls, TlsPolicy::Require { .. })
+        match self.tls {
+            TlsPolicy::Off | TlsPolicy::Opportunistic => false,
+            TlsPolicy::Encrypt | TlsPolicy::Require { .. } | TlsPolicy::Dane(_) => true,
+        }
     }
 }
 

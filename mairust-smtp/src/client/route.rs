@@ -49,14 +49,15 @@ pub(super) async fn relay(relay: &Relay, resolver: &dyn Resolver) -> Host {
     Host { name: candidate.name, addresses, terms: Ok(Terms::of_relay(relay)) }
 }
 
-/// The mail exchangers of a domain, but for those that would lead the mail back to us.
+/// The mail exchangers of a domain, but for those that would lead the mail back to us. `answer` is what DNS says of
+/// them; a literal has none.
 pub(super) async fn exchangers(
-    domain: &Domain,
-    port: u16,
+    (domain, port): (&Domain, u16),
+    answer: Result<Vec<MxHost>, ResolveError>,
     config: &ClientConfig,
     resolver: &dyn Resolver,
 ) -> Result<Vec<Host>, Verdict> {
-    let mut candidates = candidates(domain, resolver).await?;
+    let mut candidates = candidates(domain, answer)?;
     let named = candidates.iter().filter(|host| is_our_name(&host.name, config)).map(|host| host.preference).min();
     candidates.retain(|host| named.is_none_or(|ours| host.preference < ours));
     candidates.truncate(MAX_TRIES);
@@ -80,14 +81,12 @@ pub(super) async fn exchangers(
 }
 
 /// The names that DNS has for a domain, best first.
-async fn candidates(domain: &Domain, resolver: &dyn Resolver) -> Result<Vec<Candidate>, Verdict> {
-    // RFC 5321 §4.1.3: a literal names the host itself.
-    let implicit = || vec![Candidate { name: domain.to_string(), preference: 0, kind: Kind::Domain }];
-    if domain.is_literal() {
-        return Ok(implicit());
-    }
-    match resolver.mx(domain.as_str()).await {
-        Ok(exchangers) if exchangers.is_empty() => Ok(implicit()),
+fn candidates(domain: &Domain, answer: Result<Vec<MxHost>, ResolveError>) -> Result<Vec<Candidate>, Verdict> {
+    match answer {
+        // RFC 5321 §4.1.3, §5.1: a literal and a domain without exchangers name the host itself.
+        Ok(exchangers) if exchangers.is_empty() => {
+            Ok(vec![Candidate { name: domain.to_string(), preference: 0, kind: Kind::Domain }])
+        }
         Ok(exchangers) => {
             let candidate = |mx: MxHost| Candidate { name: mx.host, preference: mx.preference, kind: Kind::Named };
             Ok(in_order(exchangers).into_iter().map(candidate).collect())
@@ -187,7 +186,8 @@ mod tests {
     async fn names(config: &ClientConfig, resolver: &FakeResolver) -> Result<Vec<String>, (Outcome, String)> {
         let domain = Domain::parse("example.org").unwrap();
         let told = |verdict: Verdict| (verdict.outcome, verdict.detail);
-        let found = exchangers(&domain, 25, config, resolver).await.map_err(told)?;
+        let answer = Resolver::mx(resolver, domain.as_str()).await;
+        let found = exchangers((&domain, 25), answer, config, resolver).await.map_err(told)?;
         let usable = found.iter().filter(|host| host.addresses.is_ok()).map(|host| host.name.clone());
         let usable: Vec<String> = usable.collect();
         let verdicts = found.into_iter().filter_map(|host| host.addresses.err());
@@ -267,7 +267,7 @@ mod tests {
         allowed.allow_loopback = true;
         assert_eq!(names(&allowed, &resolver(&[(10, "loopback.example")])).await.unwrap(), ["loopback.example"]);
         let literal = Domain::parse("[127.0.0.1]").unwrap();
-        let found = exchangers(&literal, 25, &config(), &FakeResolver::new()).await.unwrap();
+        let found = exchangers((&literal, 25), Ok(Vec::new()), &config(), &FakeResolver::new()).await.unwrap();
         assert_eq!(found[0].addresses.as_ref().unwrap_err().outcome, Outcome::Failed);
     }
 

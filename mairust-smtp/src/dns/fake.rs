@@ -5,14 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
 
-use super::{MxHost, ResolveError, Resolver, SrvHost};
+use super::{HostProof, MxHost, Proven, ResolveError, Resolver, SrvHost, Tlsa, ValidatingResolver};
 
 type Answer<T> = Result<Vec<T>, ResolveError>;
 
 /// A table in memory: for tests, and for hosts that are known without DNS.
 ///
 /// A name that stands anywhere in the table exists; a question about it that the table does not
-/// answer finds no record. Every other name does not exist.
+/// answer finds no record. Every other name does not exist. Nothing is proven but what
+/// [`with_signed`](Self::with_signed) says.
 #[derive(Debug, Clone, Default)]
 pub struct FakeResolver {
     known: HashSet<String>,
@@ -22,6 +23,9 @@ pub struct FakeResolver {
     txt: HashMap<String, Answer<Vec<u8>>>,
     srv: HashMap<String, Answer<SrvHost>>,
     names: HashMap<IpAddr, Answer<String>>,
+    tlsa: HashMap<String, Answer<Tlsa>>,
+    aliases: HashMap<String, String>,
+    signed: HashSet<String>,
 }
 
 impl FakeResolver {
@@ -69,6 +73,28 @@ impl FakeResolver {
         self
     }
 
+    /// Answers questions for the TLSA records of `name`.
+    #[must_use]
+    pub fn with_tlsa(mut self, name: &str, answer: Result<Vec<Tlsa>, ResolveError>) -> Self {
+        let name = self.know(name, &answer);
+        self.tlsa.insert(name, answer);
+        self
+    }
+
+    /// Makes `host` an alias where its place is to be proven. Its addresses are still its own here.
+    #[must_use]
+    pub fn with_alias(mut self, host: &str, target: &str) -> Self {
+        self.aliases.insert(key(host), key(target));
+        self
+    }
+
+    /// Has these zones signed, with all that is below: answers about them are proven.
+    #[must_use]
+    pub fn with_signed(mut self, zones: &[&str]) -> Self {
+        self.signed.extend(zones.iter().map(|zone| key(zone)));
+        self
+    }
+
     /// Leaves questions about `name` unanswered, unless the table has an answer to them.
     #[must_use]
     pub fn with_failure(mut self, name: &str) -> Self {
@@ -92,6 +118,18 @@ impl FakeResolver {
             None if self.known.contains(&name) => Ok(Vec::new()),
             None => Err(ResolveError::NotFound),
         }
+    }
+
+    fn proven<T>(&self, name: &str, value: T) -> Proven<T> {
+        Proven { value, name: key(name), secure: self.is_signed(name) }
+    }
+
+    fn is_signed(&self, name: &str) -> bool {
+        let name = key(name);
+        let within = |zone: &String| {
+            name.strip_suffix(zone.as_str()).is_some_and(|rest| matches!(rest.as_bytes(), [] | [.., b'.']))
+        };
+        self.signed.iter().any(within)
     }
 }
 
@@ -121,6 +159,31 @@ impl Resolver for FakeResolver {
 
     async fn names(&self, address: IpAddr) -> Result<Vec<String>, ResolveError> {
         self.names.get(&address).cloned().unwrap_or(Err(ResolveError::NotFound))
+    }
+}
+
+#[async_trait]
+impl ValidatingResolver for FakeResolver {
+    async fn mx(&self, domain: &str) -> Result<Proven<Vec<MxHost>>, ResolveError> {
+        Ok(self.proven(domain, self.answer(&self.mx, domain)?))
+    }
+
+    async fn host(&self, host: &str) -> Result<HostProof, ResolveError> {
+        let end = self.aliases.get(&key(host)).cloned().unwrap_or_else(|| key(host));
+        match self.answer(&self.addresses, host) {
+            Ok(found) if found.is_empty() => Ok(HostProof::Nothing),
+            Ok(_) if self.is_signed(host) && self.is_signed(&end) => Ok(HostProof::Addresses(end)),
+            Ok(_) if self.is_signed(host) && end != key(host) => Ok(HostProof::Alias),
+            Ok(_) | Err(ResolveError::NotFound | ResolveError::NullMx) => Ok(HostProof::Nothing),
+            Err(error @ ResolveError::Temporary(_)) => Err(error),
+        }
+    }
+
+    async fn tlsa(&self, name: &str) -> Result<Proven<Vec<Tlsa>>, ResolveError> {
+        match self.answer(&self.tlsa, name) {
+            Err(ResolveError::NotFound) => Ok(self.proven(name, Vec::new())),
+            found => Ok(self.proven(name, found?)),
+        }
     }
 }
 

@@ -4,7 +4,10 @@
 //! [`FakeResolver`] is a table for tests. A name that does not exist, a name without a record of
 //! the kind, and a question that was not answered are three different answers.
 //!
-//! Deliberately absent: DNSSEC, and any reading of what TXT records say.
+//! What DANE needs is asked of a [`ValidatingResolver`], which proves its answers by DNSSEC:
+//! [`DnssecResolver`], and the same table for tests.
+//!
+//! Deliberately absent: any reading of what TXT records say.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,11 +15,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+mod dnssec;
 mod fake;
 mod servers;
+mod validating;
 
+pub use dnssec::{DnssecResolver, TrustAnchorError, TrustAnchors};
 pub use fake::FakeResolver;
 pub use servers::DnsResolver;
+pub use validating::{HostProof, Proven, Tlsa, ValidatingResolver};
 
 /// A host that takes mail for a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
