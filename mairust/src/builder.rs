@@ -12,7 +12,7 @@ use mairust_hooks::{
 };
 use mairust_http::{SearchFallback, ServerKey};
 use mairust_smtp::client::{Client, ClientConfig};
-use mairust_smtp::dns::{DnsResolver, Resolver};
+use mairust_smtp::dns::{DnsResolver, Resolver, ValidatingResolver};
 use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, ServerConfig, Service};
 use mairust_smtp::tls::{CertificatePair, Certificates, Roots, TlsError};
 use mairust_smtp::verify::{Verifier, VerifierSettings};
@@ -53,6 +53,7 @@ pub struct ServerBuilder {
     scoring: Option<Scoring>,
     authentication: Option<Authentication>,
     resolver: Option<Arc<dyn Resolver>>,
+    dane: Option<Arc<dyn ValidatingResolver>>,
     delivery: DeliverySettings,
     outbound: Outbound,
     catch_all: Option<CatchAll>,
@@ -147,6 +148,7 @@ impl ServerBuilder {
             scoring: Some(Scoring::default()),
             authentication: None,
             resolver: None,
+            dane: None,
             delivery: DeliverySettings::default(),
             outbound: Outbound::Deliver,
             catch_all: None,
@@ -300,6 +302,13 @@ impl ServerBuilder {
     /// system are asked.
     pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
         self.resolver = Some(resolver);
+        self
+    }
+
+    /// Keeps to the TLSA records of mail exchangers (RFC 7672), and asks this resolver for the exchangers of domains.
+    /// Without one, TLSA records mean nothing.
+    pub fn dane(mut self, resolver: Arc<dyn ValidatingResolver>) -> Self {
+        self.dane = Some(resolver);
         self
     }
 
@@ -519,7 +528,7 @@ impl ServerBuilder {
             webhooks: self.webhooks.client(&roots, resolver.clone()),
             allow_private_webhooks: self.webhooks.allow_private_addresses,
             authenticator: self.authentication.map(|settings| authenticator(settings, resolver.clone())),
-            client: client(&hostname, &self.delivery, &roots, resolver),
+            client: client(&hostname, &self.delivery, &roots, (resolver, self.dane)),
             recipients: Recipients {
                 storage: self.storage.clone(),
                 hostname: hostname.clone(),
@@ -632,7 +641,12 @@ fn smtp_config(hostname: &Domain, tls: Arc<rustls::ServerConfig>, limits: Limits
 }
 
 /// Delivers mail to other servers as the settings say.
-fn client(hostname: &Domain, settings: &DeliverySettings, roots: &Roots, resolver: Arc<dyn Resolver>) -> Client {
+fn client(
+    hostname: &Domain,
+    settings: &DeliverySettings,
+    roots: &Roots,
+    (resolver, dane): (Arc<dyn Resolver>, Option<Arc<dyn ValidatingResolver>>),
+) -> Client {
     let mut config = ClientConfig::new(hostname.clone());
     config.connect_timeout = settings.connect_timeout;
     config.allow_loopback = settings.allow_loopback;
@@ -640,7 +654,10 @@ fn client(hostname: &Domain, settings: &DeliverySettings, roots: &Roots, resolve
     config.max_connections_per_host = settings.max_connections_per_host;
     config.idle_time = settings.idle_time;
     config.roots = roots.clone();
-    let client = Client::new(config, resolver.clone());
+    let mut client = Client::new(config, resolver.clone());
+    if let Some(dane) = dane {
+        client = client.with_dane(dane);
+    }
     if settings.mta_sts { client.with_mta_sts(Arc::new(HttpsPolicies::new(settings, roots, resolver))) } else { client }
 }
 

@@ -99,7 +99,10 @@ pub use mairust_hooks::{
 };
 pub use mairust_http::{ApiKeyToken, Scope, SearchFallback, ServerKey};
 pub use mairust_smtp::client::{Login, Protocol, Relay, RelayTls};
-pub use mairust_smtp::dns::{DnsResolver, MxHost, ResolveError, Resolver, SrvHost};
+pub use mairust_smtp::dns::{
+    DnsResolver, DnssecResolver, HostProof, MxHost, Proven, ResolveError, Resolver, SrvHost, Tlsa, TrustAnchorError,
+    TrustAnchors, ValidatingResolver,
+};
 pub use mairust_smtp::server::{AdmissionConfig, EarlyTalkers, ListenerConfig, ProxyProtocol, Service};
 pub use mairust_store::{
     Deliveries, Directory, DirectoryExt, LocalKeys, MemoryStorage, MessageQuery, MessageStore, QueueBackend, Sealer,

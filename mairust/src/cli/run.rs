@@ -16,8 +16,8 @@ use crate::server::{RunningServer, Server, shutdown_signal};
 use crate::work::retry::RetryPolicy;
 use crate::work::{DeliverySettings, InDoubt};
 use crate::{
-    AdmissionConfig, AuditSettings, DnsResolver, EarlyTalkers, HttpLimits, ListenerConfig, Login, LoginLimits,
-    Protocol, ProxyProtocol, Relay, RelayTls, ReturnPath, SearchFallback, ServerKey, Service, StorageBackend,
+    AdmissionConfig, AuditSettings, DnsResolver, DnssecResolver, EarlyTalkers, HttpLimits, ListenerConfig, Login,
+    LoginLimits, Protocol, ProxyProtocol, Relay, RelayTls, ReturnPath, SearchFallback, ServerKey, Service, StorageBackend,
 };
 
 #[derive(Debug, Args)]
@@ -144,6 +144,9 @@ pub(super) fn builder(
         let resolver = DnsResolver::with_servers(&config.dns_servers).map_err(Failure::configuration)?;
         builder = builder.resolver(Arc::new(resolver));
     }
+    if config.delivery.dane {
+        builder = builder.dane(Arc::new(validating_resolver(config)?));
+    }
     for listener in &config.smtp.listeners {
         let service = match listener.kind {
             ListenerKind::Lmtp => Service::Lmtp,
@@ -159,6 +162,16 @@ pub(super) fn builder(
         builder = builder.listen(settings, listener.bind.to_string());
     }
     Ok(builder)
+}
+
+fn validating_resolver(config: &Config) -> Result<DnssecResolver, Failure> {
+    let wrong = |message| Failure::configuration(format_args!("dns.trust_anchors: {message}"));
+    let anchors = config.trust_anchors().map_err(wrong)?;
+    let made = match config.dns_servers.as_slice() {
+        [] => DnssecResolver::system(&anchors),
+        servers => DnssecResolver::with_servers(servers, &anchors),
+    };
+    made.map_err(|error| Failure::configuration(format_args!("DNS: {error}")))
 }
 
 fn limits(config: &Config) -> Limits {

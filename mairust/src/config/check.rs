@@ -28,6 +28,10 @@ pub fn check(config: &Config, ports: PortCheck) -> Vec<Problem> {
     check_folders(config, &mut problems);
     check_tls(config, &mut problems);
     check_roots(config, &mut problems);
+    if let Err(message) = config.trust_anchors() {
+        let advice = "write the path of a file with DNSKEY records";
+        problems.push(problem("dns.trust_anchors", message, advice));
+    }
     check_kept_key(config, &mut problems);
     if ports == PortCheck::Try {
         check_ports(config, &mut problems);
@@ -195,6 +199,25 @@ mod tests {
         assert_eq!(found(&config), ["tls.key"], "a key of another certificate");
         config.tls.insert(0, TlsFiles { cert: cert.clone(), key: folder.path().join("gone") });
         assert_eq!(found(&config), ["tls.key", "tls.additional[0].key"]);
+    }
+
+    #[test]
+    fn trust_anchors_are_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(&folder.path().join("data"));
+        let file = folder.path().join("anchors");
+        config.dns_trust_anchors = Some(file.clone());
+        assert_eq!(paths(&check(&config, PortCheck::Skip)), ["dns.trust_anchors"]);
+        for (text, fine) in [
+            ("", false),
+            ("; nothing\n", false),
+            ("example. IN DS 1 13 2 00", false),
+            ("example. IN DNSKEY 257 3 13", false),
+            ("example. IN DNSKEY 257 3 15 l02Woi0iS8Aa25FQkUd9RMzZHJpBoRQwAQEX1SxZJA4=", true),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(check(&config, PortCheck::Skip).is_empty(), fine, "{text}");
+        }
     }
 
     #[test]

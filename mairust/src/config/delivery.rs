@@ -41,6 +41,10 @@ pub(super) struct RawDelivery {
     /// Whether mail exchangers and hosts of MTA-STS policies may be at loopback addresses. DNS that
     /// leads there is a mistake or an attack; `true` is for tests. A relay may be anywhere.
     pub(super) allow_loopback: bool,
+    /// Whether hosts are obeyed that say, by TLSA records in signed DNS (DANE, RFC 7672), which certificates they have.
+    /// It needs name servers that pass on the records of DNSSEC, which those of some networks do not: with them, mail
+    /// waits for want of a proof. So the default is off.
+    pub(super) dane: bool,
     /// Whether domains are obeyed that say, by MTA-STS (RFC 8461), that their mail must go under TLS
     /// to hosts which prove who they are.
     pub(super) mta_sts: bool,
@@ -112,6 +116,7 @@ impl Default for RawDelivery {
             relay_password: None,
             mx_port: 25,
             allow_loopback: false,
+            dane: false,
             mta_sts: true,
             mta_sts_port: 443,
             tls_roots: None,
@@ -186,6 +191,7 @@ impl RawDelivery {
             relay_login: None,
             mx_port: self.mx_port,
             allow_loopback: self.allow_loopback,
+            dane: self.dane,
             mta_sts: self.mta_sts,
             mta_sts_port: self.mta_sts_port,
             tls_roots: self.tls_roots,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, Rate, ScanAction, Secret, SenderLists};
 use mairust_hooks::scan::RuleSettings;
 use mairust_hooks::scan::rspamd::RspamdSettings;
+use mairust_smtp::dns::TrustAnchors;
 use mairust_smtp::tls::CertificatePair;
 use mairust_store::{DiskFloor, Durability, S3Settings, SpoolSettings};
 use schemars::JsonSchema;
@@ -37,6 +38,8 @@ pub struct Config {
     pub authentication: Option<Authentication>,
     /// Servers for DNS; empty: those of the operating system.
     pub dns_servers: Vec<SocketAddr>,
+    /// File with keys that signatures of DNS may lead to, beside those of the root.
+    pub dns_trust_anchors: Option<PathBuf>,
     /// REST API and administration.
     pub http: HttpSettings,
     /// What is known about messages, users and jobs.
@@ -399,6 +402,8 @@ pub struct DeliverySettings {
     pub mx_port: u16,
     /// Whether mail exchangers and hosts of MTA-STS policies may be at loopback addresses.
     pub allow_loopback: bool,
+    /// Whether TLSA records of mail exchangers are obeyed.
+    pub dane: bool,
     /// Whether MTA-STS policies are obeyed.
     pub mta_sts: bool,
     /// The port of the hosts that MTA-STS policies come from.
@@ -568,5 +573,17 @@ impl Config {
         let mut raw = RawConfig::default();
         raw.server.data_dir = data_dir.to_owned();
         settle(raw, hostname, None)
+    }
+
+    /// The keys that signatures of DNS may lead to. Blocks on the file system.
+    ///
+    /// # Errors
+    /// When the file of [`dns_trust_anchors`](Self::dns_trust_anchors) can't be read, or holds something else: which
+    /// file, and why.
+    pub fn trust_anchors(&self) -> Result<TrustAnchors, String> {
+        let anchors = TrustAnchors::built_in();
+        let Some(file) = &self.dns_trust_anchors else { return Ok(anchors) };
+        let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        anchors.with_records(&text).map_err(|error| format!("{}: {error}", file.display()))
     }
 }

@@ -203,6 +203,10 @@ pub(super) struct RawAuthentication {
 pub(super) struct RawDns {
     /// Name servers, as IP address and port. Default: those of the operating system.
     pub(super) servers: Vec<AddressText>,
+    /// File with DNSKEY records, as in a zone file, which signatures may lead to beside the keys of the root. Of a zone
+    /// other than the root, all keys have to be there. Needs `delivery.dane`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) trust_anchors: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -524,6 +528,7 @@ impl RawConfig {
             .ok()
             .map(|address| vec![RawException::example(Text(address))]);
         raw.policy.patterns = Some(vec!["your mailbox is almost full".to_owned()]);
+        raw.dns.trust_anchors = Some("/etc/mairust/trust-anchors".into());
         raw.delivery = RawDelivery::example();
         raw
     }

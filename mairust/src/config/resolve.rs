@@ -88,6 +88,7 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         },
         authentication: settle_authentication(raw.authentication),
         dns_servers: raw.dns.servers.into_iter().map(|server| server.0).collect(),
+        dns_trust_anchors: raw.dns.trust_anchors,
         database: DatabaseSettings::Sqlite { path: in_data_dir(raw.database.path, "mairust.db") },
         database_timeout: raw.database.timeout.0,
         storage: StorageSettings::Fs { base_path: in_data_dir(raw.storage.options.base_path, "mail") },
@@ -303,6 +304,13 @@ impl Judge {
                 let path = format!("dns.servers[{index}]");
                 self.report(&path, "no server listens at port 0", "DNS has port 53");
             }
+        }
+        if raw.dns.trust_anchors.is_some() && !raw.delivery.dane {
+            self.report(
+                "dns.trust_anchors",
+                "nothing verifies DNSSEC",
+                "write delivery.dane: true, or remove this key",
+            );
         }
     }
 

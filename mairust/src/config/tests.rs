@@ -70,9 +70,9 @@ mailboxes: { quota: 2GiB }
 search: { enabled: false, fallback: true }
 authentication: { mode: verify, authserv_id: mx.example.org, timeout: 1s, dmarc_reject: reject, dmarc_quarantine: tag,
   spf_fail: quarantine }
-dns: { servers: ["127.0.0.1:5353"] }
+dns: { servers: ["127.0.0.1:5353"], trust_anchors: /anchors }
 delivery: { relay: "[::1]:26", relay_protocol: lmtp, relay_tls: implicit, relay_user: us,
-  relay_password: env:RELAY, allow_loopback: true, mta_sts: false, mta_sts_port: 4443, tls_roots: /roots,
+  relay_password: env:RELAY, allow_loopback: true, dane: true, mta_sts: false, mta_sts_port: 4443, tls_roots: /roots,
   source_addresses: ["192.0.2.1", "2001:db8::1"], max_connections_per_host: 2, mx_port: 2525, rate_per_domain: 9/1m,
   domains: [{ domain: Big.example, rate: 5/1s }, { domain: b.example, deliveries: 3 }], workers: 3, ramp_up: 0, retry_first: 1m,
   retry_max: 2m, give_up_after: 3d, delay_notice_after: 0s, max_future_release: 1d, lease: 4s, connect_timeout: 5s }
@@ -129,6 +129,7 @@ shutdown: { drain: 0s }
     let login = delivery.relay_login.as_ref().unwrap();
     assert_eq!((login.user.as_str(), login.password.expose().as_str()), ("us", "secret"));
     assert_eq!((delivery.allow_loopback, delivery.mta_sts, delivery.mta_sts_port), (true, false, 4443));
+    assert!(delivery.dane);
     assert_eq!(delivery.tls_roots.as_deref(), Some(Path::new("/roots")));
     assert_eq!(delivery.source_addresses.len(), 2);
     assert_eq!(delivery.max_connections_per_host, 2);
@@ -141,6 +142,7 @@ shutdown: { drain: 0s }
     assert_eq!(limits.collect::<Vec<_>>(), expected);
     assert_eq!((delivery.mx_port, delivery.workers, delivery.ramp_up), (2525, 3, 0));
     assert_eq!(config.dns_servers, ["127.0.0.1:5353".parse().unwrap()]);
+    assert_eq!(config.dns_trust_anchors.as_deref(), Some(Path::new("/anchors")));
     let times = [delivery.retry_first, delivery.retry_max, delivery.give_up_after, delivery.lease];
     assert_eq!(times.map(|time| time.as_secs()), [60, 120, 259_200, 4]);
     assert_eq!(delivery.max_future_release, Duration::from_secs(86_400));
