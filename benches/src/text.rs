@@ -1,7 +1,7 @@
 //! Messages as people write them, half of them Japanese: the same ones in every run.
 
 use bytes::Bytes;
-use mairust_core::{Content, MessageDsn, MessageId, ReversePath, Timestamp};
+use mairust_core::{Content, MessageDsn, MessageId, ReversePath, Timestamp, TlsWish};
 use mairust_store::{Acceptance, Direction, Folder, MessageStatus, NewMessage, Placement, User};
 
 /// Writes messages.
@@ -99,6 +99,7 @@ impl Writer {
             sender: ReversePath::Null,
             received_at,
             dsn: MessageDsn::default(),
+            tls: TlsWish::default(),
             auth_results: None,
             spam: None,
             arrival: None,

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use mairust_core::Domain;
+use mairust_core::{Domain, TlsWish};
 use tokio::time::Instant;
 
 mod attempt;
@@ -31,6 +31,7 @@ mod pool;
 mod report;
 mod route;
 mod transaction;
+mod wish;
 
 pub use self::config::ClientConfig;
 pub use self::dane::DanePolicy;
@@ -125,7 +126,7 @@ impl Client {
         message: &Outgoing,
         before: &dyn BeforeFinalDot,
     ) -> Result<Vec<Verdict>, Verdict> {
-        let hosts = self.hosts(route).await?;
+        let hosts = self.hosts(route, message.wish()).await?;
         let octets = Octets::of_message(message).await;
         let octets = octets.map_err(|error| Verdict::deferred(format!("the message can't be read: {error}")))?;
         let letter = Letter { message, octets, before };
@@ -156,16 +157,25 @@ impl Client {
     }
 
     /// The hosts of a route, and what is demanded of them.
-    async fn hosts(&self, route: &Route) -> Result<Vec<Host>, Verdict> {
+    async fn hosts(&self, route: &Route, wish: TlsWish) -> Result<Vec<Host>, Verdict> {
         match route {
-            Route::Relay(relay) => Ok(vec![route::relay(relay, self.resolver.as_ref()).await]),
-            Route::Mx { domain, port } => self.exchangers(domain, *port).await,
+            Route::Relay(relay) => {
+                let mut hosts = vec![route::relay(relay, self.resolver.as_ref()).await];
+                if wish == TlsWish::Required {
+                    wish::insist(&mut hosts, |_| true, "all mail");
+                }
+                Ok(hosts)
+            }
+            Route::Mx { domain, port } => self.exchangers(domain, *port, wish).await,
         }
     }
 
-    async fn exchangers(&self, domain: &Domain, port: u16) -> Result<Vec<Host>, Verdict> {
+    async fn exchangers(&self, domain: &Domain, port: u16, wish: TlsWish) -> Result<Vec<Host>, Verdict> {
         let resolver = self.resolver.as_ref();
-        let (answer, proven) = match &self.dane {
+        // RFC 8689 §4.2.2: what the domain demands is not asked for where the sender wants nothing of it.
+        let is_asked = wish != TlsWish::Relaxed;
+        let dane = self.dane.as_deref().filter(|_| is_asked);
+        let (answer, proven) = match dane {
             _ if domain.is_literal() => (Ok(Vec::new()), None),
             Some(dane) => match dane.mx(domain.as_str()).await {
                 Ok(found) => (Ok(found.value), found.secure.then(|| [domain.to_string(), found.name])),
@@ -175,14 +185,18 @@ impl Client {
         };
         let mut hosts = route::exchangers((domain, port), answer, &self.config, resolver).await?;
         let mut open: Vec<&mut Host> = hosts.iter_mut().collect();
-        if let (Some(dane), Some(domains)) = (&self.dane, &proven) {
-            open = demanded(open, port, domains, dane.as_ref()).await;
+        if let (Some(dane), Some(domains)) = (dane, &proven) {
+            open = demanded(open, port, domains, dane).await;
         }
-        if let Some(mta_sts) = self.mta_sts.as_ref().filter(|_| !open.is_empty()) {
+        if let Some(mta_sts) = self.mta_sts.as_ref().filter(|_| is_asked && !open.is_empty()) {
             let policy = mta_sts.policy(domain, resolver).await;
             for host in open {
                 host.terms = mta_sts::terms(policy.as_deref(), domain, &host.name);
             }
+        }
+        if wish == TlsWish::Required {
+            let believed = |host: &str| proven.is_some() || wish::is_domain(host, domain);
+            wish::insist(&mut hosts, believed, domain.as_str());
         }
         Ok(hosts)
     }

@@ -15,7 +15,7 @@ use rustls_pki_types::pem::PemObject;
 use crate::client::{Sink, message, settings};
 use crate::support::{Authority, Running, config};
 
-fn server_with(pair: &CertificatePair) -> ServerConfig {
+pub(crate) fn server_with(pair: &CertificatePair) -> ServerConfig {
     let pair = CertificatePair { certificate: pair.certificate.clone(), key: pair.key.clone() };
     let mut settings = config();
     settings.tls = Some(Certificates::new(&[pair]).unwrap().server_config());
@@ -23,13 +23,13 @@ fn server_with(pair: &CertificatePair) -> ServerConfig {
 }
 
 /// A record of usage DANE-EE for the whole certificate.
-fn record_of(pair: &CertificatePair) -> Tlsa {
+pub(crate) fn record_of(pair: &CertificatePair) -> Tlsa {
     let certificate = CertificateDer::from_pem_slice(&pair.certificate).unwrap();
     Tlsa { usage: 3, selector: 0, matching: 0, data: certificate.to_vec() }
 }
 
 /// `example.org` has one exchanger, `mx.test`, at this machine, with these records at this port.
-fn zone(port: u16, records: Vec<Tlsa>) -> FakeResolver {
+pub(crate) fn zone(port: u16, records: Vec<Tlsa>) -> FakeResolver {
     let exchangers = vec![MxHost { preference: 1, host: "mx.test".to_owned() }];
     FakeResolver::new()
         .with_mx("example.org", Ok(exchangers))

@@ -7,6 +7,7 @@ mod dane;
 mod dialog;
 mod governance;
 mod live;
+mod require_tls;
 mod reuse;
 mod secure;
 mod sign;

@@ -16,7 +16,7 @@ use crate::client::{Sink, message, outcomes, settings};
 use crate::support::{Authority, Running, config, with_tls};
 
 /// A server whose certificate this authority made for this name.
-fn certified(authority: &Authority, name: &str) -> ServerConfig {
+pub(crate) fn certified(authority: &Authority, name: &str) -> ServerConfig {
     let mut settings = config();
     settings.tls = Some(Certificates::new(&[authority.pair(name)]).unwrap().server_config());
     settings
@@ -110,7 +110,7 @@ async fn users_log_in_at_a_relay_under_verified_tls_only() {
 
 /// One policy for all domains.
 #[derive(Debug)]
-struct Policy(String);
+pub(crate) struct Policy(pub(crate) String);
 
 #[async_trait]
 impl PolicyFetcher for Policy {

@@ -27,6 +27,7 @@ pub(crate) struct Taken {
     pub(crate) in_memory: bool,
     pub(crate) user: Option<String>,
     pub(crate) tls: bool,
+    pub(crate) require_tls: bool,
 }
 
 /// The rules, and what was taken under them.
@@ -142,6 +143,7 @@ impl SessionHandler for Script {
             body,
             user: session.identity.as_ref().map(|identity| identity.name.clone()),
             tls: session.origin.tls.is_some(),
+            require_tls: message.options.require_tls,
         });
         Ok(reply)
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use mairust_core::{
     Body, Content, EmailAddress, FolderId, MailboxId, MessageDsn, MessageId, NamedAddress, ReversePath, TenantId,
-    Timestamp,
+    Timestamp, TlsWish,
 };
 
 use crate::delivery::{Attempt, NewRecipient};
@@ -55,6 +55,8 @@ pub struct NewMessage {
     pub received_at: Timestamp,
     /// What its sender asks about notices.
     pub dsn: MessageDsn,
+    /// What its sender wants of TLS on its further way.
+    pub tls: TlsWish,
     /// What was found out about its sender, as JSON; opaque to the store.
     pub auth_results: Option<String>,
     /// Whether it is spam, if it was looked at.
@@ -209,6 +211,8 @@ pub struct MessageRow {
     pub tags: Vec<String>,
     /// What its sender asks about notices.
     pub dsn: MessageDsn,
+    /// What its sender wants of TLS on its further way.
+    pub tls: TlsWish,
     /// What was found out about its sender, as JSON.
     pub auth_results: Option<String>,
     /// Whether it is spam, if it was looked at.

@@ -84,6 +84,7 @@ pub(crate) async fn fill(storage: &SqlStorage) -> User {
     message.spam = Some(Spam::new(0.1 + 0.2, SpamVerdict::Ham));
     message.fingerprint = Some([9; 32]);
     message.auth_results = Some("{\"spf\": \"pass\"}".to_owned());
+    message.tls = mairust_core::TlsWish::Required;
     message.arrival = Some("{\"v\": 1}".to_owned());
     let mut large = entry(&alice, &format!("Subject: large\r\n\r\n{}\r\n", "0123456789".repeat(200_000)));
     large.messages[0].sender = ReversePath::Address(address("a@b.example"));

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use mairust_core::{Content, Domain, EmailAddress, JobId, MessageDsn, MessageId, ReversePath, TenantId, Timestamp};
+use mairust_core::{
+    Content, Domain, EmailAddress, JobId, MessageDsn, MessageId, ReversePath, TenantId, Timestamp, TlsWish,
+};
 use mairust_store::{
     Acceptance, Direction, Folder, MessageStatus, NewJob, NewMessage, NewTenant, NewUser, PasswordRecord, Placement,
     Priority, SqlStorage, StorageBackend, User,
@@ -48,6 +50,7 @@ pub(crate) fn entry(to: &User, raw: &str) -> Acceptance {
         sender: ReversePath::Null,
         received_at: NOW,
         dsn: MessageDsn::default(),
+        tls: TlsWish::default(),
         auth_results: None,
         spam: None,
         arrival: None,

@@ -7,7 +7,7 @@
 use aws_lc_rs::digest;
 use mairust_core::{
     Body, Content, EmailAddress, MailboxId, MessageDsn, MessageId, Notify, RecipientDsn, RecipientId, Rejection,
-    ReversePath, TenantId, Timestamp,
+    ReversePath, TenantId, Timestamp, TlsWish,
 };
 use mairust_hooks::{HookPoint, HookRunner};
 use mairust_store::{Acceptance, Direction, Folder, MessageStatus, NewJob, NewMessage, Placement, Spam};
@@ -103,6 +103,7 @@ pub(crate) struct Original {
     pub(crate) content: Content,
     pub(crate) sender: ReversePath,
     pub(crate) dsn: MessageDsn,
+    pub(crate) tls: TlsWish,
     pub(crate) auth_results: Option<String>,
     pub(crate) spam: Option<Spam>,
     /// How it came in, for the timeline.
@@ -276,6 +277,7 @@ impl Original {
             sender: self.sender.clone(),
             received_at: self.received_at,
             dsn: self.dsn.clone(),
+            tls: self.tls,
             auth_results: self.auth_results.clone(),
             spam: self.spam,
             arrival: self.arrival.clone(),

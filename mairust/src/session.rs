@@ -87,7 +87,6 @@ impl SessionHandler for Sessions {
             None => {
                 let destination = self.recipients.for_stranger(to, size).await?;
                 pin_tenant(session, &destination)?;
-                keep_under_tls(session, &destination)?;
                 keep_apart(session, &destination)?;
                 Ok(Grant::new(destination))
             }
@@ -155,6 +154,7 @@ impl Sessions {
             session: timeline::session(session),
             send_at: message.options.hold.map(|hold| hold.until(self.receiver.clock.now())),
             dsn: message.options.dsn,
+            require_tls: message.options.require_tls,
             body: message.body,
             fingerprint: Some(fingerprint),
         };
@@ -181,16 +181,6 @@ fn account(session: &SessionInfo) -> Option<&Account> {
 
 fn author(account: &Account) -> Author {
     Author { tenant: account.user.tenant, user: Some(account.user.clone()) }
-}
-
-/// A message that may only go on under verified TLS (RFC 8689 §4.2) is not taken for an address
-/// that leads elsewhere: nobody verifies the hosts there.
-fn keep_under_tls(session: &SessionInfo, destination: &Destination) -> Result<(), Rejection> {
-    let leads_elsewhere = destination.local().is_none_or(|local| local.forwards.is_some());
-    if session.options.require_tls && leads_elsewhere {
-        return Err(Rejection::new(550, EnhancedCode(5, 7, 30), "REQUIRETLS can't be kept for this address"));
-    }
-    Ok(())
 }
 
 /// The first accepted recipient decides whose transaction this is: a recipient of another tenant

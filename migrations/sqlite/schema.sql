@@ -278,7 +278,7 @@ CREATE TABLE messages (
     from_text TEXT NOT NULL,
     to_text TEXT NOT NULL,
     subject_text TEXT NOT NULL,
-    preview TEXT NOT NULL, dsn_ret TEXT, dsn_envid TEXT, auth_results TEXT, spam_score REAL, spam_verdict TEXT, fingerprint BLOB, deleted_at INTEGER, legal_hold INTEGER NOT NULL DEFAULT 0 CHECK (legal_hold IN (0, 1)), arrival TEXT,
+    preview TEXT NOT NULL, dsn_ret TEXT, dsn_envid TEXT, auth_results TEXT, spam_score REAL, spam_verdict TEXT, fingerprint BLOB, deleted_at INTEGER, legal_hold INTEGER NOT NULL DEFAULT 0 CHECK (legal_hold IN (0, 1)), arrival TEXT, tls TEXT CHECK (tls IN ('relaxed', 'required')),
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, folder_id, uid),
     FOREIGN KEY (tenant_id, mailbox_id) REFERENCES mailboxes (tenant_id, id),

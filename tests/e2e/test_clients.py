@@ -98,7 +98,7 @@ def announced(client):
 
 def test_what_each_listener_announces(office):
     everywhere = {"PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "CHUNKING", "BINARYMIME", "LIMITS"}
-    for service, extra in [("smtp", {"REQUIRETLS"}), ("submission", {"DSN", "FUTURERELEASE", "AUTH"}),
+    for service, extra in [("smtp", {"REQUIRETLS"}), ("submission", {"DSN", "FUTURERELEASE", "AUTH", "REQUIRETLS"}),
                            ("lmtp", {"REQUIRETLS"})]:
         client = connect(office, service)
         in_plain_text = extra - {"REQUIRETLS", "AUTH"}
@@ -107,7 +107,7 @@ def test_what_each_listener_announces(office):
         assert announced(client) == everywhere | extra, service
         client.quit()
     client = connect(office, "submissions")
-    assert announced(client) == everywhere | {"DSN", "FUTURERELEASE", "AUTH"}
+    assert announced(client) == everywhere | {"DSN", "FUTURERELEASE", "AUTH", "REQUIRETLS"}
     assert client.esmtp_features["auth"].split() == ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
     client.quit()
 

@@ -6,7 +6,7 @@ import json
 import smtplib
 
 import pytest
-from conftest import Api, insecure_tls, run, wait_until
+from conftest import Api, run, wait_until
 from test_serve import PASSWORD, configuration
 
 MESSAGE = "From: alice@example.com\r\nTo: somebody@example.com\r\nSubject: {}\r\n\r\nthe text\r\n"
@@ -99,16 +99,6 @@ def test_other_servers_can_not_ask(site):
     with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
         client.sendmail("a@sender.example", "bob@example.com", MESSAGE.format("x"), (), ["NOTIFY=SUCCESS"])
     assert refused.value.recipients["bob@example.com"][0] == 555
-
-
-def test_requiretls_is_not_promised_for_what_goes_elsewhere(site):
-    client = site.smtp()
-    client.starttls(context=insecure_tls())
-    client.ehlo()
-    assert "requiretls" in client.esmtp_features
-    assert client.mail("a@sender.example", ["REQUIRETLS"])[0] == 250
-    assert client.rcpt("away@example.com") == (550, b"5.7.30 REQUIRETLS can't be kept for this address")
-    assert client.rcpt("bob@example.com")[0] == 250
 
 
 def test_a_tenant_decides_about_senders(site, tmp_path):

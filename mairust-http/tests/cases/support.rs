@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use mairust_core::{
     Body, Content, Domain, EmailAddress, EventId, ManualClock, MessageDsn, MessageId, RecipientDsn, RecipientId,
-    ReversePath, Secret, TenantId, Timestamp,
+    ReversePath, Secret, TenantId, Timestamp, TlsWish,
 };
 use mairust_http::{
     ApiKeyToken, ApiState, AuditSink, ContentView, Draft, DraftAddress, KeyGuard, MetricsSource, Preview,
@@ -290,6 +290,7 @@ fn new_message(
         sender: ReversePath::Address(EmailAddress::parse("s@sender.example").unwrap()),
         received_at: at,
         dsn: MessageDsn::default(),
+        tls: TlsWish::default(),
         auth_results: Some(r#"{"spf": {"result": "pass"}}"#.to_owned()),
         spam: Some(Spam::new(0.5, SpamVerdict::Ham)),
         arrival: None,

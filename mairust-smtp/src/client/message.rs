@@ -1,6 +1,6 @@
 //! What is delivered.
 
-use mairust_core::{Body, EmailAddress, MessageDsn, RecipientDsn, ReversePath};
+use mairust_core::{Body, EmailAddress, MessageDsn, RecipientDsn, ReversePath, TlsWish};
 
 /// A message to be delivered.
 #[derive(Debug, Clone)]
@@ -11,6 +11,8 @@ pub struct Outgoing {
     pub recipients: Vec<Receiver>,
     /// What the sender asks about notices for the whole message.
     pub dsn: MessageDsn,
+    /// What the sender wants of TLS (RFC 8689).
+    pub tls: TlsWish,
     /// The bytes. Dots are stuffed, a missing CRLF at the end is added.
     pub body: Body,
     /// What becomes of a CR or LF that stands alone.
@@ -37,10 +39,20 @@ pub struct Receiver {
 }
 
 impl Outgoing {
-    /// A message whose sender asks nothing about notices and whose lines may be sloppy.
+    /// A message whose sender asks nothing about notices and TLS, and whose lines may be sloppy.
     pub fn new(sender: ReversePath, recipients: impl IntoIterator<Item = EmailAddress>, body: Body) -> Self {
         let recipients = recipients.into_iter().map(Receiver::from).collect();
-        Self { sender, recipients, dsn: MessageDsn::default(), body, line_ends: LineEnds::Normalize }
+        let (dsn, tls) = (MessageDsn::default(), TlsWish::default());
+        Self { sender, recipients, dsn, tls, body, line_ends: LineEnds::Normalize }
+    }
+
+    /// What is demanded of TLS for it. RFC 8689 §5: mail without a sender is not lost for want of a host that knows
+    /// REQUIRETLS.
+    pub(super) fn wish(&self) -> TlsWish {
+        match (&self.sender, self.tls) {
+            (ReversePath::Null, TlsWish::Required) => TlsWish::AsDemanded,
+            (_, wish) => wish,
+        }
     }
 }
 

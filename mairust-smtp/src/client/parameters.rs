@@ -2,7 +2,7 @@
 
 use std::io;
 
-use mairust_core::{Body, EnhancedCode, Reply, ReversePath};
+use mairust_core::{Body, EnhancedCode, Reply, ReversePath, TlsWish};
 
 use super::chunk::read_chunk;
 use super::{LineEnds, Outgoing, Receiver};
@@ -79,7 +79,9 @@ impl Scan {
 }
 
 /// MAIL with the parameters that the peer understands.
-pub(super) fn mail_command(peer: &Extensions, message: &Outgoing, octets: Octets) -> String {
+///
+/// `verified` says whether it has proved who it is, under TLS.
+pub(super) fn mail_command(peer: &Extensions, message: &Outgoing, octets: Octets, verified: bool) -> String {
     let mut command = format!("MAIL FROM:{}", message.sender);
     if peer.size.is_some() {
         command.push_str(&format!(" SIZE={}", message.body.len()));
@@ -94,6 +96,9 @@ pub(super) fn mail_command(peer: &Extensions, message: &Outgoing, octets: Octets
     let international = octets.international_fields || addresses.into_iter().any(|address| address.is_international());
     if peer.international && international {
         command.push_str(" SMTPUTF8");
+    }
+    if message.tls == TlsWish::Required && peer.require_tls && verified {
+        command.push_str(" REQUIRETLS");
     }
     if peer.dsn {
         if let Some(ret) = message.dsn.ret {

@@ -106,6 +106,8 @@ pub enum TlsRule {
     Dane,
     /// The MTA-STS policy of the domain (RFC 8461), in the mode `enforce`.
     MtaStsEnforce,
+    /// The sender: REQUIRETLS (RFC 8689).
+    RequireTls,
     /// The MTA-STS policy of the domain, in the mode `testing`: it is looked at, nothing more.
     MtaStsTesting,
 }
@@ -132,6 +134,7 @@ impl TlsRule {
             Self::Relay => "relay",
             Self::Dane => "dane",
             Self::MtaStsEnforce => "mta-sts enforce",
+            Self::RequireTls => "requiretls",
             Self::MtaStsTesting => "mta-sts testing",
         }
     }
@@ -169,6 +172,21 @@ impl Terms {
         };
         let implicit_tls = relay.tls == RelayTls::Implicit;
         Self { protocol: relay.protocol, implicit_tls, tls, rule, login: relay.login.clone() }
+    }
+
+    /// The same, but with TLS that proves that this is the host: for mail that is sent with REQUIRETLS to somebody
+    /// whose name can be believed (RFC 8689 §4.2.1); LMTP sends nothing on. `None` if there is to be no TLS at all.
+    pub(super) fn proving(self, host: &str) -> Option<Self> {
+        if self.is_verifying() || self.protocol == Protocol::Lmtp {
+            return Some(self);
+        }
+        let tls = TlsPolicy::Require { names: vec![host.to_owned()] };
+        (self.tls != TlsPolicy::Off).then_some(Self { tls, rule: TlsRule::RequireTls, ..self })
+    }
+
+    /// Whether the host has to prove who it is.
+    pub(super) fn is_verifying(&self) -> bool {
+        matches!(self.tls, TlsPolicy::Require { .. } | TlsPolicy::Dane(_))
     }
 
     /// Whether mail rather waits than goes in plain text.

@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use mairust_core::{Body, Reply};
+use mairust_core::{Body, EnhancedCode, Reply, TlsWish};
 
 use super::chunk::{CHUNK, read_chunk};
 use super::connection::{Conversation, Lost};
@@ -51,6 +51,8 @@ pub(super) enum After {
 
 /// Why a transaction did not get to its end.
 enum Stopped {
+    /// The host can't keep to what the message needs, and another one may; nothing was said yet.
+    Unfit(Verdict),
     /// The sender was refused. The connection may be in order or not.
     Sender(Verdict, bool),
     /// The connection broke before the end of the message was sent.
@@ -79,6 +81,7 @@ impl Conversation {
         let none_decided = answers.iter().all(Option::is_none);
         let (rest, elsewhere, connection) = match stopped {
             Ok(verdict) => (verdict, false, After::Usable),
+            Err(Stopped::Unfit(verdict)) => (verdict, true, After::Usable),
             Err(Stopped::Sender(verdict, in_order)) => {
                 answers.fill(None);
                 let elsewhere = verdict.outcome == Outcome::Deferred;
@@ -104,7 +107,13 @@ impl Conversation {
         if let Some(reply) = octets.refusal(&self.extensions, &message.sender) {
             return Ok(Verdict::unable(&self.label, reply));
         }
-        let mut commands: Vec<Command> = vec![(None, mail_command(&self.extensions, message, octets))];
+        if !self.keeps_to_tls(message) {
+            // RFC 8689 §4.2.1.
+            let reply = Reply::new(550, EnhancedCode(5, 7, 30), "The next host does not know REQUIRETLS");
+            return Err(Stopped::Unfit(Verdict::unable(&self.label, reply)));
+        }
+        let mail = mail_command(&self.extensions, message, octets, self.is_verified());
+        let mut commands: Vec<Command> = vec![(None, mail)];
         for (index, recipient) in message.recipients.iter().enumerate() {
             match rcpt_command(&self.extensions, recipient) {
                 Ok(command) => commands.push((Some(index), command)),
@@ -130,6 +139,13 @@ impl Conversation {
             Some(reply) => Ok(Verdict::refusal(&self.label, reply)),
             None => self.results(&accepted, answers).await,
         }
+    }
+
+    /// Whether the host keeps to TLS as the message needs it; one that is spoken to by LMTP sends nothing on.
+    fn keeps_to_tls(&self, message: &Outgoing) -> bool {
+        message.wish() != TlsWish::Required
+            || self.endpoint.terms.protocol == Protocol::Lmtp
+            || (self.is_verified() && self.extensions.require_tls)
     }
 
     /// MAIL and RCPT.

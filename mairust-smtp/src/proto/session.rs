@@ -373,10 +373,9 @@ impl Session {
         }
     }
 
-    /// Only under TLS (RFC 8689 §2), and not from users: what they send may have to go on
-    /// without it.
+    /// Only under TLS (RFC 8689 §2).
     fn offers_require_tls(&self) -> bool {
-        self.tls == TlsPolicy::Active && self.config.login == LoginPolicy::Never
+        self.tls == TlsPolicy::Active
     }
 
     fn greet(&mut self) {

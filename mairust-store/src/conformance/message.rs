@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::{join_all, select};
-use mairust_core::{EnvelopeId, MailboxId, MessageDsn, MessageId, Return, ReversePath, Timestamp};
+use mairust_core::{EnvelopeId, MailboxId, MessageDsn, MessageId, Return, ReversePath, Timestamp, TlsWish};
 
 use super::sample::{
     NOW, PREFIX, Person, Storage, accept, alice, entry, id, job, kind, message, nothing, outgoing, person, place,
@@ -69,9 +69,11 @@ pub async fn keeps_what_was_found_out(storage: Storage) {
     let message = &mut known.messages[0];
     message.dsn = MessageDsn { ret: Some(Return::Headers), envelope_id: EnvelopeId::parse("QQ+2B314159") };
     message.auth_results = Some("{\"spf\":{\"result\":\"pass\"}}".to_owned());
+    message.tls = TlsWish::Required;
     message.arrival = Some("{\"v\": 1, \"helo\": \"ü\"}".to_owned());
     message.spam = Some(Spam::new(-1.5, SpamVerdict::Ham));
     let mut odd = entry(&alice, RAW);
+    odd.messages[0].tls = TlsWish::Relaxed;
     odd.messages[0].spam = Some(Spam::new(f64::NAN, SpamVerdict::Spam));
     let (expected, ids) = (known.messages[0].clone(), [id(&known), id(&plain), id(&odd)]);
     for answer in storage.messages().accept(vec![known, plain, odd]).await {
@@ -82,6 +84,8 @@ pub async fn keeps_what_was_found_out(storage: Storage) {
         rows.push(storage.messages().get(alice.tenant, id).await.unwrap().unwrap());
     }
     assert_eq!(rows[0].dsn, expected.dsn);
+    let wishes = [TlsWish::Required, TlsWish::AsDemanded, TlsWish::Relaxed];
+    assert_eq!(rows.iter().map(|row| row.tls).collect::<Vec<_>>(), wishes);
     assert_eq!((&rows[0].auth_results, rows[0].spam), (&expected.auth_results, expected.spam));
     assert_eq!((&rows[1].dsn, rows[1].auth_results.as_deref(), rows[1].spam), (&MessageDsn::default(), None, None));
     assert_eq!((&rows[0].arrival, &rows[1].arrival), (&expected.arrival, &None));

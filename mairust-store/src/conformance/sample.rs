@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mairust_core::MailboxId;
 use mairust_core::{
     Body, Content, Domain, EmailAddress, JobId, MessageDsn, MessageId, RecipientDsn, RecipientId, ReversePath,
-    TenantId, Timestamp, UserId,
+    TenantId, Timestamp, TlsWish, UserId,
 };
 
 use crate::backend::StorageBackend;
@@ -83,6 +83,7 @@ pub(crate) fn message(to: &Person, raw: &str) -> NewMessage {
         sender: ReversePath::Address(address("sender@remote.example")),
         received_at: NOW,
         dsn: MessageDsn::default(),
+        tls: TlsWish::default(),
         auth_results: None,
         spam: None,
         arrival: None,

@@ -259,6 +259,7 @@ impl State {
             flags: Vec::new(),
             tags: Vec::new(),
             dsn: message.dsn.clone(),
+            tls: message.tls,
             auth_results: message.auth_results.clone(),
             spam: message.spam,
             arrival: message.arrival.clone(),

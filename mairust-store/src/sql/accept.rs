@@ -450,7 +450,7 @@ async fn insert_messages(transaction: &mut Transaction, rows: &[Row<'_>]) -> Res
     // Threads of this batch: what is answered may have come in the same one.
     let mut threads: HashMap<(MailboxId, &str), MessageId> = HashMap::new();
     let (head, tail) = statement::message::INSERT_MESSAGES;
-    let mut inserts = Rows::new(head, 33, tail);
+    let mut inserts = Rows::new(head, 34, tail);
     for row in rows {
         let Row { tenant, message, place, .. } = row;
         let thread = match find_thread(transaction, *tenant, place.mailbox, message).await? {
@@ -506,7 +506,8 @@ fn bind_message(inserts: &mut Rows, row: &Row<'_>, places: i64, thread: MessageI
         .bind(message.spam.map(|spam| spam.score))
         .bind(message.spam.map(|spam| spam.verdict.as_str()))
         .bind(message.fingerprint.as_ref())
-        .bind(message.arrival.as_deref());
+        .bind(message.arrival.as_deref())
+        .bind(message.tls.as_str());
 }
 
 /// Several servers may write to the same folders; whoever locks them in the same order does not wait

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mairust_core::{
-    Body, EmailAddress, EnvelopeId, FolderId, MailboxId, MessageDsn, MessageId, Return, TenantId, Timestamp,
+    Body, EmailAddress, EnvelopeId, FolderId, MailboxId, MessageDsn, MessageId, Return, TenantId, Timestamp, TlsWish,
 };
 
 use super::changes::Change;
@@ -286,6 +286,7 @@ fn message(columns: &Columns<'_>) -> Result<MessageRow, StoreError> {
             ret: columns.optional("dsn_ret", Return::parse)?,
             envelope_id: columns.optional("dsn_envid", EnvelopeId::parse)?,
         },
+        tls: columns.optional("tls", TlsWish::parse)?.unwrap_or_default(),
         auth_results: columns.value("auth_results")?,
         spam: spam(columns)?,
         arrival: columns.value("arrival")?,

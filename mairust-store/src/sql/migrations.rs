@@ -166,6 +166,7 @@ const SQLITE: &[Source] = &[
     (11, "trace", include_str!("../../migrations/sqlite/0011_trace.sql")),
     (12, "policy", include_str!("../../migrations/sqlite/0012_policy.sql")),
     (13, "events", include_str!("../../migrations/sqlite/0013_events.sql")),
+    (14, "require_tls", include_str!("../../migrations/sqlite/0014_require_tls.sql")),
     (16, "score", include_str!("../../migrations/sqlite/0016_score.sql")),
 ];
 
@@ -182,6 +183,7 @@ const POSTGRES: &[Source] = &[
     (11, "trace", include_str!("../../migrations/postgres/0011_trace.sql")),
     (12, "policy", include_str!("../../migrations/postgres/0012_policy.sql")),
     (13, "events", include_str!("../../migrations/postgres/0013_events.sql")),
+    (14, "require_tls", include_str!("../../migrations/postgres/0014_require_tls.sql")),
     (16, "score", include_str!("../../migrations/postgres/0016_score.sql")),
 ];
 

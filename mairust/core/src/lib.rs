@@ -50,7 +50,7 @@ pub use id::{
     AliasId, ApiKeyId, AuditId, DkimKeyId, DomainId, EventId, FolderId, JobId, MailboxId, MessageId, RecipientId,
     SessionId, SuppressionId, TenantId, UserId, WebhookDeliveryId, WebhookId,
 };
-pub use mail::{Mail, Origin, TlsFacts};
+pub use mail::{Mail, Origin, TlsFacts, TlsWish};
 pub use network::{IpNetwork, NetworkError, is_public, is_this_machine};
 pub use rate::{Rate, TokenBucket};
 pub use recent::RecentMap;

@@ -50,6 +50,45 @@ pub struct TlsFacts {
     pub cipher: String,
 }
 
+/// What the sender of a message wants of TLS on its further way (RFC 8689).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum TlsWish {
+    /// What the domain of the recipient demands.
+    #[default]
+    AsDemanded,
+    /// That it gets there rather than under TLS, whatever that domain demands (`TLS-Required: No`).
+    Relaxed,
+    /// That it goes under verified TLS only, to hosts which keep to that, too (REQUIRETLS).
+    Required,
+}
+
+impl TlsWish {
+    /// What was said with a message: REQUIRETLS counts, and then what the message itself says.
+    pub fn of(require_tls: bool, content: &Content) -> Self {
+        // RFC 8689 §3: there is one field at most, and no other value has a meaning.
+        let mut said = content.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("TLS-Required"));
+        match (require_tls, said.next(), said.next()) {
+            (true, ..) => Self::Required,
+            (false, Some((_, value)), None) if value.trim().eq_ignore_ascii_case("no") => Self::Relaxed,
+            (false, ..) => Self::AsDemanded,
+        }
+    }
+
+    /// Reads what [`as_str`](Self::as_str) wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Relaxed, Self::Required].into_iter().find(|wish| wish.as_str() == Some(text))
+    }
+
+    /// In a word, unless it is the usual one.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::AsDemanded => None,
+            Self::Relaxed => Some("relaxed"),
+            Self::Required => Some("required"),
+        }
+    }
+}
+
 impl Mail {
     /// A message that is not stored yet.
     pub fn new(tenant: TenantId, envelope: Envelope, origin: Origin, body: Body, content: Content) -> Self {
@@ -138,5 +177,28 @@ impl Mail {
     /// The first header field of this name, decoded.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.0.content.header(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wishes_about_tls_are_read_strictly() {
+        for (header, relaxed) in [
+            ("TLS-Required: No", true),
+            ("tls-required:\r\n no ", true),
+            ("TLS-Required: Yes", false),
+            ("TLS-Required: No\r\nTLS-Required: No", false),
+            ("Subject: TLS-Required: No", false),
+        ] {
+            let content = Content::parse(format!("{header}\r\n\r\nTLS-Required: No\r\n").as_bytes());
+            assert_eq!(TlsWish::of(false, &content) == TlsWish::Relaxed, relaxed, "{header}");
+            assert_eq!(TlsWish::of(true, &content), TlsWish::Required, "{header}");
+        }
+        for wish in [TlsWish::AsDemanded, TlsWish::Relaxed, TlsWish::Required] {
+            assert_eq!(wish.as_str().and_then(TlsWish::parse).unwrap_or_default(), wish);
+        }
     }
 }

@@ -152,6 +152,7 @@ async fn submission(
         protocol: "local",
         send_at: None,
         dsn: MessageDsn::default(),
+        require_tls: false,
         body: raw.into(),
         fingerprint: None,
     })

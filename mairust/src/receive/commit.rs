@@ -1,7 +1,7 @@
 //! Last stage: the message becomes durable, in mailboxes and to be sent on, with the jobs that follow
 //! from it.
 
-use mairust_core::{MessageDsn, MessageId, Rejection, ScanReport};
+use mairust_core::{MessageDsn, MessageId, Rejection, ScanReport, TlsWish};
 use mairust_http::trace::Arrival;
 use mairust_store::{Acceptance, Spam, SpamVerdict};
 
@@ -49,12 +49,14 @@ pub(crate) async fn commit(
     let fields = report.as_ref().map(|report| super::scan::fields(report, &receiver.hostname));
     let scan = report.as_ref().map(timeline::scan);
     let arrival = Arrival { session: inspected.session, scan, hooks: calls, ..Arrival::default() };
+    let tls = TlsWish::of(inspected.require_tls, &inspected.content);
     let original = Original {
         prefix: results.unwrap_or_default() + &fields.unwrap_or_default() + &trace.received(),
         body: inspected.body,
         content: inspected.content,
         sender: inspected.envelope.sender,
         dsn: MessageDsn::default(),
+        tls,
         auth_results: auth_results.as_ref().map(|results| to_json(results).to_string()),
         spam: report.as_ref().map(spam),
         arrival: Some(arrival.to_json()),

@@ -25,6 +25,8 @@ pub(crate) struct Inspected {
     /// The bytes that are kept: without Authentication-Results that claim to be ours.
     pub(crate) body: Body,
     pub(crate) content: Content,
+    /// Whether it may go on under verified TLS only (RFC 8689).
+    pub(crate) require_tls: bool,
 }
 
 /// Bounds how many bytes of messages are in memory for parsing at a time, over all sessions.
@@ -87,6 +89,7 @@ pub(crate) async fn inspect(
         received: message.body,
         body,
         content,
+        require_tls: message.options.require_tls,
     })
 }
 

@@ -81,6 +81,7 @@ impl ApiSubmitter {
             protocol: "HTTP",
             send_at,
             dsn: MessageDsn::default(),
+            require_tls: false,
             body: raw.into(),
             fingerprint: None,
         })

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use mairust_core::{
     Clock, Domain, EmailAddress, EnhancedCode, Envelope, ForwardPath, MailboxId, MessageDsn, MessageId, Origin,
-    RecipientDsn, Rejection, ReversePath, TenantId, Timestamp,
+    RecipientDsn, Rejection, ReversePath, TenantId, Timestamp, TlsWish,
 };
 use mairust_hooks::{HookRunner, PolicyEngine};
 use mairust_http::trace::{Arrival, PolicyFacts, SessionFacts};
@@ -85,6 +85,8 @@ pub(crate) struct Submission {
     pub(crate) send_at: Option<Timestamp>,
     /// What the sender asks about notices for the whole message.
     pub(crate) dsn: MessageDsn,
+    /// Whether it may go on under verified TLS only.
+    pub(crate) require_tls: bool,
     pub(crate) body: mairust_core::Body,
     /// What tells the transaction from others, if it may come again.
     pub(crate) fingerprint: Option<Fingerprint>,
@@ -350,6 +352,7 @@ impl Submissions {
             arrived: plan.now,
             now: plan.now,
             dsn: plan.submission.dsn.clone(),
+            tls: plan.tls(),
             reports,
             original: plan.fixed.body.clone(),
         };
@@ -380,6 +383,7 @@ impl Submissions {
             content: plan.fixed.content.clone(),
             sender: plan.submission.envelope.sender.clone(),
             dsn: plan.submission.dsn.clone(),
+            tls: plan.tls(),
             auth_results: None,
             spam: None,
             arrival: Some(plan.arrival()),
@@ -403,6 +407,10 @@ struct Plan {
 impl Plan {
     fn remote(&self) -> impl Iterator<Item = &RemoteDestination> {
         self.submission.destinations.iter().filter_map(Destination::remote)
+    }
+
+    fn tls(&self) -> TlsWish {
+        TlsWish::of(self.submission.require_tls, &self.fixed.content)
     }
 
     /// When the sender wants it to be sent, if not at once.

@@ -335,6 +335,7 @@ pub(super) fn outgoing(row: &MessageRow, to: &[DeliveryRow], body: &Body) -> Out
         sender: row.sender.clone(),
         recipients: to.iter().map(receiver).collect(),
         dsn: row.dsn.clone(),
+        tls: row.tls,
         body: body.clone(),
         // Only a binary message is stored with any that stand alone.
         line_ends: LineEnds::Keep,

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use mail_builder::MessageBuilder;
 use mail_builder::headers::content_type::ContentType;
 use mail_builder::mime::MimePart;
-use mairust_core::{Body, Domain, EmailAddress, MessageDsn, MessageId, RecipientDsn, Reply, Return, Timestamp};
+use mairust_core::{
+    Body, Domain, EmailAddress, MessageDsn, MessageId, RecipientDsn, Reply, Return, Timestamp, TlsWish,
+};
 
 /// How much of the header section of a message goes into a notice about it.
 const HEADER_LIMIT: usize = 64 << 10;
@@ -30,6 +32,8 @@ pub(crate) struct Notice {
     pub(crate) now: Timestamp,
     /// What the sender asked for the whole message.
     pub(crate) dsn: MessageDsn,
+    /// What the sender wants of TLS.
+    pub(crate) tls: TlsWish,
     /// What became of the message for some of its recipients; at least one.
     pub(crate) reports: Vec<Report>,
     /// The message.
@@ -181,7 +185,9 @@ impl Notice {
 
     /// The message, or its header fields (RFC 3461 §4.3).
     fn returned(&self) -> std::io::Result<MimePart<'static>> {
-        let whole = self.dsn.ret == Some(Return::Full) && self.has_failures() && self.original.len() <= FULL_LIMIT;
+        // RFC 8689 §5: RET=FULL means nothing beside REQUIRETLS.
+        let may_be_whole = self.tls != TlsWish::Required && self.original.len() <= FULL_LIMIT;
+        let whole = self.dsn.ret == Some(Return::Full) && self.has_failures() && may_be_whole;
         if whole {
             let bytes = self.original.read_all()?;
             // No transfer encoding may hide it (RFC 2046 §5.2.1), so it must hold lines.
@@ -289,19 +295,23 @@ mod tests {
         }
     }
 
-    fn render(dsn: &MessageDsn, reports: &[Report], original: &[u8]) -> (String, Content) {
+    fn notice(dsn: &MessageDsn, reports: &[Report], original: &[u8]) -> Notice {
         let now = Timestamp::from_unix(1_763_780_646);
-        let notice = Notice {
+        Notice {
             hostname: Domain::parse("mx.example.com").unwrap(),
             id: MessageId::new(now),
             sender: EmailAddress::parse("alice@example.com").unwrap(),
             arrived: now,
             now,
             dsn: dsn.clone(),
+            tls: TlsWish::default(),
             reports: reports.to_vec(),
             original: Body::from(original.to_vec()),
-        };
-        let raw = notice.render().unwrap();
+        }
+    }
+
+    fn render(dsn: &MessageDsn, reports: &[Report], original: &[u8]) -> (String, Content) {
+        let raw = notice(dsn, reports, original).render().unwrap();
         (String::from_utf8(raw.to_vec()).unwrap(), Content::parse(&raw))
     }
 
@@ -345,6 +355,16 @@ mod tests {
         assert!(text.contains("Content-Type: message/rfc822") && text.contains("secret body"));
         let (binary, _) = render(&dsn, &[report("a@b.c", Action::Failed, None)], b"Subject: x\r\n\r\nsecret\nbody");
         assert!(!binary.contains("secret"), "what has no lines can't be attached whole");
+    }
+
+    /// RFC 8689 §5.
+    #[test]
+    fn what_was_to_go_under_tls_is_not_returned_whole() {
+        let dsn = MessageDsn { ret: Some(Return::Full), envelope_id: None };
+        let mut notice = notice(&dsn, &[report("a@b.c", Action::Failed, None)], ORIGINAL);
+        notice.tls = TlsWish::Required;
+        let text = String::from_utf8(notice.render().unwrap().to_vec()).unwrap();
+        assert!(text.contains("Subject: hello") && !text.contains("secret body"), "{text}");
     }
 
     #[test]

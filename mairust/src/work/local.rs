@@ -81,6 +81,7 @@ async fn original(row: &MessageRow, body: &Body, now: Timestamp) -> Result<Origi
         content,
         sender: row.sender.clone(),
         dsn: row.dsn.clone(),
+        tls: row.tls,
         auth_results: None,
         spam: None,
         arrival: None,

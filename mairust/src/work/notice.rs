@@ -2,7 +2,7 @@
 //! was sent on for an alias, whoever wrote to that (RFC 5321 §3.9.1: the sender stays as it was).
 
 use mairust_core::{
-    Body, Content, EmailAddress, MessageDsn, MessageId, RecipientDsn, ReversePath, TenantId, Timestamp,
+    Body, Content, EmailAddress, MessageDsn, MessageId, RecipientDsn, ReversePath, TenantId, Timestamp, TlsWish,
 };
 use mairust_store::{Acceptance, MessageRow, StoreError, StoreErrorKind};
 
@@ -30,6 +30,7 @@ impl Workers {
             arrived: row.received_at,
             now,
             dsn: row.dsn.clone(),
+            tls: row.tls,
             reports,
             original: original.clone(),
         };
@@ -65,6 +66,8 @@ impl Notice {
     /// When the original message can't be read.
     pub(crate) async fn write(self, signing: &Signing, tenant: TenantId) -> Result<Original, StoreError> {
         let (now, hostname, receiver) = (self.now, self.hostname.clone(), self.sender.domain().clone());
+        // RFC 8689 §5: what a notice tells of a message is as confidential as the message.
+        let tls = if self.tls == TlsWish::Required { TlsWish::Required } else { TlsWish::AsDemanded };
         let written = tokio::task::spawn_blocking(move || self.render()).await.map_err(|error| unwritten(&error))?;
         let raw = written.map_err(|error| unwritten(&error))?;
         let (content, body) = (Content::parse(&raw), Body::from(raw));
@@ -74,6 +77,7 @@ impl Notice {
             body,
             sender: ReversePath::Null,
             dsn: MessageDsn::default(),
+            tls,
             auth_results: None,
             spam: None,
             arrival: None,

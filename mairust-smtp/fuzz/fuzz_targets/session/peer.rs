@@ -263,7 +263,7 @@ impl<'a> Peer<'a> {
         assert!(self.config.dsn || options.dsn == MessageDsn::default());
         let may_wait = |hold| self.config.future_release.is_some_and(|allowed| allowed.allows(hold));
         assert!(options.hold.is_none_or(may_wait));
-        assert!(!options.require_tls || (self.tls && self.config.login == LoginPolicy::Never));
+        assert!(!options.require_tls || self.tls);
         if let ReversePath::Address(address) = &sender {
             check_address(address, &options);
         }

@@ -61,7 +61,7 @@ fn check_extensions(announced: &Extensions, config: &SessionConfig, tls: bool) {
     assert_eq!(announced.auth.is_empty(), !login, "AUTH is for whom it is there for");
     assert_eq!(announced.auth.iter().any(|name| name.starts_with("SCRAM")), login && config.scram);
     assert_eq!(announced.starttls, config.tls == TlsPolicy::Offered && !tls);
-    assert_eq!(announced.require_tls, tls && config.login == LoginPolicy::Never);
+    assert_eq!(announced.require_tls, tls);
     assert_eq!(announced.size, Some(config.max_message_size));
     assert_eq!(announced.limits.rcpt_max, u32::try_from(config.max_recipients).ok());
     assert_eq!(announced.limits.mail_max, Some(config.max_messages));

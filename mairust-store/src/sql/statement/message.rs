@@ -25,12 +25,12 @@ pub(crate) const INSERT_MESSAGES: (&str, &str) = (
     "INSERT INTO messages (tenant_id, id, mailbox_id, folder_id, uid, modseq, direction, status, sender, address, \
         object_key, size, sha256, subject, from_list, to_list, cc_list, date, received_at, internet_message_id, \
         refs, thread_id, attachments, from_text, to_text, subject_text, preview, dsn_ret, dsn_envid, auth_results, \
-        spam_score, spam_verdict, fingerprint, arrival) \
+        spam_score, spam_verdict, fingerprint, arrival, tls) \
     SELECT v.column1, v.column2, v.column3, f.id, f.uidnext - v.column5, f.modseq - v.column5 + 1, v.column6, \
         v.column7, v.column8, v.column9, v.column10, v.column11, v.column12, v.column13, v.column14, v.column15, \
         v.column16, v.column17, v.column18, v.column19, v.column20, v.column21, v.column22, v.column23, v.column24, \
         v.column25, v.column26, v.column27, v.column28, v.column29, v.column30, v.column31, v.column32, \
-        v.column33 \
+        v.column33, v.column34 \
     FROM (VALUES ",
     ") AS v \
     LEFT JOIN folders f ON f.tenant_id = v.column1 AND f.mailbox_id = v.column3 AND f.name = v.column4 \
@@ -114,7 +114,7 @@ macro_rules! select_messages {
             "SELECT m.tenant_id, m.id, m.mailbox_id, m.folder_id, m.uid, m.modseq, m.direction, m.status, m.sender, \
                 m.address, m.object_key, m.size, m.sha256, m.subject, m.from_list, m.to_list, m.cc_list, m.date, \
                 m.received_at, m.internet_message_id, m.thread_id, m.preview, m.attachments, m.flags, m.dsn_ret, \
-                m.dsn_envid, m.auth_results, m.spam_score, m.spam_verdict, m.arrival, m.deleted_at, \
+                m.dsn_envid, m.auth_results, m.spam_score, m.spam_verdict, m.arrival, m.tls, m.deleted_at, \
                 m.legal_hold, \
                 (SELECT f.name FROM folders f WHERE f.tenant_id = m.tenant_id AND f.id = m.folder_id) AS folder, \
                 (SELECT ",

@@ -216,6 +216,7 @@ pub(crate) const TABLES: &[Table] = &[
             ("deleted_at", Kind::Time),
             ("legal_hold", Kind::Bool),
             ("arrival", Kind::Text),
+            ("tls", Kind::Text),
         ],
     ),
     table(
