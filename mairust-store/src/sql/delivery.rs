@@ -18,14 +18,8 @@ use crate::sql::statement;
 #[async_trait]
 impl Deliveries for Parts {
     async fn recipients(&self, tenant: TenantId, message: MessageId) -> Result<Vec<DeliveryRow>, StoreError> {
-        let rows = self
-            .database
-            .fetch_all(
-                tenant,
-                Query::new(statement::message::RECIPIENTS).bind(tenant.as_bytes()).bind(message.as_bytes()),
-            )
-            .await
-            .map_err(failed("read recipients", message))?;
+        let query = Query::new(statement::message::RECIPIENTS).bind(tenant.as_bytes()).bind(message.as_bytes());
+        let rows = self.database.look_up(tenant, query).await.map_err(failed("read recipients", message))?;
         rows.iter().map(|row| recipient(&Columns::new("read recipients", row))).collect()
     }
 

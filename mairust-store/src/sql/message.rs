@@ -104,8 +104,8 @@ pub(super) async fn read_row(
 ) -> Result<Option<MessageRow>, StoreError> {
     let mut query = Query::new(statement::message::select_messages(parts.database.dialect()));
     query.push_bind(tenant.as_bytes()).push(" AND m.id = ").push_bind(id.as_bytes()).push(reach.condition());
-    let found = parts.database.fetch_optional(tenant, query).await.map_err(failed("read message", id))?;
-    found.map(|row| message(&Columns::new("read message", &row))).transpose()
+    let found = parts.database.look_up(tenant, query).await.map_err(failed("read message", id))?;
+    found.first().map(|row| message(&Columns::new("read message", row))).transpose()
 }
 
 /// Reads the stored object of a message.

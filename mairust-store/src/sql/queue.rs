@@ -257,7 +257,8 @@ impl Parts {
         }
         let nonce = rand::random();
         let query = take_jobs(self.database.dialect(), lanes, now, until, nonce);
-        let rows = self.database.fetch_changed(Scope::All, query).await.map_err(failed("lease", "take jobs"))?;
+        // With the lease, a loss of power ends whoever has it.
+        let rows = self.database.fetch_changed_lazily(Scope::All, query).await.map_err(failed("lease", "take jobs"))?;
         let mut taken: HashMap<Lane, Vec<(Timestamp, Lease)>> = HashMap::new();
         for row in &rows {
             match lease(&Columns::new("lease", row), until, nonce) {

@@ -16,8 +16,8 @@ use crate::sql::statement;
 impl Registry for Parts {
     async fn setting(&self, owner: Owner, key: &str) -> Result<Option<Setting>, StoreError> {
         let query = Query::new(statement::registry::SETTING).bind(owner.as_bytes()).bind(key);
-        let found = self.database.fetch_optional(owner, query).await.map_err(failed("read setting", key))?;
-        found.as_ref().map(setting).transpose()
+        let found = self.database.look_up(owner, query).await.map_err(failed("read setting", key))?;
+        found.first().map(setting).transpose()
     }
 
     async fn settings(&self, owner: Owner) -> Result<Vec<Setting>, StoreError> {

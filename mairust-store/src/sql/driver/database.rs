@@ -191,6 +191,21 @@ impl Database {
         }
     }
 
+    /// The same for a change that SQLite need not wait for the disk for: a loss of power may undo it, as long as
+    /// nothing was committed after it.
+    pub(crate) async fn fetch_changed_lazily(
+        &self,
+        scope: impl Into<Scope<'_>>,
+        query: Query,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        let Pools::Sqlite { writer, lazy, .. } = &self.pools else { return self.fetch_changed(scope, query).await };
+        self.within(async {
+            let _turn = writer.acquire().await?;
+            Ok(Row::all(lazy.acquire().await?.fetch(vec![query], usize::MAX).await?))
+        })
+        .await
+    }
+
     /// Which migrations there are.
     pub(crate) async fn migration_status(&self) -> Result<MigrationStatus, StoreError> {
         let connect = || failed("migrate", "connect");
