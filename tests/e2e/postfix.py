@@ -13,8 +13,7 @@ from conftest import free_port, wait_until
 # Where Debian puts the commands of an administrator, which the path of a user may lack.
 PATH = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
 
-# Mail goes to the relay by SMTP, and for some domains to an LMTP server; never without TLS.
-MAIN = """
+COMMON = """
 compatibility_level = 3.6
 queue_directory = {folder}/queue
 data_directory = {folder}/data
@@ -29,6 +28,10 @@ disable_dns_lookups = yes
 alias_maps =
 local_recipient_maps =
 local_transport = error:nobody lives here
+"""
+
+# Mail goes to the relay by SMTP, and for some domains to an LMTP server; never without TLS.
+MAIN = COMMON + """\
 smtputf8_enable = yes
 relayhost = [{relay[0]}]:{relay[1]}
 smtp_tls_security_level = encrypt
@@ -37,21 +40,7 @@ lmtp_tls_security_level = encrypt
 """
 
 # Takes everything for everybody, and throws it away.
-RECEIVER = """
-compatibility_level = 3.6
-queue_directory = {folder}/queue
-data_directory = {folder}/data
-maillog_file = {folder}/log.txt
-maillog_file_prefixes = {folder}
-myhostname = postfix.example
-mydestination =
-mynetworks = 127.0.0.0/8
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-disable_dns_lookups = yes
-alias_maps =
-local_recipient_maps =
-local_transport = error:nobody lives here
+RECEIVER = COMMON + """\
 default_transport = discard:
 smtpd_tls_security_level = {level}
 smtpd_tls_chain_files = {chain}
@@ -59,21 +48,7 @@ smtpd_tls_loglevel = 1
 """
 
 # Takes everything from this machine, passes it on to the host of its domain, and reports to senders what fails.
-HOP = """
-compatibility_level = 3.6
-queue_directory = {folder}/queue
-data_directory = {folder}/data
-maillog_file = {folder}/log.txt
-maillog_file_prefixes = {folder}
-myhostname = postfix.example
-mydestination =
-mynetworks = 127.0.0.0/8
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-disable_dns_lookups = yes
-alias_maps =
-local_recipient_maps =
-local_transport = error:nobody lives here
+HOP = COMMON + """\
 default_transport = error:there is no way
 queue_run_delay = 1s
 minimal_backoff_time = 1s
