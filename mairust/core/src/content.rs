@@ -14,8 +14,10 @@ use memchr::{memchr_iter, memmem};
 
 use crate::clock::Timestamp;
 
+mod parts;
 mod searched;
 
+pub use parts::{HeaderField, TextLeaf, header_fields, text_leaves};
 pub use searched::{SEARCH_TEXT_BYTES, SearchText};
 
 /// A name and an address as they stand in From or To; both may be missing or wrong in mail from
@@ -188,17 +190,20 @@ pub(crate) fn with_message<T>(raw: &[u8], read: impl FnOnce(&Message<'_>) -> T) 
 }
 
 fn headers(message: &Message<'_>) -> Vec<(String, String)> {
-    let decode = |header: &mail_parser::Header<'_>| {
-        let start = usize::try_from(header.offset_start).ok()?;
-        let end = usize::try_from(header.offset_end).ok()?;
-        let raw = message.raw_message.get(start..end)?;
-        let value = match MessageStream::new(raw).parse_unstructured() {
-            HeaderValue::Text(text) => text.into_owned(),
-            _ => String::new(),
-        };
-        Some((header.name.as_str().to_owned(), value))
+    let fields = message.headers().iter().filter_map(|header| field(message, header));
+    fields.map(|(name, value, _)| (name, value)).collect()
+}
+
+/// The name of a header field, its value decoded, and the octets of its value up to the end of its line.
+fn field<'m>(message: &'m Message<'_>, header: &mail_parser::Header<'_>) -> Option<(String, String, &'m [u8])> {
+    let start = usize::try_from(header.offset_start).ok()?;
+    let end = usize::try_from(header.offset_end).ok()?;
+    let raw = message.raw_message.get(start..end)?;
+    let value = match MessageStream::new(raw).parse_unstructured() {
+        HeaderValue::Text(text) => text.into_owned(),
+        _ => String::new(),
     };
-    message.headers().iter().filter_map(decode).collect()
+    Some((header.name.as_str().to_owned(), value, raw))
 }
 
 fn mailboxes(address: Option<&Address<'_>>) -> Vec<NamedAddress> {
