@@ -5,7 +5,7 @@
 //! failures and the merging of verdicts are decided there. [`Scanner`] finds out whether mail is
 //! spam, before any hook is asked. [`PolicyEngine`] decides who may send how much. Programs elsewhere are told by
 //! HTTP what happened: [`event`] says what they get, [`signature`] how they know that it comes from here,
-//! [`endpoint`] where they may be.
+//! [`endpoint`] where they may be, [`protocol`] what hooks elsewhere are asked and answer.
 //!
 //! Deliberately absent: SMTP, storage, the queue. Whoever runs the hooks gives them a
 //! [`Mail`](mairust_core::Mail) and acts on what comes back.
@@ -18,6 +18,7 @@ pub mod endpoint;
 pub mod event;
 pub mod handler;
 pub mod policy;
+pub mod protocol;
 pub mod runner;
 pub mod scan;
 pub mod signature;

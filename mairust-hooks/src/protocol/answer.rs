@@ -1,0 +1,129 @@
+//! An answer that was understood, and what of it may be done.
+
+use mairust_core::{EnhancedCode, Rejection};
+
+use super::grants::{Decide, Grants};
+use super::invocation::InvocationId;
+use super::request::Hook;
+use super::response::{Action, HookResponse, ResponseError, VerdictName};
+use crate::verdict::Verdict;
+
+/// What a program wants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What is to become of the message.
+    pub verdict: Verdict,
+    /// How much speaks against the message, from -100 to 100, on the program's own scale.
+    pub score: Option<f64>,
+    /// Why, for logs and administrators, on one line.
+    pub reason: Option<String>,
+    /// What is to be done if the message is taken, in this order.
+    pub actions: Vec<Action>,
+}
+
+/// What of an answer may be done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Permitted {
+    /// The answer without what was denied.
+    pub answer: Answer,
+    /// What was denied: the name of the verdict, or of each action.
+    pub denied: Vec<&'static str>,
+}
+
+impl Answer {
+    /// Lets the message pass, and does nothing with it.
+    pub fn allow() -> Self {
+        Self { verdict: Verdict::Allow, score: None, reason: None, actions: Vec::new() }
+    }
+
+    /// Reads an answer to a call.
+    ///
+    /// # Errors
+    /// When anything about it is wrong: nothing of it is done then.
+    pub fn parse(octets: &[u8], hook: Hook, invocation: &InvocationId) -> Result<Self, ResponseError> {
+        HookResponse::parse(octets, hook)?.into_answer(invocation)
+    }
+
+    /// What of it may be done. A program that wants more than its tenant gave it gets less than it wants; one that
+    /// never said it would want it is broken.
+    ///
+    /// # Errors
+    /// When it wants something that is not in `declared`: nothing of it is done then.
+    pub fn under(self, declared: &Grants, granted: &Grants) -> Result<Permitted, ResponseError> {
+        let mut denied = Vec::new();
+        let verdict = match decision(&self.verdict) {
+            Some(decide) if !declared.decide.contains(&decide) => {
+                return Err(ResponseError::Undeclared(self.verdict.as_str().to_owned()));
+            }
+            Some(decide) if !granted.decide.contains(&decide) => {
+                denied.push(self.verdict.as_str());
+                Verdict::Allow
+            }
+            _ => self.verdict,
+        };
+        if let Some(action) = self.actions.iter().find(|action| !permits(declared, action)) {
+            return Err(ResponseError::Undeclared(match action {
+                Action::HeaderAdd { name, .. } => format!("{} {name}", action.op()),
+                _ => action.op().to_owned(),
+            }));
+        }
+        let (actions, refused): (Vec<_>, Vec<_>) =
+            self.actions.into_iter().partition(|action| permits(granted, action));
+        denied.extend(refused.iter().map(Action::op));
+        Ok(Permitted { answer: Self { verdict, actions, ..self }, denied })
+    }
+}
+
+impl HookResponse {
+    /// What is meant. The text that a sender sees ends with the id of the call, so that its postmaster can quote it.
+    ///
+    /// # Errors
+    /// When something in it may not be said.
+    pub fn into_answer(self, invocation: &InvocationId) -> Result<Answer, ResponseError> {
+        self.check()?;
+        let reason = self.reason.as_deref().map(one_line);
+        let refuse = |code, enhanced, text: &str| {
+            let smtp = self.smtp.as_ref();
+            let code = smtp.map_or(code, |smtp| smtp.code);
+            let enhanced = smtp.and_then(|smtp| smtp.enhanced_code()).unwrap_or(enhanced);
+            let text = smtp.and_then(|smtp| smtp.text.as_deref()).unwrap_or(text);
+            let rejection = Rejection::new(code, enhanced, format!("{text} [{invocation}]"));
+            match &reason {
+                Some(reason) => rejection.because(reason),
+                None => rejection,
+            }
+        };
+        let verdict = match self.verdict {
+            VerdictName::Allow => Verdict::Allow,
+            VerdictName::Quarantine => Verdict::quarantine(reason.clone().unwrap_or_default()),
+            VerdictName::Tempfail => Verdict::Tempfail(refuse(451, EnhancedCode(4, 7, 1), "Try again later")),
+            VerdictName::Reject => Verdict::Reject(refuse(550, EnhancedCode(5, 7, 1), "Message rejected")),
+        };
+        Ok(Answer { verdict, score: self.score, reason, actions: self.actions })
+    }
+}
+
+/// What a verdict takes leave for.
+fn decision(verdict: &Verdict) -> Option<Decide> {
+    match verdict {
+        Verdict::Allow => None,
+        Verdict::Quarantine { .. } => Some(Decide::Quarantine),
+        Verdict::Reject(_) => Some(Decide::Reject),
+        Verdict::Tempfail(_) => Some(Decide::Tempfail),
+    }
+}
+
+fn permits(grants: &Grants, action: &Action) -> bool {
+    match action {
+        Action::FlagAdd { .. } | Action::FlagRemove { .. } => grants.write_flags,
+        Action::HeaderAdd { name, .. } => grants.adds_header(name),
+        Action::MetadataDelete { .. } | Action::MetadataSet { .. } => grants.write_metadata,
+        Action::Move { .. } => grants.move_message,
+        Action::TagAdd { .. } | Action::TagRemove { .. } => grants.write_tags,
+    }
+}
+
+/// A reason may be what an exception says, in several lines; a log has one for it.
+fn one_line(reason: &str) -> String {
+    reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
