@@ -31,6 +31,7 @@ fuzz_target!(init: end_at_our_own_panics(), |raw: &[u8]| {
     // HTML counts twice, and there are line ends between the parts.
     assert!(content::searchable_text(raw).len() <= 8 * raw.len());
     check_attachments(&message, raw);
+    check_parts(&message, raw);
     check_report(raw);
 });
 
@@ -40,6 +41,17 @@ fn check_report(raw: &[u8]) {
     for status in &report.recipients {
         assert!([&status.remote, &status.diagnostic].into_iter().flatten().all(|text| text.len() <= TEXT_BOUND));
     }
+}
+
+/// What programs elsewhere are shown: the same header fields as in `Content`, and no text twice.
+fn check_parts(message: &Content, raw: &[u8]) {
+    let fields = content::header_fields(raw);
+    let decoded = fields.iter().map(|field| (&field.name, &field.value));
+    assert!(decoded.eq(message.headers.iter().map(|(name, value)| (name, value))));
+    assert!(fields.iter().map(|field| field.octets.len()).sum::<usize>() <= raw.len());
+    let leaves = content::text_leaves(raw);
+    assert!(leaves.iter().map(|leaf| leaf.text.len()).sum::<usize>() <= 3 * raw.len());
+    assert!(leaves.iter().all(|leaf| leaf.media_type.len() <= TEXT_BOUND));
 }
 
 fn check_attachments(message: &Content, raw: &[u8]) {
