@@ -17,7 +17,8 @@ use crate::work::retry::RetryPolicy;
 use crate::work::{DeliverySettings, InDoubt};
 use crate::{
     AdmissionConfig, AuditSettings, DnsResolver, DnssecResolver, EarlyTalkers, HttpLimits, ListenerConfig, Login,
-    LoginLimits, Protocol, ProxyProtocol, Relay, RelayTls, ReturnPath, SearchFallback, ServerKey, Service, StorageBackend,
+    LoginLimits, Protocol, ProxyProtocol, Relay, RelayTls, ReturnPath, SearchFallback, ServerKey, Service,
+    StorageBackend,
 };
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 //! Letters are in lower case, and read in any, since some hosts change it.
 
 use aws_lc_rs::{constant_time, hmac};
+use data_encoding::BASE32_NOPAD;
 use mairust_core::{Domain, EmailAddress, LocalPart, RecipientId, Secret};
 
 /// What local parts begin with.
@@ -12,14 +13,8 @@ const PREFIX: &str = "bounces+";
 /// Octets of the id of a recipient.
 const ID: usize = 16;
 
-/// Octets that are kept of the HMAC: 112 bits. With the id they fill whole letters.
+/// Octets that are kept of the HMAC: 112 bits. With the id they fill whole letters (RFC 4648 §6).
 const MAC: usize = 14;
-
-/// Letters of a token, of 5 bits each.
-const LETTERS: usize = (ID + MAC) * 8 / 5;
-
-/// The letters (RFC 4648 §6), in lower case.
-const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// Makes tokens, and knows those that it has made.
 #[derive(Debug)]
@@ -46,7 +41,7 @@ impl TokenKey {
         let mut octets = [0; ID + MAC];
         octets[..ID].copy_from_slice(recipient.as_bytes());
         octets[ID..].copy_from_slice(&self.mac(recipient, domain));
-        let local = LocalPart::parse(&format!("{PREFIX}{}", encode(&octets)));
+        let local = LocalPart::parse(&format!("{PREFIX}{}", BASE32_NOPAD.encode(&octets).to_ascii_lowercase()));
         EmailAddress::new(local.expect("letters and digits are a local part of less than 64 octets"), domain.clone())
     }
 
@@ -54,12 +49,13 @@ impl TokenKey {
     pub(crate) fn read(&self, address: &EmailAddress) -> Token {
         let local = address.local().as_str();
         let Some((prefix, letters)) = local.split_at_checked(PREFIX.len()) else { return Token::None };
-        let Some(octets) = decode(letters).filter(|_| prefix.eq_ignore_ascii_case(PREFIX)) else { return Token::None };
-        let mut id = [0; ID];
-        id.copy_from_slice(&octets[..ID]);
-        let recipient = RecipientId::from_bytes(id);
-        let mac = self.mac(recipient, address.domain());
-        match constant_time::verify_slices_are_equal(&mac, &octets[ID..]) {
+        let Ok(octets) = BASE32_NOPAD.decode(letters.to_ascii_uppercase().as_bytes()) else { return Token::None };
+        let Some((id, mac)) = octets.split_first_chunk::<ID>() else { return Token::None };
+        if mac.len() != MAC || !prefix.eq_ignore_ascii_case(PREFIX) {
+            return Token::None;
+        }
+        let recipient = RecipientId::from_bytes(*id);
+        match constant_time::verify_slices_are_equal(&self.mac(recipient, address.domain()), mac) {
             Ok(()) => Token::Of(recipient),
             Err(_) => Token::Forged,
         }
@@ -73,32 +69,6 @@ impl TokenKey {
         mac.copy_from_slice(&context.sign().as_ref()[..MAC]);
         mac
     }
-}
-
-fn encode(octets: &[u8; ID + MAC]) -> String {
-    let mut letters = String::with_capacity(LETTERS);
-    for chunk in octets.chunks(5) {
-        let bits = chunk.iter().fold(0_u64, |bits, octet| bits << 8 | u64::from(*octet));
-        letters.extend((0..8).rev().map(|place| char::from(ALPHABET[(bits >> (5 * place) & 31) as usize])));
-    }
-    letters
-}
-
-/// `None` if it is not as many letters of the alphabet, in any case.
-fn decode(letters: &str) -> Option<[u8; ID + MAC]> {
-    let mut octets = [0; ID + MAC];
-    if letters.len() != LETTERS {
-        return None;
-    }
-    for (chunk, into) in letters.as_bytes().chunks(8).zip(octets.chunks_mut(5)) {
-        let mut bits = 0_u64;
-        for letter in chunk {
-            let value = ALPHABET.iter().position(|known| *known == letter.to_ascii_lowercase())?;
-            bits = bits << 5 | value as u64;
-        }
-        into.copy_from_slice(&bits.to_be_bytes()[3..]);
-    }
-    Some(octets)
 }
 
 #[cfg(test)]
@@ -149,7 +119,7 @@ mod tests {
 
     #[test]
     fn others_are_as_any_other() {
-        let token = "a".repeat(LETTERS);
+        let token = "a".repeat((ID + MAC) * 8 / 5);
         for local in ["bounces", "bounces+", "bounces+tag", "alice", "é", "bouncesé+x"] {
             let address = EmailAddress::new(LocalPart::parse(local).unwrap(), domain());
             assert_eq!(key(1).read(&address), Token::None, "{local}");
