@@ -5,8 +5,6 @@
 //! checked. Deliberately absent: an opinion on names that people give themselves, such as
 //! `"eve@example.com" <alice@example.com>`; applications send in other people's names so.
 
-use std::borrow::Cow;
-
 use mairust_core::content::MAX_ADDRESSES;
 use mairust_core::{EmailAddress, EnhancedCode, Rejection};
 
@@ -83,10 +81,23 @@ fn fields(raw: &[u8]) -> Option<Vec<(&[u8], Vec<u8>)>> {
     Some(fields)
 }
 
-/// The values of the fields of this name. Octets that are no text can't be in a valid address.
-fn named<'a>(fields: &'a [(&[u8], Vec<u8>)], wanted: &str) -> Vec<Cow<'a, str>> {
+/// The values of the fields of this name.
+fn named(fields: &[(&[u8], Vec<u8>)], wanted: &str) -> Vec<String> {
     let values = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()));
-    values.map(|(_, value)| String::from_utf8_lossy(value)).collect()
+    values.map(|(_, value)| readable(value)).collect()
+}
+
+/// A value as text. Octets that are no UTF-8 may stand in names and comments; NUL, which stands for them here, makes
+/// an address invalid.
+fn readable(value: &[u8]) -> String {
+    let mut text = String::with_capacity(value.len());
+    for chunk in value.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push('\0');
+        }
+    }
+    text
 }
 
 /// A part of an address list; comments are dropped.
@@ -274,6 +285,20 @@ mod tests {
             assert_eq!(found, expected, "{header}");
         }
         assert!(of("From: alice@[IPv6:::1]").is_ok(), "the colons are no group");
+    }
+
+    #[test]
+    fn octets_that_are_no_text_are_in_names_only() {
+        let name = b"From: J\xf6rg <alice@example.com>\r\nTo: (\xe9) bob@x.example\r\n\r\n";
+        assert_eq!(authors(name).unwrap()[0].to_string(), "alice@example.com");
+        assert_eq!(recipients(name).unwrap()[0].to_string(), "bob@x.example");
+        for local in [&b"b\xf6b"[..], b"\"b\xf6b\"", b"b\xc3"] {
+            for field in ["From", "To"] {
+                let raw = [field.as_bytes(), b": <", local, b"@x.example>\r\n\r\n"].concat();
+                let found = if field == "From" { authors(&raw) } else { recipients(&raw) };
+                assert!(found.is_err(), "{}", raw.escape_ascii());
+            }
+        }
     }
 
     #[test]
