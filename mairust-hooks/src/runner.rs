@@ -250,6 +250,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use mairust_core::{Content, Envelope, ManualClock, Origin, ReversePath, TenantId, Timestamp};
+    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::closure::{PostReceive, PreReceive};
@@ -428,15 +429,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_wait_for_their_turn_within_their_time() {
-        let hook = PreReceive::new("slow", |_: Mail| async {
-            tokio::time::sleep(Duration::from_secs(3)).await;
-            Verdict::Allow
+        let go = Arc::new(Semaphore::new(0));
+        let waits = go.clone();
+        let hook = PreReceive::new("slow", move |_: Mail| {
+            let waits = waits.clone();
+            async move {
+                waits.acquire().await.unwrap().forget();
+                Verdict::Allow
+            }
         });
         let mut binding = Binding::new(Arc::new(hook));
         binding.max_inflight = 2;
         let runner = runner(vec![binding]);
         let texts = ["a", "b", "c", "d", "e", "f"];
-        let mut outcomes: Vec<_> = join_all(texts.map(|text| outcome(&runner, text))).await;
+        let first_two = async {
+            tokio::time::advance(Duration::from_secs(3)).await;
+            go.add_permits(2);
+        };
+        let (mut outcomes, ()) = futures::join!(join_all(texts.map(|text| outcome(&runner, text))), first_two);
         outcomes.sort_unstable();
         // Two at a time, five seconds for each: two wait and then lack the time, two get no turn.
         let names: Vec<_> = outcomes.iter().map(|(name, ..)| *name).collect();
