@@ -60,9 +60,6 @@ const DUE_PAUSE: Duration = Duration::from_millis(1);
 /// another destination becomes due meanwhile. What is added is seen at once.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a slot that became free may wait for others.
-const GATHER: Duration = Duration::from_millis(1);
-
 /// Does the jobs of the queue.
 #[derive(Debug)]
 pub(crate) struct Workers {
@@ -249,30 +246,12 @@ impl Workers {
                 () = self.something_to_do(seen), if !may_be_more => {}
                 () = tokio::time::sleep(RampUp::pause(began.elapsed())), if may_be_more && max < free => {}
                 // A slot became free.
-                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
-                    report(ended);
-                    self.gather(&mut tasks, &slots).await;
-                }
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => report(ended),
             }
         }
         while let Some(ended) = tasks.join_next().await {
             report(ended);
         }
-    }
-
-    /// While nearly all workers are busy, gives others a moment to end, too: one look at the queue is as good for
-    /// several slots as for one.
-    async fn gather(&self, tasks: &mut JoinSet<()>, slots: &Semaphore) {
-        let enough = (self.settings.workers / 8).max(1);
-        let more = async {
-            while slots.available_permits() < enough
-                && let Some(ended) = tasks.join_next().await
-            {
-                report(ended);
-            }
-        };
-        // Else one slot is as good as any number.
-        let _ = tokio::time::timeout(GATHER, more).await;
     }
 
     async fn lease(&self, max: u32) -> Result<Vec<Lease>, StoreError> {
