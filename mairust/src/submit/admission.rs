@@ -69,8 +69,16 @@ impl Submissions {
             Decision::Allow => return Ok(Admission { facts, ..Admission::default() }),
             Decision::Slow { wait, .. } => (*wait, false),
             Decision::Hold { .. } => (Duration::ZERO, true),
-            Decision::Suspend { .. } | Decision::Reject { .. } | Decision::Tempfail { .. } => {
-                return Err(self.refuse(&request, user.as_ref(), score, now).await?);
+            Decision::Reject { rejection, .. } => return Err(denied(&request, rejection.clone(), None)),
+            Decision::Tempfail { rejection, retry_after, .. } => {
+                return Err(denied(&request, rejection.clone(), Some(*retry_after)));
+            }
+            Decision::Suspend { detail, until, .. } => {
+                if let (Some(user), false) = (&user, request.dry_run) {
+                    let suspension = Suspension { since: now, reason: detail.clone(), until: *until };
+                    self.suspend(user, suspension, score.value).await?;
+                }
+                return Err(denied(&request, suspension_refused(detail), None));
             }
         };
         let event = match request.dry_run {
@@ -95,40 +103,6 @@ impl Submissions {
         let lets_pass = matches!(score.decision, Decision::Allow);
         let slower = matches!((&first, &score.decision), (Decision::Hold { .. }, Decision::Slow { .. }));
         Ok(if lets_pass || slower { Score { decision: first, ..score } } else { score })
-    }
-
-    /// Does what is due when a message is refused, and says so.
-    async fn refuse(
-        &self,
-        request: &PolicyRequest,
-        user: Option<&User>,
-        score: Score,
-        now: Timestamp,
-    ) -> Result<SubmissionError, SubmissionError> {
-        let (rejection, retry_after) = match &score.decision {
-            Decision::Tempfail { rejection, retry_after, .. } => (rejection.clone(), Some(*retry_after)),
-            Decision::Reject { rejection, .. } => (rejection.clone(), None),
-            Decision::Suspend { detail, until, .. } => {
-                if let (Some(user), false) = (user, request.dry_run) {
-                    let suspension = Suspension { since: now, reason: detail.clone(), until: *until };
-                    self.suspend(user, suspension, score.value).await?;
-                }
-                (suspension_refused(detail), None)
-            }
-            Decision::Allow | Decision::Slow { .. } | Decision::Hold { .. } => {
-                (Rejection::unavailable("a message that was not refused"), None)
-            }
-        };
-        tracing::info!(
-            component = "policy",
-            tenant_id = %request.tenant,
-            user_id = request.user.map(tracing::field::display),
-            recipients = request.recipients.len(),
-            dry_run = request.dry_run,
-            reason = rejection.reason(),
-            "a message was refused"
-        );
-        Ok(SubmissionError::Denied { rejection, retry_after })
     }
 
     /// Takes the right to send from a user, and tells of it.
@@ -252,6 +226,20 @@ fn request(submission: &Submission, user: Option<&User>) -> Result<PolicyRequest
     request.size = submission.body.len();
     request.origin = submission.origin.clone();
     Ok(request)
+}
+
+/// A refusal, which the log hears of.
+fn denied(request: &PolicyRequest, rejection: Rejection, retry_after: Option<Duration>) -> SubmissionError {
+    tracing::info!(
+        component = "policy",
+        tenant_id = %request.tenant,
+        user_id = request.user.map(tracing::field::display),
+        recipients = request.recipients.len(),
+        dry_run = request.dry_run,
+        reason = rejection.reason(),
+        "a message was refused"
+    );
+    SubmissionError::Denied { rejection, retry_after }
 }
 
 fn suspended(reason: &str) -> Decision {
