@@ -1,9 +1,7 @@
 //! An application made of MaiRust, and its tests: a helpdesk that tags mail about invoices, and takes none for
 //! `noreply@`.
 
-use mairust::{
-    Actions, DirectoryExt, HookError, Mail, MemoryStorage, Server, ServerBuilder, StorageBackend, SystemClock, Verdict,
-};
+use mairust::{Answer, DirectoryExt, Mail, MemoryStorage, Server, ServerBuilder, StorageBackend, SystemClock, Verdict};
 
 /// All that makes the application; the tests put it on a server of theirs.
 fn helpdesk(builder: ServerBuilder) -> ServerBuilder {
@@ -16,7 +14,7 @@ fn helpdesk(builder: ServerBuilder) -> ServerBuilder {
         })
         .post_receive("invoices", |mail: Mail| async move {
             let is_invoice = mail.subject().is_some_and(|subject| subject.contains("invoice"));
-            Ok::<_, HookError>(if is_invoice { Actions::none().tag("invoice") } else { Actions::none() })
+            if is_invoice { Answer::allow().tag("invoice") } else { Answer::allow() }
         })
 }
 

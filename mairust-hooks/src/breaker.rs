@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use mairust_core::{RecentMap, Timestamp};
 
+use crate::handler::HealthStatus;
+
 /// Messages that failed once or more, remembered for each hook.
 const FAILED_MESSAGES: usize = 1_024;
 /// Failures of one message that make it poison.
@@ -110,7 +112,7 @@ pub enum OpenReason {
     Rate,
     /// The program behind the hook ends again and again.
     CrashLoop,
-    /// Health checks failed.
+    /// HealthStatus checks failed.
     Unhealthy,
 }
 
@@ -145,24 +147,13 @@ pub struct Transition {
     pub to: BreakerState,
 }
 
-/// What a health check said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Health {
-    /// All is well.
-    Ok,
-    /// It works, but not as it should.
-    Degraded,
-    /// It does not work, or gave no answer.
-    Error,
-}
-
 #[derive(Debug)]
 struct Inner {
     state: State,
     /// Grows with each change of state: results of calls that began before say nothing about the state after it.
     epoch: u64,
     failed: RecentMap<Fingerprint, FailedMessage>,
-    health: (Health, u32),
+    health: (HealthStatus, u32),
     transitions: Vec<Transition>,
 }
 
@@ -246,7 +237,7 @@ impl Breaker {
             state: State::closed(),
             epoch: 0,
             failed: RecentMap::new(FAILED_MESSAGES),
-            health: (Health::Ok, 0),
+            health: (HealthStatus::Ok, 0),
             transitions: Vec::new(),
         };
         Self { settings, inner: Mutex::new(inner) }
@@ -286,7 +277,7 @@ impl Breaker {
     pub fn reset(&self, now: Timestamp) {
         let mut inner = self.lock();
         inner.failed = RecentMap::new(FAILED_MESSAGES);
-        inner.health = (Health::Ok, 0);
+        inner.health = (HealthStatus::Ok, 0);
         inner.change(State::closed(), now);
     }
 
@@ -300,15 +291,17 @@ impl Breaker {
 
     /// Learns from a health check: three errors open it, two good ones then have it tried. What calls have opened is
     /// not closed by health alone.
-    pub fn checked(&self, health: Health, now: Timestamp) {
+    pub fn checked(&self, health: HealthStatus, now: Timestamp) {
         let mut inner = self.lock();
         let count = if inner.health.0 == health { inner.health.1 + 1 } else { 1 };
         inner.health = (health, count);
         match (&inner.state, health) {
-            (State::Closed { .. }, Health::Error) if count >= HEALTH_ERRORS => {
+            (State::Closed { .. }, HealthStatus::Error) if count >= HEALTH_ERRORS => {
                 self.open(&mut inner, OpenReason::Unhealthy, now);
             }
-            (&State::Open { trips, because: OpenReason::Unhealthy, .. }, Health::Ok) if count >= HEALTH_SUCCESSES => {
+            (&State::Open { trips, because: OpenReason::Unhealthy, .. }, HealthStatus::Ok)
+                if count >= HEALTH_SUCCESSES =>
+            {
                 inner.change(State::HalfOpen { probe: None, successes: 0, trips }, now);
             }
             _ => {}

@@ -1,19 +1,20 @@
 //! One call of one hook: its time, its turn, its breaker, and what becomes of a message when it does not answer.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use futures::FutureExt;
-use mairust_core::{Body, Clock, EnhancedCode, Mail, Rejection, Timestamp};
+use mairust_core::{Body, Clock, EmailAddress, EnhancedCode, Rejection, Timestamp};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use crate::actions::Actions;
+use crate::binding::{Binding, Circuit, OnFailure};
 use crate::breaker::{Breaker, CallResult, Fingerprint, Refused};
-use crate::handler::{HookError, HookPoint};
-use crate::runner::{Binding, HookRun, OnFailure, RunOutcome};
+use crate::handler::{FailureKind, HookCall, HookPoint};
+use crate::protocol::{Answer, Mode};
+use crate::run::{HookRun, RunOutcome};
 use crate::verdict::Verdict;
 
 /// Less time than this, and a hook is not called at all.
@@ -25,8 +26,11 @@ const REFUSED_AS_POISON: Duration = Duration::from_secs(2 * 3_600);
 #[derive(Debug)]
 pub(crate) struct Bound {
     binding: Binding,
+    /// What tells this binding, in this state of its settings, from others.
+    key: String,
     pre_receive: Lane,
     post_receive: Lane,
+    pre_send: Lane,
 }
 
 /// What is kept for one point.
@@ -41,110 +45,133 @@ struct Missed {
     outcome: RunOutcome,
     /// When the message failed first, if it is poison.
     first: Option<Timestamp>,
+    /// How long the hook wants to be left alone.
+    wait: Option<Duration>,
+}
+
+/// What a call came to.
+#[derive(Debug)]
+pub struct Called {
+    /// What is to become of the message: what the hook said or, without an answer, what its binding says.
+    pub answer: Answer,
+    /// How it ended.
+    pub run: HookRun,
+    /// How long the hook wants to be left alone, if it said so.
+    pub wait: Option<Duration>,
 }
 
 impl Bound {
-    pub(crate) fn new(binding: Binding) -> Self {
-        let lane =
-            |settings| Lane { breaker: Breaker::new(settings), slots: Semaphore::new(binding.max_inflight.max(1)) };
-        let pre_receive = lane(binding.pre_receive_breaker.clone());
-        let post_receive = lane(binding.post_receive_breaker.clone());
-        Self { binding, pre_receive, post_receive }
+    pub(crate) fn new(binding: Binding, key: String, now: Timestamp) -> Self {
+        let lane = |point: HookPoint, settings: &crate::breaker::BreakerSettings| {
+            let breaker = Breaker::new(settings.clone());
+            match binding.circuit {
+                Circuit::Automatic => {}
+                Circuit::Disabled => breaker.disable(now),
+                Circuit::ForcedOpen => breaker.force_open(now),
+            }
+            Lane { breaker, slots: Semaphore::new(binding.max_inflight.unwrap_or(point.max_inflight()).max(1)) }
+        };
+        let pre_receive = lane(HookPoint::PreReceive, &binding.pre_receive_breaker);
+        let post_receive = lane(HookPoint::PostReceive, &binding.other_breakers);
+        let pre_send = lane(HookPoint::PreSend, &binding.other_breakers);
+        Self { binding, key, pre_receive, post_receive, pre_send }
     }
 
     pub(crate) fn name(&self) -> &str {
         self.binding.handler.name()
     }
 
-    pub(crate) fn priority(&self) -> u16 {
-        self.binding.priority
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub(crate) fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
+    pub(crate) fn order(&self) -> (u16, &str) {
+        (self.binding.priority, self.name())
     }
 
     pub(crate) fn wants(&self, point: HookPoint) -> bool {
         self.binding.handler.points().contains(&point)
     }
 
+    /// Whether it wants to see mail to these recipients at this point.
+    pub(crate) fn wants_for(&self, point: HookPoint, recipients: &[EmailAddress]) -> bool {
+        self.wants(point) && self.binding.is_for(recipients)
+    }
+
     pub(crate) fn breaker(&self, point: HookPoint) -> &Breaker {
         &self.lane(point).breaker
     }
 
-    /// Asks about a message before it is stored, within the time of this hook and of the stage.
-    pub(crate) async fn ask(
-        &self,
-        mail: &Mail,
-        fingerprint: Option<Fingerprint>,
-        deadline: Instant,
-        clock: &dyn Clock,
-    ) -> (Verdict, HookRun) {
-        let start = Instant::now();
-        let time = self.binding.timeout.min(deadline.saturating_duration_since(start));
-        let answer = if time < LEAST_TIME.min(self.binding.timeout) {
+    /// Calls it within its own time and the deadline of the call.
+    pub(crate) async fn call(&self, mut call: HookCall, clock: &dyn Clock) -> Called {
+        let (start, at) = (Instant::now(), clock.now());
+        if self.binding.mode == Mode::Shadow && call.mode == Mode::Enforce {
+            call.mode = Mode::Shadow;
+        }
+        let own = self.binding.timeout.unwrap_or(call.point.timeout());
+        let time = own.min(call.deadline.saturating_duration_since(start));
+        let answer = if time < LEAST_TIME.min(own) {
             Err(RunOutcome::Budget.into())
         } else {
-            let call = self.binding.handler.pre_receive(mail);
-            self.call(HookPoint::PreReceive, fingerprint, time, clock, call).await
+            call.deadline = start + time;
+            self.try_call(&call, time, clock).await
         };
-        let (verdict, outcome, let_pass) = match answer {
-            Ok(verdict) => {
-                let name = verdict.as_str();
-                (verdict, RunOutcome::Done(name), false)
+        let mut run = HookRun {
+            id: call.id,
+            hook: self.name().to_owned(),
+            point: call.point,
+            mode: call.mode,
+            attempt: call.attempt,
+            at,
+            outcome: RunOutcome::Budget,
+            answer: None,
+            let_pass: false,
+            catch_up: false,
+            duration: start.elapsed(),
+        };
+        match answer {
+            Ok(answer) => {
+                (run.outcome, run.answer) = (RunOutcome::Done(answer.verdict.as_str()), Some(answer.clone()));
+                Called { answer, run, wait: None }
             }
             Err(missed) => {
-                let verdict = self.instead(&missed, clock.now());
-                let let_pass = verdict == Verdict::Allow;
-                (verdict, missed.outcome, let_pass)
+                let answer = Answer::from(self.instead(&missed, &run, clock.now()));
+                run.let_pass = answer.verdict == Verdict::Allow && run.mode == Mode::Enforce;
+                run.catch_up = run.let_pass && self.binding.catch_up && run.point == HookPoint::PreReceive;
+                run.outcome = missed.outcome;
+                Called { answer, run, wait: missed.wait }
             }
-        };
-        (verdict, HookRun { hook: self.name().to_owned(), outcome, let_pass, duration: start.elapsed() })
+        }
     }
 
-    /// Calls it with a stored message.
-    pub(crate) async fn post_receive(
-        &self,
-        mail: &Mail,
-        fingerprint: Option<Fingerprint>,
-        clock: &dyn Clock,
-    ) -> Result<Actions, HookError> {
-        let call = self.binding.handler.post_receive(mail);
-        let answer = self.call(HookPoint::PostReceive, fingerprint, self.binding.timeout, clock, call).await;
-        answer.map_err(|missed| match missed.outcome {
-            RunOutcome::Failed(reason) => HookError::new(reason),
-            RunOutcome::Timeout => HookError::new(format_args!("no answer within {:?}", self.binding.timeout)),
-            other => HookError::new(format_args!("it was not called: {other}")),
-        })
-    }
-
-    async fn call<T>(
-        &self,
-        point: HookPoint,
-        fingerprint: Option<Fingerprint>,
-        time: Duration,
-        clock: &dyn Clock,
-        call: impl Future<Output = Result<T, HookError>>,
-    ) -> Result<T, Missed> {
-        let end = Instant::now() + time;
-        let lane = self.lane(point);
-        let permit = lane.breaker.acquire(fingerprint, clock.now()).map_err(Missed::from)?;
+    async fn try_call(&self, call: &HookCall, time: Duration, clock: &dyn Clock) -> Result<Answer, Missed> {
+        let lane = self.lane(call.point);
+        let permit = lane.breaker.acquire(Some(call.facts.fingerprint), clock.now()).map_err(Missed::from)?;
         // Dropped without a result, the permit says nothing about the hook.
-        let _slot = lane.slot(end).await.ok_or(RunOutcome::Overload)?;
-        if end.saturating_duration_since(Instant::now()) < LEAST_TIME.min(time) {
+        let _slot = lane.slot(call.deadline).await.ok_or(RunOutcome::Overload)?;
+        if call.deadline.saturating_duration_since(Instant::now()) < LEAST_TIME.min(time) {
             return Err(RunOutcome::Overload.into());
         }
-        let outcome = match tokio::time::timeout_at(end, AssertUnwindSafe(call).catch_unwind()).await {
+        let answering = AssertUnwindSafe(self.binding.handler.call(call)).catch_unwind();
+        let (outcome, wait) = match tokio::time::timeout_at(call.deadline, answering).await {
             Ok(Ok(Ok(answer))) => {
                 permit.record(CallResult::Success, clock.now());
                 return Ok(answer);
             }
-            Ok(Ok(Err(error))) => RunOutcome::Failed(error.to_string()),
-            Ok(Err(_)) => RunOutcome::Failed("the hook panicked".to_owned()),
-            Err(_) => RunOutcome::Timeout,
+            Ok(Ok(Err(error))) => (RunOutcome::Failed(error.kind(), error.to_string()), error.wait()),
+            Ok(Err(_)) => (RunOutcome::Failed(FailureKind::Crash, "the hook panicked".to_owned()), None),
+            Err(_) => (RunOutcome::Failed(FailureKind::Timeout, format!("no answer within {time:?}")), None),
         };
         permit.record(CallResult::Failure, clock.now());
-        Err(outcome.into())
+        Err(Missed { outcome, first: None, wait })
     }
 
     /// What becomes of a message about which the hook says nothing.
-    fn instead(&self, missed: &Missed, now: Timestamp) -> Verdict {
+    fn instead(&self, missed: &Missed, run: &HookRun, now: Timestamp) -> Verdict {
         let Binding { required, on_failure, on_open, .. } = self.binding;
         let mode = match (&missed.outcome, missed.first) {
             (RunOutcome::Poison, Some(first)) if required && now.since(first) < REFUSED_AS_POISON => {
@@ -155,13 +182,17 @@ impl Bound {
             _ => on_failure,
         };
         let reason = format!("hook {} had no answer: {}", self.name(), missed.outcome);
+        let refusal = |code, enhanced, text: &str| Rejection::new(code, enhanced, format!("{text} [{}]", run.id));
         match mode {
             OnFailure::Allow => Verdict::Allow,
             OnFailure::Quarantine => Verdict::quarantine(reason),
-            OnFailure::Tempfail => Verdict::Tempfail(
-                Rejection::new(451, EnhancedCode(4, 3, 0), "Policy service unavailable, please try again later")
-                    .because(reason),
-            ),
+            OnFailure::Reject => {
+                Verdict::Reject(refusal(550, EnhancedCode(5, 7, 1), "Message refused by policy").because(reason))
+            }
+            OnFailure::Tempfail => {
+                let text = "Policy service unavailable, please try again later";
+                Verdict::Tempfail(refusal(451, EnhancedCode(4, 3, 0), text).because(reason))
+            }
         }
     }
 
@@ -169,6 +200,7 @@ impl Bound {
         match point {
             HookPoint::PreReceive => &self.pre_receive,
             HookPoint::PostReceive => &self.post_receive,
+            HookPoint::PreSend => &self.pre_send,
         }
     }
 }
@@ -180,36 +212,46 @@ impl Lane {
     }
 }
 
-/// What tells a message from others; `None` if it can't be read.
-pub(crate) async fn fingerprint(mail: &Mail) -> Option<Fingerprint> {
-    let body = mail.body().clone();
-    match body.in_memory() {
-        Some(octets) => {
-            let mut digest = Context::new(&SHA256);
-            digest.update(octets);
-            finish(digest)
+impl Fingerprint {
+    /// That of a message with these octets.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn of(body: &Body) -> io::Result<Self> {
+        match body.in_memory() {
+            Some(octets) => Ok(Self::of_octets(octets)),
+            None => {
+                let body = body.clone();
+                tokio::task::spawn_blocking(move || read(&body)).await.map_err(io::Error::other)?
+            }
         }
-        None => tokio::task::spawn_blocking(move || read(&body)).await.ok().flatten(),
+    }
+
+    /// That of a message with these octets.
+    pub fn of_octets(octets: &[u8]) -> Self {
+        let mut digest = Context::new(&SHA256);
+        digest.update(octets);
+        finish(digest)
     }
 }
 
-fn read(body: &Body) -> Option<Fingerprint> {
+fn read(body: &Body) -> io::Result<Fingerprint> {
     let (mut reader, mut buffer, mut digest) = (body.reader(), vec![0; 65_536], Context::new(&SHA256));
     loop {
-        match reader.read(&mut buffer).ok()? {
-            0 => return finish(digest),
-            count => digest.update(buffer.get(..count)?),
+        match reader.read(&mut buffer)? {
+            0 => return Ok(finish(digest)),
+            count => digest.update(buffer.get(..count).unwrap_or_default()),
         }
     }
 }
 
-fn finish(digest: Context) -> Option<Fingerprint> {
-    digest.finish().as_ref().try_into().ok().map(Fingerprint)
+fn finish(digest: Context) -> Fingerprint {
+    Fingerprint(digest.finish().as_ref().try_into().expect("SHA-256 has 32 octets"))
 }
 
 impl From<RunOutcome> for Missed {
     fn from(outcome: RunOutcome) -> Self {
-        Self { outcome, first: None }
+        Self { outcome, first: None, wait: None }
     }
 }
 
@@ -217,7 +259,7 @@ impl From<Refused> for Missed {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Open(because) => RunOutcome::Open(because).into(),
-            Refused::Poison { first } => Self { outcome: RunOutcome::Poison, first: Some(first) },
+            Refused::Poison { first } => Self { first: Some(first), ..RunOutcome::Poison.into() },
         }
     }
 }

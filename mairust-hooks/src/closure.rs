@@ -6,83 +6,61 @@ use std::future::Future;
 use async_trait::async_trait;
 use mairust_core::Mail;
 
-use crate::actions::Actions;
-use crate::handler::{HookError, HookHandler, HookPoint};
-use crate::verdict::{IntoVerdict, Verdict};
+use crate::handler::{HookCall, HookError, HookHandler, HookPoint};
+use crate::protocol::{Answer, IntoAnswer};
 
-/// A closure as a `pre_receive` hook.
-pub struct PreReceive<F> {
+/// A closure as a hook at one point. It takes a message, and returns a [`Verdict`](crate::Verdict), an [`Answer`], `()`
+/// or a `Result` of one of these.
+pub struct HookFn<F> {
     name: String,
+    point: [HookPoint; 1],
     function: F,
 }
 
-/// A closure as a `post_receive` hook.
-pub struct PostReceive<F> {
-    name: String,
-    function: F,
-}
-
-impl<F> PreReceive<F> {
-    /// Calls `function` with each message before it is stored.
-    pub fn new(name: impl Into<String>, function: F) -> Self {
-        Self { name: name.into(), function }
+impl<F> HookFn<F> {
+    /// Calls `function` with each message that comes to this point.
+    pub fn at(point: HookPoint, name: impl Into<String>, function: F) -> Self {
+        Self { name: name.into(), point: [point], function }
     }
-}
 
-impl<F> PostReceive<F> {
-    /// Calls `function` with each stored message.
-    pub fn new(name: impl Into<String>, function: F) -> Self {
-        Self { name: name.into(), function }
+    /// Calls `function` with each message before it is stored.
+    pub fn pre_receive(name: impl Into<String>, function: F) -> Self {
+        Self::at(HookPoint::PreReceive, name, function)
+    }
+
+    /// Calls `function` with each stored message, at least once.
+    pub fn post_receive(name: impl Into<String>, function: F) -> Self {
+        Self::at(HookPoint::PostReceive, name, function)
+    }
+
+    /// Calls `function` with each message of users and applications before it is signed and queued.
+    pub fn pre_send(name: impl Into<String>, function: F) -> Self {
+        Self::at(HookPoint::PreSend, name, function)
     }
 }
 
 #[async_trait]
-impl<F, Fut> HookHandler for PreReceive<F>
+impl<F, Fut> HookHandler for HookFn<F>
 where
     F: Fn(Mail) -> Fut + Send + Sync + 'static,
     Fut: Future + Send,
-    Fut::Output: IntoVerdict,
+    Fut::Output: IntoAnswer,
 {
     fn name(&self) -> &str {
         &self.name
     }
 
     fn points(&self) -> &[HookPoint] {
-        &[HookPoint::PreReceive]
+        &self.point
     }
 
-    async fn pre_receive(&self, mail: &Mail) -> Result<Verdict, HookError> {
-        (self.function)(mail.clone()).await.into_verdict()
-    }
-}
-
-#[async_trait]
-impl<F, Fut> HookHandler for PostReceive<F>
-where
-    F: Fn(Mail) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Actions, HookError>> + Send,
-{
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn points(&self) -> &[HookPoint] {
-        &[HookPoint::PostReceive]
-    }
-
-    async fn post_receive(&self, mail: &Mail) -> Result<Actions, HookError> {
-        (self.function)(mail.clone()).await
+    async fn call(&self, call: &HookCall) -> Result<Answer, HookError> {
+        (self.function)(call.mail.clone()).await.into_answer()
     }
 }
 
-impl<F> fmt::Debug for PreReceive<F> {
+impl<F> fmt::Debug for HookFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PreReceive").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl<F> fmt::Debug for PostReceive<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostReceive").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("HookFn").field("name", &self.name).field("point", &self.point).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! Code that decides about mail on its way, and extends what happens to it.
 //!
-//! [`HookHandler`] is the seam: a Rust type, or a closure wrapped by [`PreReceive`] or
-//! [`PostReceive`]. [`HookRunner`] is the only place that loops over hooks: order, timeouts,
+//! [`HookHandler`] is the seam: a Rust type, a closure in a [`HookFn`], or a program elsewhere behind a [`Remote`], to
+//! which a [`Transport`] leads. [`HookRunner`] is the only place that loops over hooks: order, timeouts,
 //! failures and the merging of verdicts are decided there. [`Scanner`] finds out whether mail is
 //! spam, before any hook is asked. [`PolicyEngine`] decides who may send how much. Programs elsewhere are told by
 //! HTTP what happened: [`event`] says what they get, [`signature`] how they know that it comes from here,
@@ -10,7 +10,7 @@
 //! Deliberately absent: SMTP, storage, the queue. Whoever runs the hooks gives them a
 //! [`Mail`](mairust_core::Mail) and acts on what comes back.
 
-pub mod actions;
+pub mod binding;
 pub mod breaker;
 mod call;
 pub mod closure;
@@ -19,18 +19,27 @@ pub mod event;
 pub mod handler;
 pub mod policy;
 pub mod protocol;
+pub mod remote;
+pub mod run;
 pub mod runner;
 pub mod scan;
 pub mod signature;
+pub mod transport;
 pub mod verdict;
 
-pub use actions::Actions;
-pub use closure::{PostReceive, PreReceive};
+pub use binding::{Binding, Circuit, OnFailure, RecipientFilter};
+pub use breaker::Fingerprint;
+pub use call::Called;
+pub use closure::HookFn;
 pub use endpoint::{WebhookHost, WebhookUrl, WebhookUrlError};
 pub use event::{EventBody, EventKind};
-pub use handler::{HookError, HookHandler, HookPoint};
+pub use handler::{FailureKind, HealthReport, HealthStatus, HookCall, HookError, HookHandler, HookPoint};
 pub use policy::{Decision, PolicyEngine, PolicyError, PolicyRequest, Score, Signal};
-pub use runner::{Binding, HookObserver, HookRun, HookRunner, OnFailure, RunOutcome};
+pub use protocol::{Answer, IntoAnswer};
+pub use remote::Remote;
+pub use run::{HookRun, RunOutcome};
+pub use runner::{Asked, Budgets, HookObserver, HookRunner, Hooks, Stage, TenantBinding};
 pub use scan::{ScanError, ScanRequest, Scanner};
 pub use signature::{RequestSignature, Signable, SigningSecret};
-pub use verdict::{IntoVerdict, Verdict};
+pub use transport::{Incoming, Outgoing, Transport};
+pub use verdict::Verdict;

@@ -2,8 +2,6 @@
 
 use mairust_core::{EnhancedCode, Rejection, Reply};
 
-use crate::handler::HookError;
-
 /// What to do with a message. When hooks differ, the strictest wins: reject, then tempfail, then
 /// quarantine, then allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,16 +17,6 @@ pub enum Verdict {
     Reject(Rejection),
     /// Refuse it by a temporary failure; the sender tries again.
     Tempfail(Rejection),
-}
-
-/// What a hook function may return: a [`Verdict`], `()` for "go on", or a `Result` of either.
-#[diagnostic::on_unimplemented(message = "a hook must return `Verdict`, `()` or `Result<Verdict, E>`, not `{Self}`")]
-pub trait IntoVerdict {
-    /// The verdict, or why there is none.
-    ///
-    /// # Errors
-    /// When the hook failed.
-    fn into_verdict(self) -> Result<Verdict, HookError>;
 }
 
 impl Verdict {
@@ -78,23 +66,5 @@ impl Verdict {
             Self::Tempfail(_) => 2,
             Self::Reject(_) => 3,
         }
-    }
-}
-
-impl IntoVerdict for Verdict {
-    fn into_verdict(self) -> Result<Verdict, HookError> {
-        Ok(self)
-    }
-}
-
-impl IntoVerdict for () {
-    fn into_verdict(self) -> Result<Verdict, HookError> {
-        Ok(Verdict::Allow)
-    }
-}
-
-impl<V: IntoVerdict, E: std::fmt::Display> IntoVerdict for Result<V, E> {
-    fn into_verdict(self) -> Result<Verdict, HookError> {
-        self.map_err(HookError::new)?.into_verdict()
     }
 }

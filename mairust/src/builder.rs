@@ -6,10 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mairust_core::{Clock, Domain, EmailAddress, IpNetwork, Mail, SystemClock};
-use mairust_hooks::{
-    Actions, Binding, HookError, HookHandler, HookRunner, IntoVerdict, OnFailure, PolicyEngine, PostReceive,
-    PreReceive, Scanner,
-};
+use mairust_hooks::{Binding, Budgets, HookFn, HookHandler, IntoAnswer, OnFailure, PolicyEngine, Scanner};
 use mairust_http::{SearchFallback, ServerKey};
 use mairust_smtp::client::{Client, ClientConfig};
 use mairust_smtp::dns::{DnsResolver, Resolver, ValidatingResolver};
@@ -46,7 +43,7 @@ pub struct ServerBuilder {
     http: Option<Bind>,
     certificates: Option<Result<Certificates, TlsError>>,
     hooks: Vec<Binding>,
-    hook_budget: Duration,
+    hook_budgets: Budgets,
     scanner: Option<Arc<dyn Scanner>>,
     policy: Option<Arc<dyn PolicyEngine>>,
     sending_limits: SendingLimits,
@@ -141,7 +138,7 @@ impl ServerBuilder {
             http: None,
             certificates: None,
             hooks: Vec::new(),
-            hook_budget: Duration::from_secs(8),
+            hook_budgets: Budgets::default(),
             scanner: None,
             policy: None,
             sending_limits: SendingLimits::default(),
@@ -313,23 +310,34 @@ impl ServerBuilder {
     }
 
     /// Asks this closure about each message before it is stored. It returns a
-    /// [`Verdict`](mairust_hooks::Verdict), `()` or a `Result` of either.
+    /// [`Verdict`](mairust_hooks::Verdict), an [`Answer`](mairust_hooks::Answer), `()` or a `Result` of one of these.
     pub fn pre_receive<F, Fut>(self, name: impl Into<String>, hook: F) -> Self
     where
         F: Fn(Mail) -> Fut + Send + Sync + 'static,
         Fut: Future + Send + 'static,
-        Fut::Output: IntoVerdict,
+        Fut::Output: IntoAnswer,
     {
-        self.hook(PreReceive::new(name, hook))
+        self.hook(HookFn::pre_receive(name, hook))
     }
 
     /// Calls this closure with each stored message, at least once.
     pub fn post_receive<F, Fut>(self, name: impl Into<String>, hook: F) -> Self
     where
         F: Fn(Mail) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Actions, HookError>> + Send + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoAnswer,
     {
-        self.hook(PostReceive::new(name, hook))
+        self.hook(HookFn::post_receive(name, hook))
+    }
+
+    /// Asks this closure about each message of users and applications before it is signed and queued.
+    pub fn pre_send<F, Fut>(self, name: impl Into<String>, hook: F) -> Self
+    where
+        F: Fn(Mail) -> Fut + Send + Sync + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoAnswer,
+    {
+        self.hook(HookFn::pre_send(name, hook))
     }
 
     /// Adds a hook with the default priority, timeout and way of failing.
@@ -343,9 +351,9 @@ impl ServerBuilder {
         self
     }
 
-    /// How long all `pre_receive` hooks together may hold a message up. Default 8 s.
-    pub fn hook_budget(mut self, budget: Duration) -> Self {
-        self.hook_budget = budget;
+    /// How long all hooks of a stage together may hold a message up.
+    pub fn hook_budgets(mut self, budgets: Budgets) -> Self {
+        self.hook_budgets = budgets;
         self
     }
 
@@ -547,7 +555,8 @@ impl ServerBuilder {
             http: self.http,
             http_limits: self.http_limits,
             login_limits: self.login_limits,
-            hooks: HookRunner::new(self.hooks, self.hook_budget).with_clock(self.clock.clone()),
+            hooks: self.hooks,
+            hook_budgets: self.hook_budgets,
             scanner: self.scanner,
             delivery: self.delivery,
             outbound: self.outbound,

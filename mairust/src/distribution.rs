@@ -9,7 +9,7 @@ use mairust_core::{
     Body, Content, EmailAddress, MailboxId, MessageDsn, MessageId, Notify, RecipientDsn, RecipientId, Rejection,
     ReversePath, TenantId, Timestamp, TlsWish,
 };
-use mairust_hooks::{HookPoint, HookRunner};
+use mairust_hooks::{HookPoint, HookRunner, Hooks};
 use mairust_store::{Acceptance, Direction, Folder, MessageStatus, NewJob, NewMessage, Placement, Spam};
 
 use crate::events;
@@ -207,7 +207,8 @@ impl Distribution {
         let (tenant, now) = (self.tenant, original.received_at);
         let mut acceptance = Acceptance::new(tenant);
         if !self.placements.is_empty() {
-            let hook_jobs = |placement: &Placement| hook_jobs(hooks, tenant, placement.id, now);
+            let hooks = hooks.of(tenant);
+            let hook_jobs = |placement: &Placement| hook_jobs(&hooks, tenant, placement, now);
             acceptance.jobs.extend(self.placements.iter().flat_map(hook_jobs));
             let message = original.copy(&return_path(&original.sender), self.placements);
             acceptance.events.extend(message.placements.iter().map(|place| events::received(&message, place)));
@@ -288,9 +289,10 @@ impl Original {
 }
 
 /// One job for each `post_receive` hook.
-fn hook_jobs(hooks: &HookRunner, tenant: TenantId, message: MessageId, now: Timestamp) -> Vec<NewJob> {
-    let names = hooks.names(HookPoint::PostReceive);
-    names.into_iter().map(|hook| Job::PostReceive { message, hook: hook.to_owned() }.queued(tenant, now)).collect()
+fn hook_jobs(hooks: &Hooks, tenant: TenantId, place: &Placement, now: Timestamp) -> Vec<NewJob> {
+    let names = hooks.names(HookPoint::PostReceive, std::slice::from_ref(&place.address));
+    let job = |hook: &str| Job::PostReceive { message: place.id, hook: hook.to_owned() }.queued(tenant, now);
+    names.into_iter().map(job).collect()
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ mod dns;
 mod error;
 mod events;
 mod expansion;
+mod hooks;
 mod http;
 mod listen;
 pub mod logging;
@@ -94,8 +95,9 @@ pub use mairust_hooks::scan::{
     FallbackScanner, ListedScanner, Rule, RuleEngine, RuleSettings, ScanError, ScanRequest, Scanner, Thresholds,
 };
 pub use mairust_hooks::{
-    Actions, Binding, Decision, HookError, HookHandler, HookPoint, OnFailure, PolicyEngine, PolicyError, PolicyRequest,
-    Score, Signal, Verdict,
+    Answer, Binding, Budgets, Circuit, Decision, FailureKind, HealthReport, HealthStatus, HookCall, HookError, HookFn,
+    HookHandler, HookPoint, Incoming, IntoAnswer, OnFailure, Outgoing, PolicyEngine, PolicyError, PolicyRequest,
+    RecipientFilter, Remote, Score, Signal, Transport, Verdict,
 };
 pub use mairust_http::{ApiKeyToken, Scope, SearchFallback, ServerKey};
 pub use mairust_smtp::client::{Login, Protocol, Relay, RelayTls};

@@ -303,15 +303,6 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn hook_called(&self, point: HookPoint, run: &HookRun) {
-        self.count_hook(point, &run.hook, run.outcome.as_str());
-        if run.let_pass {
-            let labels = vec![("hook", run.hook.clone()), ("outcome", run.outcome.as_str().to_owned())];
-            self.hook_fail_open.get_or_create(&labels).inc();
-        }
-        self.hook_seconds.get_or_create(&vec![("hook", run.hook.clone())]).observe(run.duration.as_secs_f64());
-    }
-
     pub(crate) fn scanned(&self, report: &ScanReport, took: Duration) {
         self.count_scan(&report.engine, report.action.as_str());
         self.spam_scan_seconds.get_or_create(&vec![("engine", report.engine.clone())]).observe(took.as_secs_f64());
@@ -325,10 +316,6 @@ impl Metrics {
 
     pub(crate) fn scan_failed(&self, engine: &str) {
         self.count_scan(engine, "failed");
-    }
-
-    pub(crate) fn post_receive_called(&self, hook: &str, done: bool) {
-        self.count_hook(HookPoint::PostReceive, hook, if done { "done" } else { "failed" });
     }
 
     pub(crate) fn delivery_attempted(&self, outcome: AttemptOutcome) {
@@ -431,15 +418,29 @@ impl Metrics {
         let labels = vec![("engine", engine.to_owned()), ("outcome", outcome.to_owned())];
         self.spam_scans.get_or_create(&labels).inc();
     }
-
-    fn count_hook(&self, point: HookPoint, hook: &str, outcome: &str) {
-        let labels =
-            vec![("point", point.as_str().to_owned()), ("hook", hook.to_owned()), ("outcome", outcome.to_owned())];
-        self.hook_calls.get_or_create(&labels).inc();
-    }
 }
 
 impl HookObserver for Metrics {
+    fn called(&self, run: &HookRun) {
+        let (point, hook, outcome) = (run.point.as_str(), &run.hook, run.outcome.as_str());
+        let labels = |names: &[(&'static str, &str)]| {
+            names.iter().map(|(name, value)| (*name, (*value).to_owned())).collect::<Vec<_>>()
+        };
+        self.hook_calls.get_or_create(&labels(&[("point", point), ("hook", hook), ("outcome", outcome)])).inc();
+        if run.let_pass {
+            self.hook_fail_open.get_or_create(&labels(&[("hook", hook), ("outcome", outcome)])).inc();
+        }
+        self.hook_seconds
+            .get_or_create(&labels(&[("point", point), ("hook", hook)]))
+            .observe(run.duration.as_secs_f64());
+        if run.outcome.is_done() {
+            tracing::debug!(component = "hooks", point, hook, invocation_id = %run.id, outcome, "a hook answered");
+        } else {
+            let (why, let_pass) = (&run.outcome, run.let_pass);
+            tracing::warn!(component = "hooks", point, hook, invocation_id = %run.id, outcome = %why, let_pass, "a hook did not answer");
+        }
+    }
+
     fn breaker_changed(&self, hook: &str, point: HookPoint, change: &Transition) {
         let because = match change.to {
             BreakerState::Open { because, .. } => because.as_str(),

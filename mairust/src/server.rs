@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mairust_core::{Clock, Domain, Secret};
-use mairust_hooks::{HookRunner, PolicyEngine, Scanner};
+use mairust_hooks::{Binding, Budgets, HookRunner, PolicyEngine, Scanner};
 use mairust_http::{ApiState, SearchFallback, ServerKey};
 use mairust_smtp::client::Client;
 use mairust_smtp::server::{ListenerConfig, ServerConfig, Service};
@@ -76,7 +76,8 @@ pub(crate) struct Parts {
     pub(crate) smtp: ServerConfig,
     pub(crate) authenticator: Option<Authenticator>,
     pub(crate) client: Client,
-    pub(crate) hooks: HookRunner,
+    pub(crate) hooks: Vec<Binding>,
+    pub(crate) hook_budgets: Budgets,
     pub(crate) scanner: Option<Arc<dyn Scanner>>,
     pub(crate) policy: Arc<dyn PolicyEngine>,
     pub(crate) delivery: DeliverySettings,
@@ -96,12 +97,16 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    fn hook_runner(&self, metrics: Arc<Metrics>) -> HookRunner {
+        HookRunner::new(self.hooks.clone(), self.hook_budgets).with_clock(self.clock.clone()).with_observer(metrics)
+    }
+
     fn submissions(&self, metrics: Arc<Metrics>) -> Submissions {
         let signing = Signing::new(self.storage.clone(), self.sealer.clone(), self.clock.clone());
         Submissions {
             hostname: self.hostname.clone(),
             storage: self.storage.clone(),
-            hooks: Arc::new(self.hooks.clone().with_observer(metrics.clone())),
+            hooks: Arc::new(self.hook_runner(metrics.clone())),
             policy: self.policy.clone(),
             recipients: Arc::new(self.recipients.clone()),
             outbound: self.outbound,

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use mairust_core::{Origin, ScanReport, TlsFacts};
-use mairust_hooks::{Decision, HookPoint, HookRun, RunOutcome, Score, Signal};
+use mairust_hooks::protocol::Mode;
+use mairust_hooks::{Decision, HookRun, RunOutcome, Score, Signal};
 use mairust_http::trace::{
     HookCall, HostFacts, HostTls, PolicyFacts, RuleFacts, ScanFacts, SessionFacts, SignalFacts, TlsSession,
 };
@@ -46,15 +47,18 @@ fn tls(facts: &TlsFacts) -> TlsSession {
 }
 
 /// One call of a hook.
-pub(crate) fn hook_call(point: HookPoint, run: &HookRun) -> HookCall {
+pub(crate) fn hook_call(run: &HookRun) -> HookCall {
     let reason = match &run.outcome {
-        RunOutcome::Failed(reason) => Some(reason.clone()),
+        RunOutcome::Done(_) => run.answer.as_ref().and_then(|answer| answer.reason.clone()),
+        RunOutcome::Failed(_, reason) => Some(reason.clone()),
         RunOutcome::Open(because) => Some(because.as_str().to_owned()),
         _ => None,
     };
     HookCall {
-        point: point.as_str().to_owned(),
+        id: Some(run.id.to_string()),
+        point: run.point.as_str().to_owned(),
         hook: run.hook.clone(),
+        mode: (run.mode != Mode::Enforce).then(|| run.mode.as_str().to_owned()),
         outcome: run.outcome.as_str().to_owned(),
         reason,
         ms: milliseconds(run.duration),

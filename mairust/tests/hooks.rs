@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mairust::testkit::Server;
-use mairust::{Actions, Binding, HookError, HookHandler, HookPoint, Mail, OnFailure, Verdict};
+use mairust::{Answer, Binding, HookCall, HookError, HookHandler, HookPoint, OnFailure};
 
 const ALICE: &str = "alice@here.example";
 
@@ -26,24 +26,25 @@ impl HookHandler for Fragile {
         &[HookPoint::PreReceive, HookPoint::PostReceive]
     }
 
-    async fn pre_receive(&self, _: &Mail) -> Result<Verdict, HookError> {
+    async fn call(&self, call: &HookCall) -> Result<Answer, HookError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        match self.is_broken.load(Ordering::SeqCst) {
-            0 => Ok(Verdict::Allow),
-            _ => Err(HookError::new("no idea")),
+        if self.is_broken.load(Ordering::SeqCst) > 0 {
+            return Err(HookError::new("no idea"));
         }
-    }
-
-    async fn post_receive(&self, mail: &Mail) -> Result<Actions, HookError> {
-        self.pre_receive(mail).await?;
-        Ok(Actions::none().tag("seen"))
+        let answer = Answer::allow();
+        Ok(if call.point == HookPoint::PostReceive { answer.tag("seen") } else { answer })
     }
 }
 
+/// The reply without the id of the call.
 async fn send(server: &Server, subject: &str) -> String {
     let letter = format!("From: bob@remote.example\r\nSubject: {subject}\r\n\r\nHello!\r\n");
     let replies = server.receive("bob@remote.example", &[ALICE], letter).await.unwrap();
-    if replies[0].is_positive() { "250".to_owned() } else { replies[0].to_string() }
+    if replies[0].is_positive() {
+        "250".to_owned()
+    } else {
+        replies[0].to_string().split(" [inv_").next().unwrap_or_default().to_owned()
+    }
 }
 
 #[tokio::test]

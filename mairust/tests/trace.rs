@@ -45,7 +45,7 @@ async fn a_message_from_elsewhere_tells_of_its_session_and_the_hooks() {
             })
             .collect();
         let told: Vec<_> = calls.iter().map(|call| (call.hook.as_str(), call.outcome.as_str())).collect();
-        assert_eq!(told, [("calm", "allow"), ("panics", "failed")]);
+        assert_eq!(told, [("calm", "allow"), ("panics", "crash")]);
         assert!(calls[1].reason.is_some() && calls.iter().all(|call| call.point == "pre_receive"));
         assert!(matches!(entries.last().unwrap().event, TraceEvent::Stored { folder: "INBOX", .. }), "{entries:?}");
         server.stop().await.unwrap();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mairust::{Actions, DeliverySettings, EmailAddress, HookError, Mail, Resolver, RetryPolicy, StorageBackend};
+use mairust::{Answer, DeliverySettings, EmailAddress, Mail, Resolver, RetryPolicy, StorageBackend};
 use mairust_smtp::dns::{MxHost, ResolveError, SrvHost};
 use mairust_store::{DeliveryState, MessageStatus, NewAlias};
 
@@ -18,7 +18,7 @@ async fn a_post_receive_hook_puts_tags_on_a_stored_message() {
         builder.post_receive("tagger", |mail: Mail| async move {
             assert!(mail.id().is_some(), "the message is stored");
             let name = mail.header("x-kind").unwrap_or("none").to_owned();
-            Ok::<_, HookError>(Actions::none().tag(format!("kind:{name}")).tag("not a tag!"))
+            Answer::allow().tag(format!("kind:{name}"))
         })
     })
     .await;
@@ -35,9 +35,9 @@ async fn a_job_for_each_hook_and_a_panic_harms_nobody_else() {
         builder
             .post_receive("a-panics", move |_: Mail| {
                 counter.fetch_add(1, Ordering::SeqCst);
-                async { if std::hint::black_box(true) { panic!("on purpose") } else { Ok(Actions::none()) } }
+                async { if std::hint::black_box(true) { panic!("on purpose") } else { Answer::allow() } }
             })
-            .post_receive("b-tags", |_: Mail| async { Ok(Actions::none().tag("done")) })
+            .post_receive("b-tags", |_: Mail| async { Answer::allow().tag("done") })
     })
     .await;
     server.send(&["alice@example.com"], "Subject: x\r\n\r\nx\r\n").await;
@@ -50,7 +50,7 @@ async fn a_job_for_each_hook_and_a_panic_harms_nobody_else() {
 async fn a_slow_start_comes_to_all_jobs() {
     let mut delivery = DeliverySettings::default();
     delivery.ramp_up = 1;
-    let tag = |name: &'static str| move |_: Mail| async move { Ok::<_, HookError>(Actions::none().tag(name)) };
+    let tag = |name: &'static str| move |_: Mail| async move { Answer::allow().tag(name) };
     let server = TestServer::start(|builder| {
         let builder = builder.delivery(delivery).post_receive("a", tag("a"));
         builder.post_receive("b", tag("b")).post_receive("c", tag("c"))

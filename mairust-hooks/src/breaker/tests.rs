@@ -26,7 +26,7 @@ enum Step {
     /// No call about this message gets through.
     Poison(u8),
     /// A health check.
-    Health(Health),
+    HealthStatus(HealthStatus),
     /// The name of the state.
     Is(&'static str),
 }
@@ -46,7 +46,7 @@ fn run(settings: BreakerSettings, steps: &[(u64, Step)]) -> Breaker {
                 let found = refused(&breaker, number, now);
                 assert!(matches!(found, Some(Refused::Poison { .. })), "step {index}: {found:?}");
             }
-            Step::Health(health) => breaker.checked(health, now),
+            Step::HealthStatus(health) => breaker.checked(health, now),
             Step::Is(state) => assert_eq!(breaker.state().as_str(), state, "step {index}"),
         }
     }
@@ -162,8 +162,8 @@ fn results_of_another_time_change_nothing() {
 
 #[test]
 fn health_opens_it_and_has_it_tried() {
-    use Step::{Fail, Health as Check, Is, Open, Succeed};
-    let (ok, degraded, error) = (Check(Health::Ok), Check(Health::Degraded), Check(Health::Error));
+    use Step::{Fail, HealthStatus as Check, Is, Open, Succeed};
+    let (ok, degraded, error) = (Check(HealthStatus::Ok), Check(HealthStatus::Degraded), Check(HealthStatus::Error));
     let steps = [
         (0, error),
         (30, error),

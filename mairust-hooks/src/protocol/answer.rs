@@ -4,11 +4,11 @@ use mairust_core::{EnhancedCode, Rejection};
 
 use super::grants::{Decide, Grants};
 use super::invocation::InvocationId;
-use super::request::Hook;
 use super::response::{Action, HookResponse, ResponseError, VerdictName};
+use crate::handler::{FailureKind, HookError, HookPoint};
 use crate::verdict::Verdict;
 
-/// What a program wants.
+/// What a hook says about a message, and wants done with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// What is to become of the message.
@@ -19,28 +19,60 @@ pub struct Answer {
     pub reason: Option<String>,
     /// What is to be done if the message is taken, in this order.
     pub actions: Vec<Action>,
+    /// What it wanted, too, and may not do: the name of the verdict, or of each action.
+    pub denied: Vec<&'static str>,
 }
 
-/// What of an answer may be done.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Permitted {
-    /// The answer without what was denied.
-    pub answer: Answer,
-    /// What was denied: the name of the verdict, or of each action.
-    pub denied: Vec<&'static str>,
+/// What a hook function may return: an [`Answer`], a [`Verdict`], `()` for "go on", or a `Result` of one of these.
+#[diagnostic::on_unimplemented(
+    message = "a hook must return `Verdict`, `Answer`, `()` or a `Result` of one of these, not `{Self}`"
+)]
+pub trait IntoAnswer {
+    /// The answer, or why there is none.
+    ///
+    /// # Errors
+    /// When the hook failed.
+    fn into_answer(self) -> Result<Answer, HookError>;
 }
 
 impl Answer {
     /// Lets the message pass, and does nothing with it.
     pub fn allow() -> Self {
-        Self { verdict: Verdict::Allow, score: None, reason: None, actions: Vec::new() }
+        Verdict::Allow.into()
+    }
+
+    /// Says how much speaks against the message: from -100 to 100, on the hook's own scale.
+    #[must_use]
+    pub fn score(mut self, score: f64) -> Self {
+        self.score = Some(score);
+        self
+    }
+
+    /// Says why, for logs and administrators.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    /// Puts a tag on the message: 1 to 64 letters, digits and `_ : . / -`.
+    #[must_use]
+    pub fn tag(self, tag: impl Into<String>) -> Self {
+        self.then(Action::TagAdd { tags: vec![tag.into()] })
+    }
+
+    /// Wants this done, too, after what it wants already.
+    #[must_use]
+    pub fn then(mut self, action: Action) -> Self {
+        self.actions.push(action);
+        self
     }
 
     /// Reads an answer to a call.
     ///
     /// # Errors
     /// When anything about it is wrong: nothing of it is done then.
-    pub fn parse(octets: &[u8], hook: Hook, invocation: &InvocationId) -> Result<Self, ResponseError> {
+    pub fn parse(octets: &[u8], hook: HookPoint, invocation: &InvocationId) -> Result<Self, ResponseError> {
         HookResponse::parse(octets, hook)?.into_answer(invocation)
     }
 
@@ -49,8 +81,8 @@ impl Answer {
     ///
     /// # Errors
     /// When it wants something that is not in `declared`: nothing of it is done then.
-    pub fn under(self, declared: &Grants, granted: &Grants) -> Result<Permitted, ResponseError> {
-        let mut denied = Vec::new();
+    pub fn under(self, declared: &Grants, granted: &Grants) -> Result<Self, ResponseError> {
+        let mut denied = self.denied.clone();
         let verdict = match decision(&self.verdict) {
             Some(decide) if !declared.decide.contains(&decide) => {
                 return Err(ResponseError::Undeclared(self.verdict.as_str().to_owned()));
@@ -70,7 +102,7 @@ impl Answer {
         let (actions, refused): (Vec<_>, Vec<_>) =
             self.actions.into_iter().partition(|action| permits(granted, action));
         denied.extend(refused.iter().map(Action::op));
-        Ok(Permitted { answer: Self { verdict, actions, ..self }, denied })
+        Ok(Self { verdict, actions, denied, ..self })
     }
 }
 
@@ -99,7 +131,38 @@ impl HookResponse {
             VerdictName::Tempfail => Verdict::Tempfail(refuse(451, EnhancedCode(4, 7, 1), "Try again later")),
             VerdictName::Reject => Verdict::Reject(refuse(550, EnhancedCode(5, 7, 1), "Message rejected")),
         };
-        Ok(Answer { verdict, score: self.score, reason, actions: self.actions })
+        Ok(Answer { verdict, score: self.score, reason, actions: self.actions, denied: Vec::new() })
+    }
+}
+
+impl From<Verdict> for Answer {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, score: None, reason: None, actions: Vec::new(), denied: Vec::new() }
+    }
+}
+
+impl IntoAnswer for Answer {
+    fn into_answer(self) -> Result<Answer, HookError> {
+        self.check().map_err(|error| HookError::of(FailureKind::Protocol, error))?;
+        Ok(self)
+    }
+}
+
+impl IntoAnswer for Verdict {
+    fn into_answer(self) -> Result<Answer, HookError> {
+        Ok(self.into())
+    }
+}
+
+impl IntoAnswer for () {
+    fn into_answer(self) -> Result<Answer, HookError> {
+        Ok(Answer::allow())
+    }
+}
+
+impl<A: IntoAnswer, E: std::fmt::Display> IntoAnswer for Result<A, E> {
+    fn into_answer(self) -> Result<Answer, HookError> {
+        self.map_err(HookError::new)?.into_answer()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bound of a request.
 
-use super::request::{AttachmentView, BodyView, HeaderView, Hook, HookRequest, MessageView};
+use super::request::{AttachmentView, BodyView, HeaderView, HookRequest, MessageView};
+use crate::handler::HookPoint;
 
 /// Octets of a request whose answer somebody waits for.
 const SYNC_BYTES: usize = 1 << 20;
@@ -53,7 +54,7 @@ impl HookRequest {
 }
 
 /// How many octets a request may have.
-fn limit(hook: Hook) -> usize {
+fn limit(hook: HookPoint) -> usize {
     if hook.is_async() { ASYNC_BYTES } else { SYNC_BYTES }
 }
 

@@ -20,12 +20,12 @@ pub mod response;
 mod strict;
 pub mod view;
 
-pub use answer::{Answer, Permitted};
+pub use answer::{Answer, IntoAnswer};
 pub use fit::TooLarge;
 pub use grants::{AttachmentGrant, BodyGrant, Decide, Grants};
 pub use invocation::InvocationId;
 pub use merge::{ActionOutcome, ActionResult, Merged, merge};
-pub use request::{Hook, HookRequest, MailView, Mode};
+pub use request::{Callback, HookRequest, MailView, Mode};
 pub use response::{Action, Flag, HookResponse, ResponseError, VerdictName};
 pub use view::{MailFacts, View};
 

@@ -27,7 +27,7 @@ pub struct HookRequest {
     /// The id of the call; the same however often it is tried.
     pub invocation_id: InvocationId,
     /// Where in the way of the message it is called.
-    pub hook: Hook,
+    pub hook: HookPoint,
     /// What becomes of the answer.
     pub mode: Mode,
     /// The number of the attempt, counted from 1.
@@ -46,8 +46,20 @@ pub struct HookRequest {
     /// The message, as far as the program may see it.
     #[serde(flatten)]
     pub view: MailView,
-    /// How to ask for more: null, for there is no such way.
-    pub callback: (),
+    /// How to ask for more, and to tell more; null if there is no such way.
+    pub callback: Option<Callback>,
+}
+
+/// How to ask for more, and to tell more: the callback API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Callback {
+    /// The base of the API, without a final `/`.
+    pub base: String,
+    /// The token to send as `Authorization: Bearer …`. It is good for this call only.
+    pub token: String,
+    /// Until when it is good (RFC 3339).
+    pub expires_at: String,
 }
 
 /// A message with all that is told about it, as far as a program may see it: [`View::under`](super::View::under) makes it.
@@ -81,26 +93,15 @@ pub struct MailView {
     pub tags: Option<Vec<String>>,
 }
 
-/// Where in the way of a message a program is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(inline))]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Hook {
-    /// After the message is stored.
-    PostReceive,
-    /// After the final dot and before the message is stored.
-    PreReceive,
-    /// Before a message of a user or an application is signed and queued.
-    PreSend,
-}
-
-/// What becomes of an answer. In all but one of these it is recorded, and nothing is done.
+/// What becomes of an answer. Unless something is said about it, it is recorded, and nothing is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Mode {
+    /// The message was taken while the program did not answer. Refusing it comes too late: it goes into quarantine
+    /// instead. What is to be done is done.
+    CatchUp,
     /// It is done.
     Enforce,
     /// The message is an old one.
@@ -324,27 +325,22 @@ pub struct MailboxView {
     pub folder: Option<String>,
 }
 
-impl Hook {
+impl Mode {
     /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::PostReceive => "post_receive",
-            Self::PreReceive => "pre_receive",
-            Self::PreSend => "pre_send",
+            Self::CatchUp => "catch_up",
+            Self::Enforce => "enforce",
+            Self::Replay => "replay",
+            Self::Shadow => "shadow",
+            Self::Test => "test",
         }
     }
 
-    /// Whether nobody waits for the answer.
-    pub fn is_async(self) -> bool {
-        self == Self::PostReceive
-    }
-}
-
-impl From<HookPoint> for Hook {
-    fn from(point: HookPoint) -> Self {
-        match point {
-            HookPoint::PostReceive => Self::PostReceive,
-            HookPoint::PreReceive => Self::PreReceive,
-        }
+    /// The one of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::CatchUp, Self::Enforce, Self::Replay, Self::Shadow, Self::Test]
+            .into_iter()
+            .find(|mode| mode.as_str() == name)
     }
 }

@@ -7,8 +7,8 @@ use mairust_core::EnhancedCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::request::Hook;
 use super::strict;
+use crate::handler::HookPoint;
 
 mod check;
 
@@ -205,7 +205,7 @@ impl HookResponse {
     ///
     /// # Errors
     /// When anything about it is wrong.
-    pub fn parse(octets: &[u8], hook: Hook) -> Result<Self, ResponseError> {
+    pub fn parse(octets: &[u8], hook: HookPoint) -> Result<Self, ResponseError> {
         let (size, limit) = (octets.len(), if hook.is_async() { ASYNC_BYTES } else { SYNC_BYTES });
         if size > limit {
             return Err(ResponseError::TooLarge { size, limit });

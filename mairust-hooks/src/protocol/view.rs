@@ -9,10 +9,11 @@ use mairust_core::{Attachment, Mail, Origin};
 use super::grants::{AttachmentGrant, BodyGrant, Grants};
 use super::request::{
     AttachmentView, AuthUser, AuthView, BodyFacts, BodyType, BodyView, Client, DkimView, DmarcView, EnvelopeView,
-    HeaderView, Hook, MailView, MailboxView, MessageView, Policy, RawView, RecipientView, Session, SessionOrigin,
-    SpfView, Tls,
+    HeaderView, MailView, MailboxView, MessageView, Policy, RawView, RecipientView, Session, SessionOrigin, SpfView,
+    Tls,
 };
 use crate::breaker::Fingerprint;
+use crate::handler::HookPoint;
 
 /// Octets of text and HTML together that [`BodyGrant::Full`] shows.
 pub const FULL_BYTES: usize = 256 << 10;
@@ -40,7 +41,7 @@ const FULL_ROOM: Room = Room { whole: 64 << 10, start: 4 << 10, parts: usize::MA
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// Where in its way it is.
-    pub hook: Hook,
+    pub hook: HookPoint,
     /// The message. Its recipients are those that the tenant may know of; for `post_receive`, the one of the mailbox.
     pub mail: &'a Mail,
     /// All octets of its body.
@@ -132,7 +133,7 @@ impl View<'_> {
         let mut names = Vec::new();
         if !grants.read_envelope {
             names.extend(["session", "envelope"]);
-            names.extend((self.hook != Hook::PreSend).then_some("auth_results"));
+            names.extend((self.hook != HookPoint::PreSend).then_some("auth_results"));
             names.extend(["policy", "message.fingerprint"]);
         }
         match (grants.read_headers, &grants.read_headers_only) {
@@ -151,7 +152,7 @@ impl View<'_> {
             AttachmentGrant::Preview => Some("message.attachments[].content.full"),
             AttachmentGrant::Full => None,
         });
-        if !grants.read_envelope && self.hook == Hook::PostReceive {
+        if !grants.read_envelope && self.hook == HookPoint::PostReceive {
             names.extend(["mailbox.address", "mailbox.folder", "flags", "tags"]);
         }
         names.into_iter().map(str::to_owned).collect()
@@ -190,7 +191,7 @@ impl View<'_> {
     }
 
     fn auth_results(&self) -> Option<AuthView> {
-        if self.hook == Hook::PreSend {
+        if self.hook == HookPoint::PreSend {
             return None;
         }
         let results = self.mail.auth_results()?;

@@ -117,15 +117,21 @@ pub struct SignalFacts {
 /// One call of a hook.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HookCall {
+    /// The id of the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The point, for example `pre_receive`.
     pub point: String,
     /// Its name.
     pub hook: String,
-    /// The name of its verdict; `failed` or `timeout`. If it was not called: `budget` since no time was left,
-    /// `overload` since too many calls did not end, `breaker_open` since too many calls had failed, `poison` since it
-    /// had failed at this message.
+    /// What becomes of the answer, unless it counts: `shadow` if it is only written down, for example.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// The name of its verdict, or how it failed: `auth`, `busy`, `connect`, `crash`, `gone`, `http`, `protocol` or
+    /// `timeout`. If it was not called: `budget` since no time was left, `overload` since too many calls did not end,
+    /// `breaker_open` since too many calls had failed, `poison` since it had failed at this message.
     pub outcome: String,
-    /// Why it failed.
+    /// What it says why, or why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How long it took, in milliseconds.

@@ -36,6 +36,7 @@ async fn tells_how_a_message_came_in() {
         outcome: "allow".to_owned(),
         reason: None,
         ms: 3,
+        ..HookCall::default()
     };
     let arrival = Arrival { session, hooks: vec![hook], ..Arrival::default() };
     let id = world.arrived(&world.alice, arrival.to_json()).await;

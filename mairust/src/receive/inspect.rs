@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mairust_core::{Body, Content, Envelope, Mail, Origin, Rejection};
+use mairust_core::{Body, Content, Envelope, Mail, Origin, Rejection, TenantId};
 use mairust_http::trace::SessionFacts;
 use mairust_smtp::server::{Received, SessionInfo};
 use mairust_smtp::verify::forged_results;
@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::recipient::destinations;
 use crate::distribution::Destination;
+use crate::hooks::Way;
 
 /// A message with its content parsed.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Inspected {
     pub(crate) protocol: &'static str,
     /// The session, for the timeline.
     pub(crate) session: SessionFacts,
+    /// The same, for hooks.
+    pub(crate) way: Way,
     /// The bytes as received: what signatures are about.
     pub(crate) received: Body,
     /// The bytes that are kept: without Authentication-Results that claim to be ours.
@@ -58,9 +61,14 @@ impl Inspected {
         self.content.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("received")).count()
     }
 
-    /// The message as its tenant's scanners and hooks see it; all recipients are of one tenant.
+    /// Whose mail it is; all recipients are of one tenant.
+    pub(crate) fn tenant(&self) -> Option<TenantId> {
+        self.destinations.iter().find_map(Destination::tenant)
+    }
+
+    /// The message as its tenant's scanners and hooks see it.
     pub(crate) fn mail(&self) -> Option<Mail> {
-        let tenant = self.destinations.iter().find_map(Destination::tenant)?;
+        let tenant = self.tenant()?;
         Some(Mail::new(tenant, self.envelope.clone(), self.origin.clone(), self.body.clone(), self.content.clone()))
     }
 }
@@ -85,6 +93,7 @@ pub(crate) async fn inspect(
         destinations,
         protocol: super::trace::smtp_protocol(session),
         session: crate::timeline::session(session),
+        way: Way::smtp(session, &message.options, None),
         origin: session.origin.clone(),
         received: message.body,
         body,
@@ -124,6 +133,6 @@ pub(crate) async fn parse(body: Body) -> Result<Content, Rejection> {
 }
 
 /// The answer when the spool fails: temporary, for the fault is ours.
-pub(super) fn unreadable(error: &std::io::Error) -> Rejection {
+pub(crate) fn unreadable(error: &std::io::Error) -> Rejection {
     Rejection::unavailable(format_args!("the spooled message can't be read: {error}"))
 }

@@ -1,13 +1,12 @@
 //! Fourth stage: sender authentication, the scanner's report and the `pre_receive` hooks decide.
 
 use mairust_core::{Rejection, ScanAction, ScanReport};
-use mairust_hooks::{HookPoint, HookRunner, RunOutcome, Verdict};
+use mairust_hooks::{Asked, HookPoint, HookRunner, Stage, Verdict};
 use mairust_http::trace::HookCall;
 use mairust_store::{Folder, MessageStatus};
 
 use super::scan::{Scanned, refusal};
 use super::verify::Verified;
-use crate::metrics::Metrics;
 use crate::timeline;
 
 /// A message that is to be kept.
@@ -26,35 +25,24 @@ pub(crate) struct Judged {
 
 /// Refuses what the scanner wants refused, and asks the hooks about the rest; a refusal is the answer
 /// to the peer. What verification puts into quarantine stays there, whatever the others say.
-pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner, metrics: &Metrics) -> Result<Judged, Rejection> {
+pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner) -> Result<Judged, Rejection> {
     let report = scanned.report().cloned();
     if let Some(rejection) = report.as_ref().and_then(refusal) {
         return Err(rejection);
     }
     let verified = scanned.verified;
-    let asked = hooks.has(HookPoint::PreReceive);
-    let mail = if asked { scanned.mail.or_else(|| verified.mail()) } else { None };
+    let hooks = verified.inspected.tenant().map(|tenant| hooks.of(tenant));
+    let hooks = hooks.filter(|hooks| hooks.has(HookPoint::PreReceive));
+    let asked = hooks.and_then(|hooks| Some((hooks, scanned.mail.or_else(|| verified.mail())?)));
     let mut calls = Vec::new();
-    let verdict = match mail {
-        Some(mail) => {
-            let (verdict, runs) = hooks.pre_receive(&mail).await;
-            for run in runs {
-                metrics.hook_called(HookPoint::PreReceive, &run);
-                calls.push(timeline::hook_call(HookPoint::PreReceive, &run));
-                match run.outcome {
-                    RunOutcome::Done(verdict) => {
-                        tracing::debug!(component = "hooks", hook = run.hook, verdict, "pre_receive");
-                    }
-                    _ => tracing::warn!(
-                        component = "hooks",
-                        hook = run.hook,
-                        outcome = %run.outcome,
-                        let_pass = run.let_pass,
-                        "a hook did not answer"
-                    ),
-                }
-            }
-            verdict
+    let verdict = match asked {
+        Some((hooks, mail)) => {
+            let (point, deadline) = (HookPoint::PreReceive, hooks.deadline(HookPoint::PreReceive));
+            let facts = verified.inspected.way.facts(&mail).await?;
+            let stage = Stage { point, mail, facts, deadline, before_policy: false, internal: false };
+            let Asked { merged, runs } = hooks.ask(&stage).await;
+            calls.extend(runs.iter().map(timeline::hook_call));
+            merged.verdict
         }
         None => Verdict::Allow,
     };

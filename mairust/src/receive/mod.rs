@@ -28,7 +28,7 @@ use crate::outbound::Outbound;
 use crate::receipts::{Fingerprint, Receipts};
 use crate::return_path::ReturnPaths;
 
-pub(crate) use self::inspect::{Memory, parse};
+pub(crate) use self::inspect::{Memory, parse, unreadable};
 
 /// More hops than this is a loop (RFC 5321 §6.3).
 const MAX_RECEIVED: usize = 50;
@@ -68,7 +68,7 @@ impl Receiver {
         let verified = verify::verify(inspected, authenticator, &self.hostname, &self.metrics, clock).await?;
         let (scanner, directory) = (self.scanner.as_deref(), self.storage.directory());
         let scanned = scan::scan(verified, scanner, directory, &self.metrics).await?;
-        let judged = judge::judge(scanned, &self.hooks, &self.metrics).await?;
+        let judged = judge::judge(scanned, &self.hooks).await?;
         commit::commit(judged, fingerprint, self).await
     }
 

@@ -1,9 +1,12 @@
 //! Calls a `post_receive` hook with a stored message and applies what it wants done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mairust_core::{Envelope, Mail, MessageId};
-use mairust_hooks::{Actions, HookPoint};
+use mairust_hooks::protocol::request::SessionOrigin;
+use mairust_hooks::protocol::{MailFacts, Merged, merge};
+use mairust_hooks::{Fingerprint, HookCall, HookPoint};
 use mairust_store::{Lease, MessageChange, StoreErrorKind};
 
 use super::retry::{Next, RetryPolicy, jitter};
@@ -25,29 +28,28 @@ impl Workers {
             Ok(None) => return Disposition::Complete,
             Err(error) => return again(error),
         };
-        if !self.hooks.names(HookPoint::PostReceive).contains(&hook) {
+        let facts = match Fingerprint::of(mail.body()).await {
+            Ok(fingerprint) => Arc::new(MailFacts::new(fingerprint, SessionOrigin::Smtp)),
+            Err(error) => return again(format!("the message can't be read: {error}")),
+        };
+        let mut call = HookCall::new(HookPoint::PostReceive, mail, facts, self.clock.now());
+        call.attempt = lease.attempts;
+        let Some(called) = self.hooks.of(lease.tenant).call(hook, call).await else {
             return Disposition::Bury(format!("there is no post_receive hook named {hook} any more"));
+        };
+        if !called.run.outcome.is_done() {
+            return again(called.run.outcome.to_string());
         }
-        let answer = self.hooks.post_receive(hook, &mail).await;
-        self.metrics.post_receive_called(hook, answer.is_ok());
-        match answer {
-            Err(error) => {
-                tracing::warn!(component = "hooks", hook, message_id = %message, %error, "post_receive failed");
-                again(error.to_string())
-            }
-            Ok(actions) if actions.is_empty() => Disposition::Complete,
-            Ok(actions) => self.apply(lease, message, hook, actions).await,
-        }
+        let merged = merge([(hook.to_owned(), called.answer)]);
+        self.apply(lease, message, merged).await
     }
 
-    async fn apply(&self, lease: &Lease, message: MessageId, hook: &str, actions: Actions) -> Disposition {
-        let (valid, invalid): (Vec<_>, Vec<_>) =
-            actions.add_tags.into_iter().partition(|tag| Actions::is_valid_tag(tag));
-        if !invalid.is_empty() {
-            tracing::warn!(component = "hooks", hook, message_id = %message, ?invalid, "tags of a wrong form are dropped");
+    async fn apply(&self, lease: &Lease, message: MessageId, wanted: Merged) -> Disposition {
+        if wanted.add_tags.is_empty() {
+            return Disposition::Complete;
         }
         let mut change = MessageChange::default();
-        change.add_tags = valid;
+        change.add_tags = wanted.add_tags.into_iter().collect();
         match self.storage.messages().change(lease.tenant, message, &change).await {
             Ok(()) => Disposition::Complete,
             Err(error) if error.kind() == StoreErrorKind::NotFound => Disposition::Complete,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Action, CODES, HookResponse, ResponseError, SmtpAnswer, VerdictName};
-use crate::actions::Actions;
+use crate::protocol::answer::Answer;
 use crate::protocol::grants::matches;
 
 const MAX_ACTIONS: usize = 64;
@@ -48,17 +48,31 @@ impl HookResponse {
         if let Some(smtp) = &self.smtp {
             smtp.check(self.verdict)?;
         }
-        if self.score.is_some_and(|score| !(-100.0..=100.0).contains(&score)) {
-            return invalid("score", "must be from -100 to 100");
-        }
-        if self.reason.as_ref().is_some_and(|reason| reason.chars().count() > MAX_REASON) {
-            return invalid("reason", format_args!("must not be longer than {MAX_REASON} characters"));
-        }
-        if self.actions.len() > MAX_ACTIONS {
-            return invalid("actions", format_args!("must not be more than {MAX_ACTIONS}"));
-        }
-        self.actions.iter().enumerate().try_for_each(|(index, action)| action.check(&format!("actions[{index}]")))
+        check(self.score, self.reason.as_deref(), &self.actions)
     }
+}
+
+impl Answer {
+    /// Whether all that it says may be said.
+    ///
+    /// # Errors
+    /// When something may not; names the first.
+    pub fn check(&self) -> Result<(), ResponseError> {
+        check(self.score, self.reason.as_deref(), &self.actions)
+    }
+}
+
+fn check(score: Option<f64>, reason: Option<&str>, actions: &[Action]) -> Result<(), ResponseError> {
+    if score.is_some_and(|score| !(-100.0..=100.0).contains(&score)) {
+        return invalid("score", "must be from -100 to 100");
+    }
+    if reason.is_some_and(|reason| reason.chars().count() > MAX_REASON) {
+        return invalid("reason", format_args!("must not be longer than {MAX_REASON} characters"));
+    }
+    if actions.len() > MAX_ACTIONS {
+        return invalid("actions", format_args!("must not be more than {MAX_ACTIONS}"));
+    }
+    actions.iter().enumerate().try_for_each(|(index, action)| action.check(&format!("actions[{index}]")))
 }
 
 impl SmtpAnswer {
@@ -133,10 +147,15 @@ fn check_tags(place: &str, tags: &[String]) -> Result<(), ResponseError> {
     if tags.len() > MAX_TAGS {
         return invalid(format_args!("{place}.tags"), format_args!("must not be more than {MAX_TAGS}"));
     }
-    match tags.iter().position(|tag| !Actions::is_valid_tag(tag)) {
+    match tags.iter().position(|tag| !is_valid_tag(tag)) {
         Some(index) => invalid(format_args!("{place}.tags[{index}]"), "must be 1 to 64 letters, digits and _ : . / -"),
         None => Ok(()),
     }
+}
+
+fn is_valid_tag(tag: &str) -> bool {
+    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.' | '/' | '-');
+    (1..=64).contains(&tag.chars().count()) && tag.chars().all(allowed)
 }
 
 fn check_text(field: &str, text: &str, least: usize, most: usize) -> Result<(), ResponseError> {

@@ -38,7 +38,7 @@ fn the_contents_of_the_last_attachments_give_way_first() {
     assert!(!request.view.message.attachments_truncated);
     // Nobody waits for the answer: there is more room.
     let mut late = pre_receive(&raw, &everything());
-    late.hook = Hook::PostReceive;
+    late.hook = HookPoint::PostReceive;
     assert_eq!(sent(late.clone()).1, late);
 }
 

@@ -151,7 +151,7 @@ pub(super) fn stored_facts(raw: &[u8]) -> MailFacts {
     facts
 }
 
-pub(super) fn request(hook: Hook, granted: Grants, view: MailView) -> HookRequest {
+pub(super) fn request(hook: HookPoint, granted: Grants, view: MailView) -> HookRequest {
     HookRequest {
         v: VERSION,
         invocation_id: invocation(),
@@ -169,13 +169,13 @@ pub(super) fn request(hook: Hook, granted: Grants, view: MailView) -> HookReques
         tenant: Tenant { id: tenant().to_string() },
         granted,
         view,
-        callback: (),
+        callback: None,
     }
 }
 
 /// The request about a message from another server.
 pub(super) fn pre_receive(raw: &[u8], grants: &Grants) -> HookRequest {
     let (mail, facts) = (received(raw), facts(raw));
-    let view = View { hook: Hook::PreReceive, mail: &mail, octets: raw, facts: &facts };
-    request(Hook::PreReceive, grants.clone(), view.under(grants))
+    let view = View { hook: HookPoint::PreReceive, mail: &mail, octets: raw, facts: &facts };
+    request(HookPoint::PreReceive, grants.clone(), view.under(grants))
 }

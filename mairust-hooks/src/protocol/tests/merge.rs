@@ -8,7 +8,7 @@ use crate::verdict::Verdict;
 /// The answers of the programs a, b, c and so on.
 fn merged(answers: &[Value]) -> Merged {
     let parse = |(name, value): (char, &Value)| {
-        let answer = Answer::parse(value.to_string().as_bytes(), Hook::PreReceive, &invocation()).unwrap();
+        let answer = Answer::parse(value.to_string().as_bytes(), HookPoint::PreReceive, &invocation()).unwrap();
         (name.to_string(), answer)
     };
     merge(('a'..).zip(answers).map(parse))

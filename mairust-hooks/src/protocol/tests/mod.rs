@@ -6,6 +6,7 @@ mod schema;
 mod view;
 
 use super::*;
+use crate::handler::HookPoint;
 
 /// The example of the specification.
 fn invocation() -> InvocationId {

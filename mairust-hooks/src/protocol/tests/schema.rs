@@ -74,7 +74,7 @@ fn the_examples_read_back() {
     let request: HookRequest = serde_json::from_value(example.clone()).unwrap();
     assert_eq!(serde_json::to_value(request).unwrap(), example);
     let text = read("examples/response.json");
-    let response = HookResponse::parse(text.as_bytes(), Hook::PreReceive).unwrap();
+    let response = HookResponse::parse(text.as_bytes(), HookPoint::PreReceive).unwrap();
     assert_eq!(serde_json::to_value(response).unwrap(), serde_json::from_str::<Value>(&text).unwrap());
 }
 
@@ -99,8 +99,8 @@ fn there_is_an_example_of_a_stored_message() {
     (facts.flags, facts.tags) = (Some(Vec::new()), Some(vec!["invoice".to_owned()]));
     let mut grants = Grants { read_headers: true, write_tags: true, ..Grants::default() };
     (grants.read_body, grants.read_attachments) = (BodyGrant::Full, AttachmentGrant::Full);
-    let view = View { hook: Hook::PostReceive, mail: &mail, octets: LETTER, facts: &facts };
-    let request = request(Hook::PostReceive, grants.clone(), view.under(&grants));
+    let view = View { hook: HookPoint::PostReceive, mail: &mail, octets: LETTER, facts: &facts };
+    let request = request(HookPoint::PostReceive, grants.clone(), view.under(&grants));
     check("examples/request-post-receive.json", &serde_json::to_value(request).unwrap());
 }
 

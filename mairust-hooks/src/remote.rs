@@ -1,0 +1,106 @@
+//! A program elsewhere as a hook: what it is shown, and what its answer may do.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::handler::{FailureKind, HealthReport, HookCall, HookError, HookHandler, HookPoint};
+use crate::protocol::request::{Plugin, Tenant};
+use crate::protocol::{Answer, Grants, HookRequest, VERSION, View};
+use crate::transport::{Incoming, Outgoing, Transport};
+
+/// Up to so many octets a request is made where it is asked for: that takes less time than handing it to another
+/// thread.
+const INLINE: usize = 64 << 10;
+
+/// A program elsewhere as a hook: all transports have this in common.
+#[derive(Debug)]
+pub struct Remote {
+    plugin: Plugin,
+    points: Vec<HookPoint>,
+    declared: Grants,
+    granted: Grants,
+    transport: Arc<dyn Transport>,
+}
+
+impl Remote {
+    /// A program that is called at these points. What it asked for is `declared`; what it sees and may do is
+    /// `granted`.
+    pub fn new(
+        plugin: Plugin,
+        points: Vec<HookPoint>,
+        declared: Grants,
+        granted: Grants,
+        transport: Arc<dyn Transport>,
+    ) -> Self {
+        Self { plugin, points, declared, granted, transport }
+    }
+
+    /// What the program is asked.
+    ///
+    /// # Errors
+    /// When the message can't be read, or when there is too much to say about it.
+    pub async fn request(&self, call: &HookCall) -> Result<Vec<u8>, HookError> {
+        let (plugin, granted, call) = (self.plugin.clone(), self.granted.clone(), call.clone());
+        if call.mail.body().in_memory().is_some_and(|octets| octets.len() <= INLINE) {
+            return write(plugin, granted, &call);
+        }
+        tokio::task::spawn_blocking(move || write(plugin, granted, &call)).await.map_err(HookError::new)?
+    }
+
+    fn answer(&self, incoming: Incoming, call: &HookCall) -> Result<Answer, HookError> {
+        let wrong = |error: &dyn std::fmt::Display| HookError::of(FailureKind::Protocol, error);
+        match incoming {
+            Incoming::Nothing => Ok(Answer::allow()),
+            Incoming::Accepted if call.point.is_async() => Ok(Answer::allow()),
+            Incoming::Accepted => Err(wrong(&"it wants to answer later, but somebody waits for the answer")),
+            Incoming::Answer(octets) => {
+                let answer = Answer::parse(&octets, call.point, &call.id).map_err(|error| wrong(&error))?;
+                answer.under(&self.declared, &self.granted).map_err(|error| wrong(&error))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl HookHandler for Remote {
+    fn name(&self) -> &str {
+        &self.plugin.id
+    }
+
+    fn points(&self) -> &[HookPoint] {
+        &self.points
+    }
+
+    async fn call(&self, call: &HookCall) -> Result<Answer, HookError> {
+        let body = self.request(call).await?;
+        let outgoing = Outgoing::new(call.id.clone(), call.point, call.attempt, call.deadline, body);
+        self.answer(self.transport.exchange(outgoing).await?, call)
+    }
+
+    async fn health(&self) -> Option<HealthReport> {
+        self.transport.health().await
+    }
+}
+
+fn write(plugin: Plugin, granted: Grants, call: &HookCall) -> Result<Vec<u8>, HookError> {
+    let unreadable = |error| HookError::new(format_args!("the message can't be read: {error}"));
+    let octets = call.mail.body().read_all().map_err(unreadable)?;
+    let view = View { hook: call.point, mail: &call.mail, octets: &octets, facts: &call.facts }.under(&granted);
+    let request = HookRequest {
+        v: VERSION,
+        invocation_id: call.id.clone(),
+        hook: call.point,
+        mode: call.mode,
+        attempt: call.attempt,
+        occurred_at: call.occurred_at.to_rfc3339(),
+        deadline_ms: call.deadline.saturating_duration_since(Instant::now()).as_millis().try_into().unwrap_or(u64::MAX),
+        plugin,
+        tenant: Tenant { id: call.mail.tenant().to_string() },
+        granted,
+        view,
+        callback: None,
+    };
+    request.to_json().map_err(HookError::new)
+}

@@ -1,0 +1,5 @@
+//! Hooks in the flow of mail: what they are told about a message, and what becomes of what they want.
+
+mod way;
+
+pub(crate) use self::way::Way;
