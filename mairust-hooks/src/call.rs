@@ -109,9 +109,6 @@ impl Bound {
     /// Calls it within its own time and the deadline of the call.
     pub(crate) async fn call(&self, mut call: HookCall, clock: &dyn Clock) -> Called {
         let (start, at) = (Instant::now(), clock.now());
-        if self.binding.mode == Mode::Shadow && call.mode == Mode::Enforce {
-            call.mode = Mode::Shadow;
-        }
         let own = self.binding.timeout.unwrap_or(call.point.timeout());
         let time = own.min(call.deadline.saturating_duration_since(start));
         let answer = if time < LEAST_TIME.min(own) {

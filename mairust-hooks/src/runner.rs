@@ -16,6 +16,9 @@ use crate::handler::{HealthReport, HookCall, HookPoint};
 use crate::protocol::{InvocationId, MailFacts, Merged, Mode, merge};
 use crate::run::HookRun;
 
+/// Longer than any call takes.
+const LONG: Duration = Duration::from_secs(86_400);
+
 /// Runs hooks in their order: those of the server, for mail of every tenant, and those that tenants have bound.
 pub struct HookRunner {
     own: Vec<Arc<Bound>>,
@@ -86,6 +89,8 @@ pub struct Stage {
     pub mail: Mail,
     /// What else is known about it.
     pub facts: Arc<MailFacts>,
+    /// What becomes of the answers.
+    pub mode: Mode,
     /// When all of it has to be over.
     pub deadline: Instant,
     /// At `pre_send`: whether those are asked that are asked before the policy, or the others.
@@ -196,10 +201,11 @@ impl Hooks {
         let (mut answers, mut runs) = (Vec::new(), Vec::new());
         let wanted: Vec<&Arc<Bound>> = self.bound.iter().filter(|bound| stage.asks(bound)).collect();
         for group in wanted.chunk_by(|a, b| a.order().0 == b.order().0) {
-            let called = join_all(group.iter().map(|bound| bound.call(self.request(stage), &*self.shared.clock))).await;
+            let called =
+                join_all(group.iter().map(|bound| bound.call(self.request(stage, bound), &*self.shared.clock))).await;
             for (bound, Called { answer, run, .. }) in group.iter().zip(called) {
                 self.tell(bound, &run);
-                if run.mode == Mode::Enforce {
+                if run.mode != Mode::Shadow {
                     answers.push((run.hook.clone(), answer));
                 }
                 runs.push(run);
@@ -211,9 +217,13 @@ impl Hooks {
         Asked { merged: merge(answers), runs }
     }
 
-    /// Calls one hook; `None` if there is none of this name any more.
-    pub async fn call(&self, hook: &str, call: HookCall) -> Option<Called> {
+    /// Calls one hook; `None` if there is none of this name any more. One that is on trial is told so, unless the call
+    /// has a mode of its own.
+    pub async fn call(&self, hook: &str, mut call: HookCall) -> Option<Called> {
         let bound = self.find(hook, call.point)?;
+        if call.mode == Mode::Enforce {
+            call.mode = bound.binding().mode;
+        }
         let called = bound.call(call, &*self.shared.clock).await;
         self.tell(bound, &called.run);
         Some(called)
@@ -231,12 +241,11 @@ impl Hooks {
     }
 
     /// The call of a hook at a stage.
-    fn request(&self, stage: &Stage) -> HookCall {
+    fn request(&self, stage: &Stage, bound: &Bound) -> HookCall {
         let now = self.shared.clock.now();
-        HookCall {
-            deadline: stage.deadline,
-            ..HookCall::new(stage.point, stage.mail.clone(), stage.facts.clone(), now)
-        }
+        let is_on_trial = bound.binding().mode == Mode::Shadow;
+        let (mode, deadline) = (if is_on_trial { Mode::Shadow } else { stage.mode }, stage.deadline);
+        HookCall { mode, deadline, ..HookCall::new(stage.point, stage.mail.clone(), stage.facts.clone(), now) }
     }
 
     fn find(&self, hook: &str, point: HookPoint) -> Option<&Arc<Bound>> {
@@ -260,6 +269,12 @@ impl Hooks {
 }
 
 impl Stage {
+    /// Of a message that comes to this point now, with as much time as the hooks get.
+    pub fn new(point: HookPoint, mail: Mail, facts: Arc<MailFacts>) -> Self {
+        let deadline = Instant::now() + LONG;
+        Self { point, mail, facts, mode: Mode::Enforce, deadline, before_policy: false, internal: false }
+    }
+
     fn asks(&self, bound: &Bound) -> bool {
         let binding = bound.binding();
         bound.wants_for(self.point, &self.mail.envelope().recipients)
@@ -271,7 +286,7 @@ impl Stage {
 impl HookCall {
     /// A new call about a message, with as much time as the hook gets.
     pub fn new(point: HookPoint, mail: Mail, facts: Arc<MailFacts>, now: Timestamp) -> Self {
-        let deadline = Instant::now() + Duration::from_secs(86_400);
+        let deadline = Instant::now() + LONG;
         Self {
             id: InvocationId::new(now),
             point,

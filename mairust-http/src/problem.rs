@@ -45,6 +45,7 @@ error_codes! {
     AlreadyExists "already_exists" CONFLICT "Already exists";
     DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE "Database unavailable";
     Gone "gone" GONE "Gone";
+    HookUnavailable "hook_unavailable" SERVICE_UNAVAILABLE "Hook unavailable";
     InsufficientScope "insufficient_scope" FORBIDDEN "Insufficient scope";
     InternalError "internal_error" INTERNAL_SERVER_ERROR "Internal error";
     InvalidCredentials "invalid_credentials" UNAUTHORIZED "Invalid credentials";
@@ -226,6 +227,7 @@ impl Problem {
 impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
+            SubmitError::HookUnavailable(text) => Self::new(ErrorCode::HookUnavailable, text),
             SubmitError::PolicyDenied(text) => Self::new(ErrorCode::PolicyDenied, text),
             SubmitError::RateLimited { text, retry_after } => Self::rate_limited(text, retry_after),
             SubmitError::RecipientSuppressed(recipients) => Self::suppressed(&recipients),

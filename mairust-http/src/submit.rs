@@ -123,6 +123,9 @@ pub struct PreviewedRecipient {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
+    /// A hook that no mail is to pass without has no answer.
+    #[error("a hook has no answer: {0}")]
+    HookUnavailable(String),
     /// A policy or a hook said no.
     #[error("policy denied: {0}")]
     PolicyDenied(String),

@@ -13,6 +13,7 @@ use mairust_core::{Body, MessageId, TenantId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{StoreError, StoreErrorKind};
+use crate::mark::Metadata;
 use crate::message::{Acceptance, MessageChange, MessageQuery, MessageRow, MessageStore, Page};
 
 /// A [`MessageStore`] that accepts for all who wait at once; everything else is passed on.
@@ -120,6 +121,10 @@ impl<S: MessageStore> MessageStore for GroupCommit<S> {
 
     async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
         self.inner().change(tenant, id, change).await
+    }
+
+    async fn metadata(&self, tenant: TenantId, id: MessageId) -> Result<Vec<Metadata>, StoreError> {
+        self.inner().metadata(tenant, id).await
     }
 
     fn version(&self, tenant: TenantId) -> u64 {

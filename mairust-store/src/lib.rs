@@ -25,6 +25,7 @@ pub mod event;
 pub mod group_commit;
 pub mod invariant;
 pub mod lifecycle;
+pub mod mark;
 mod matching;
 pub mod memory;
 pub mod message;
@@ -62,6 +63,7 @@ pub use event::{Event, EventLog, EventPage, EventQuery, EventSpan, NewEvent};
 pub use group_commit::GroupCommit;
 pub use invariant::{Invariant, InvariantCheck, InvariantReport, InvariantViolation};
 pub use lifecycle::{Lifecycle, Purge, Retention};
+pub use mark::{Marks, Metadata, MetadataChange};
 pub use memory::MemoryStorage;
 pub use message::{
     Acceptance, Direction, Folder, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus,

@@ -36,6 +36,7 @@ mod dkim;
 mod event;
 mod invariant;
 mod lifecycle;
+mod marks;
 mod message;
 mod policy;
 mod queue;
@@ -75,6 +76,8 @@ struct State {
     quotas: HashMap<(TenantId, MailboxId), Quota>,
     folders: HashMap<(TenantId, MailboxId, Folder), FolderRecord>,
     messages: HashMap<(TenantId, MessageId), MessageRow>,
+    /// By owner and key.
+    metadata: HashMap<(TenantId, MessageId), BTreeMap<(String, String), serde_json::Value>>,
     fingerprints: Vec<(Timestamp, [u8; 32], MessageId)>,
     /// Objects that are to be removed.
     removals: BTreeSet<(TenantId, String)>,

@@ -14,6 +14,7 @@ use crate::delivery::{Attempt, NewRecipient};
 use crate::error::StoreError;
 use crate::event::NewEvent;
 use crate::lifecycle::ARCHIVE;
+use crate::mark::{Marks, Metadata, MetadataChange};
 use crate::queue::{Lease, NewJob};
 use crate::suppression::NewSuppression;
 
@@ -66,6 +67,8 @@ pub struct NewMessage {
     /// What tells the transaction that brought it from others, if whoever sent it may not have heard
     /// that it was accepted and send it again; see [`MessageStore::fingerprints`].
     pub fingerprint: Option<[u8; 32]>,
+    /// What is put on it.
+    pub marks: Marks,
     /// One row each; at least one.
     pub placements: Vec<Placement>,
 }
@@ -278,6 +281,34 @@ pub struct Page<T> {
 pub struct MessageChange {
     /// Tags to add.
     pub add_tags: Vec<String>,
+    /// Tags to remove.
+    pub remove_tags: Vec<String>,
+    /// Flags to add.
+    pub add_flags: Vec<String>,
+    /// Flags to remove.
+    pub remove_flags: Vec<String>,
+    /// The folder to move it into.
+    pub folder: Option<Folder>,
+    /// What became of it.
+    pub status: Option<MessageStatus>,
+    /// What to change about what is kept with it, in order.
+    pub metadata: Vec<MetadataChange>,
+}
+
+impl MessageChange {
+    /// Adds these tags.
+    pub fn tags(tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { add_tags: tags.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// Whether nothing is to be changed.
+    pub fn is_empty(&self) -> bool {
+        let Self { add_tags, remove_tags, add_flags, remove_flags, folder, status, metadata } = self;
+        [add_tags, remove_tags, add_flags, remove_flags].iter().all(|list| list.is_empty())
+            && folder.is_none()
+            && status.is_none()
+            && metadata.is_empty()
+    }
 }
 
 /// Messages and the one atomic step that accepts them. A message that is deleted is not there, unless
@@ -332,6 +363,9 @@ pub trait MessageStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound` if the tenant has no such message.
     async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError>;
+
+    /// What is kept with a message, by owner and key; nothing if the tenant has no such message.
+    async fn metadata(&self, tenant: TenantId, id: MessageId) -> Result<Vec<Metadata>, StoreError>;
 
     /// A number that grows whenever this tenant's messages change.
     fn version(&self, tenant: TenantId) -> u64;
@@ -458,6 +492,9 @@ impl<T: MessageStore + ?Sized> MessageStore for Arc<T> {
     }
     async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
         (**self).change(tenant, id, change).await
+    }
+    async fn metadata(&self, tenant: TenantId, id: MessageId) -> Result<Vec<Metadata>, StoreError> {
+        (**self).metadata(tenant, id).await
     }
     fn version(&self, tenant: TenantId) -> u64 {
         (**self).version(tenant)

@@ -29,6 +29,7 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::event::EventLog;
 use crate::invariant::{Invariant, InvariantCheck, InvariantPage, InvariantPosition};
 use crate::lifecycle::{Lifecycle, Purge, Retention};
+use crate::mark::Metadata;
 use crate::message::{Acceptance, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStore, Page};
 use crate::owner::Owner;
 use crate::password::PasswordRecord;
@@ -252,6 +253,7 @@ unreliable! { MessageStore, messages {
     async fn get_all(&self, tenant: TenantId, ids: &[MessageId]) -> Vec<MessageRow>;
     async fn body(&self, tenant: TenantId, id: MessageId) -> Body;
     async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> ();
+    async fn metadata(&self, tenant: TenantId, id: MessageId) -> Vec<Metadata>;
 }
     async fn accept(&self, batch: Vec<Acceptance>) -> Vec<Result<(), StoreError>> {
         let count = batch.len();

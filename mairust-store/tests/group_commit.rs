@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use mairust_core::{Body, MessageId, SystemClock, TenantId, Timestamp};
 use mairust_store::{
-    Acceptance, GroupCommit, MemoryStorage, MessageChange, MessageQuery, MessageRow, MessageStore, Page, StoreError,
-    StoreErrorKind, User,
+    Acceptance, GroupCommit, MemoryStorage, MessageChange, MessageQuery, MessageRow, MessageStore, Metadata, Page,
+    StoreError, StoreErrorKind, User,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -170,6 +170,10 @@ impl MessageStore for Gated {
 
     async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
         self.inner.change(tenant, id, change).await
+    }
+
+    async fn metadata(&self, tenant: TenantId, id: MessageId) -> Result<Vec<Metadata>, StoreError> {
+        self.inner.metadata(tenant, id).await
     }
 
     fn version(&self, tenant: TenantId) -> u64 {

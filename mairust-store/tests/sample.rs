@@ -55,6 +55,7 @@ pub(crate) fn entry(to: &User, raw: &str) -> Acceptance {
         spam: None,
         arrival: None,
         fingerprint: None,
+        marks: mairust_store::Marks::default(),
         placements: vec![place],
     };
     Acceptance { messages: vec![message], ..Acceptance::new(to.tenant) }

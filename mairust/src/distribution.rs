@@ -10,7 +10,7 @@ use mairust_core::{
     ReversePath, TenantId, Timestamp, TlsWish,
 };
 use mairust_hooks::{HookPoint, HookRunner, Hooks};
-use mairust_store::{Acceptance, Direction, Folder, MessageStatus, NewJob, NewMessage, Placement, Spam};
+use mairust_store::{Acceptance, Direction, Folder, Marks, MessageStatus, NewJob, NewMessage, Placement, Spam};
 
 use crate::events;
 use crate::outbound::Outbound;
@@ -111,6 +111,8 @@ pub(crate) struct Original {
     /// What tells the transaction from others, if it may come again.
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) received_at: Timestamp,
+    /// What is put on it.
+    pub(crate) marks: Marks,
 }
 
 impl Destination {
@@ -283,6 +285,7 @@ impl Original {
             spam: self.spam,
             arrival: self.arrival.clone(),
             fingerprint: self.fingerprint,
+            marks: self.marks.clone(),
             placements,
         }
     }

@@ -90,6 +90,7 @@ pub use mairust_core::{
     ManualClock, MessageId, Rate, Rejection, Reply, ReversePath, RuleHit, ScanAction, ScanReport, Secret, SenderLists,
     SenderPattern, SystemClock, TenantId, Timestamp,
 };
+pub use mairust_hooks::protocol::{Action, AttachmentGrant, BodyGrant, Decide, Flag, Grants, MailFacts, Mode};
 pub use mairust_hooks::scan::rspamd::{Rspamd, RspamdEndpoint, RspamdSettings};
 pub use mairust_hooks::scan::{
     FallbackScanner, ListedScanner, Rule, RuleEngine, RuleSettings, ScanError, ScanRequest, Scanner, Thresholds,

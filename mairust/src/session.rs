@@ -11,12 +11,14 @@ use async_trait::async_trait;
 use mairust_core::{
     EnhancedCode, Envelope, ForwardPath, MessageId, Rejection, Reply, ReversePath, ScramVerifier, Timestamp,
 };
+use mairust_hooks::protocol::request::AuthUser;
 use mairust_smtp::proto::FutureRelease;
 use mairust_smtp::server::{
     Credentials, Grant, Identity, MailOptions, Peer, RcptOptions, Received, SessionHandler, SessionInfo,
 };
 
 use crate::distribution::Destination;
+use crate::hooks::Way;
 use crate::receipts::{self, Fingerprint, Receipts};
 use crate::receive::login::{Account, Accounts};
 use crate::receive::recipient::{Recipients, destinations};
@@ -152,6 +154,7 @@ impl Sessions {
             protocol: trace::smtp_protocol(session),
             origin: session.origin.clone(),
             session: timeline::session(session),
+            way: Way::smtp(session, &message.options, Some(auth_user(account))),
             send_at: message.options.hold.map(|hold| hold.until(self.receiver.clock.now())),
             dsn: message.options.dsn,
             require_tls: message.options.require_tls,
@@ -160,7 +163,12 @@ impl Sessions {
         };
         match self.submissions.submit(submission).await {
             Ok(submitted) => Ok(submitted.id),
-            Err(SubmissionError::Denied { rejection, .. } | SubmissionError::Refused(rejection)) => Err(rejection),
+            Err(
+                SubmissionError::Denied { rejection, .. }
+                | SubmissionError::HookUnavailable(rejection)
+                | SubmissionError::Refused(rejection)
+                | SubmissionError::Screened(rejection),
+            ) => Err(rejection),
             Err(SubmissionError::Store(error)) => Err(refuse_for_store(&error)),
         }
     }
@@ -177,6 +185,10 @@ fn identity(account: Account) -> Identity {
 /// Who logged in to this session.
 fn account(session: &SessionInfo) -> Option<&Account> {
     session.identity.as_ref().and_then(|identity| identity.grant.get())
+}
+
+fn auth_user(account: &Account) -> AuthUser {
+    AuthUser { user_id: account.user.id.to_string(), address: account.user.address.to_string() }
 }
 
 fn author(account: &Account) -> Author {

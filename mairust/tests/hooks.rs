@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mairust::testkit::Server;
-use mairust::{Answer, Binding, HookCall, HookError, HookHandler, HookPoint, OnFailure};
+use mairust::testkit::{Folder, Server, Sink};
+use mairust::{Action, Answer, Binding, HookCall, HookError, HookHandler, HookPoint, Mail, OnFailure, Verdict};
+use mairust_store::{HoldReason, Metadata, QueueFilter, StorageBackend};
+use serde_json::{Value, json};
 
 const ALICE: &str = "alice@here.example";
 
@@ -34,6 +36,21 @@ impl HookHandler for Fragile {
         let answer = Answer::allow();
         Ok(if call.point == HookPoint::PostReceive { answer.tag("seen") } else { answer })
     }
+}
+
+/// What a hook wants done that may do all.
+fn wishes() -> Answer {
+    let action = |value| serde_json::from_value::<Action>(value).unwrap();
+    Answer::allow()
+        .tag("seen")
+        .then(action(json!({"op": "flag.add", "flags": ["\\Flagged"]})))
+        .then(action(json!({"op": "move", "folder": "Junk"})))
+        .then(action(json!({"op": "metadata.set", "key": "model", "value": {"v": 3}})))
+        .then(action(json!({"op": "header.add", "name": "X-Score", "value": "七 7.5"})))
+}
+
+fn metadata(owner: &str, key: &str, value: Value) -> Metadata {
+    Metadata { owner: owner.to_owned(), key: key.to_owned(), value }
 }
 
 /// The reply without the id of the call.
@@ -90,6 +107,81 @@ async fn while_a_hook_is_left_alone_mail_goes_its_own_way() {
         assert_eq!(send(&server, subject).await, "250");
     }
     let in_folder = async |folder| server.folder(ALICE, folder).await.unwrap().len();
-    assert_eq!(in_folder(mairust::testkit::Folder::Inbox).await, 3, "those at which it failed");
-    assert_eq!(in_folder(mairust::testkit::Folder::Quarantine).await, 1);
+    assert_eq!(in_folder(Folder::Inbox).await, 3, "those at which it failed");
+    assert_eq!(in_folder(Folder::Quarantine).await, 1);
+}
+
+#[tokio::test]
+async fn what_a_hook_wants_is_there_when_the_message_is() {
+    let setup = Server::builder().user(ALICE, "correct horse").with(|builder| {
+        let fails = |_: Mail| async { Err::<Verdict, _>("no idea") };
+        builder.pre_receive("a-fails", fails).pre_receive("b-wants", |_: Mail| async { wishes() })
+    });
+    let server = setup.start().await.unwrap();
+    assert_eq!(send(&server, "one").await, "250");
+    let mail = server.folder(ALICE, Folder::Junk).await.unwrap().remove(0);
+    assert_eq!((&mail.row.tags[..], &mail.row.flags[..]), (&["seen".to_owned()][..], &["\\Flagged".to_owned()][..]));
+    let text = String::from_utf8(mail.raw.clone()).unwrap();
+    let (received, score) = (text.find("Received: ").unwrap(), text.find("X-Score: =?utf-8?").unwrap());
+    assert!(received < score && score < text.find("From: bob").unwrap(), "{text}");
+    let kept = server.storage().messages().metadata(mail.row.tenant, mail.row.id).await.unwrap();
+    assert_eq!(kept[1], metadata("b-wants", "model", json!({"v": 3})));
+    let skipped = &kept[0].value[0];
+    assert_eq!((kept[0].owner.as_str(), kept[0].key.as_str()), ("_core", "hook_skipped"));
+    assert_eq!((&skipped["plugin"], &skipped["outcome"]), (&json!("a-fails"), &json!("crash")));
+}
+
+#[tokio::test]
+async fn a_hook_changes_what_is_stored() {
+    for quarantines in [false, true] {
+        let setup = Server::builder().user(ALICE, "correct horse").with(|builder| {
+            builder.post_receive("late", move |_: Mail| async move {
+                let verdict = if quarantines { Verdict::quarantine("odd") } else { Verdict::Allow };
+                Answer { verdict, ..wishes() }
+            })
+        });
+        let server = setup.start().await.unwrap();
+        assert_eq!(send(&server, "one").await, "250");
+        server.settled().await.unwrap();
+        let folder = if quarantines { Folder::Quarantine } else { Folder::Junk };
+        let mail = server.folder(ALICE, folder).await.unwrap().remove(0);
+        assert_eq!(
+            (&mail.row.tags[..], &mail.row.flags[..]),
+            (&["seen".to_owned()][..], &["\\Flagged".to_owned()][..])
+        );
+        let kept = server.storage().messages().metadata(mail.row.tenant, mail.row.id).await.unwrap();
+        assert_eq!(kept, [metadata("late", "model", json!({"v": 3}))]);
+    }
+}
+
+#[tokio::test]
+async fn hooks_see_what_is_sent_and_what_they_add_goes_out() {
+    let setup = Server::builder().user(ALICE, "correct horse").with(|builder| {
+        builder.pre_send("adds", |mail: Mail| async move {
+            assert!(mail.header("message-id").is_some(), "as it is going to be signed");
+            match mail.subject() {
+                Some("secret") => Verdict::reject("Not this").into(),
+                Some("odd") => Verdict::quarantine("odd").into(),
+                _ => wishes(),
+            }
+        })
+    });
+    let server = setup.start().await.unwrap();
+    let sink = server.fleet().domain("remote.example", Sink::builder()).await.unwrap();
+    let letter = |subject: &str| format!("From: {ALICE}\r\nSubject: {subject}\r\n\r\nHello!\r\n");
+    server.submit(ALICE, &["bob@remote.example"], &letter("fine")).await.unwrap();
+    server.settled().await.unwrap();
+    let sent = sink.messages().remove(0);
+    let sent = std::str::from_utf8(&sent.body).unwrap();
+    assert!(sent.contains("\r\nX-Score: =?utf-8?"), "{sent:?}");
+    let copy = server.folder(ALICE, Folder::Junk).await.unwrap().remove(0);
+    assert_eq!(copy.row.tags, ["seen"], "the copy of the sender goes where the hook wants it");
+
+    let refused = server.submit(ALICE, &["bob@remote.example"], &letter("secret")).await.unwrap().remove(0);
+    assert_eq!(refused.to_string(), "550 5.7.1 Not this");
+
+    server.submit(ALICE, &["bob@remote.example"], &letter("odd")).await.unwrap();
+    let filter = QueueFilter { held: Some(HoldReason::Hook), ..QueueFilter::default() };
+    let tenant = copy.row.tenant;
+    assert_eq!(server.storage().queue().items(tenant, &filter, None, 9).await.unwrap().len(), 1);
 }

@@ -251,6 +251,18 @@ impl SmtpAnswer {
     }
 }
 
+impl Flag {
+    /// As in messages and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "\\Answered",
+            Self::Draft => "\\Draft",
+            Self::Flagged => "\\Flagged",
+            Self::Seen => "\\Seen",
+        }
+    }
+}
+
 impl Action {
     /// Its name, as in `op`.
     pub fn op(&self) -> &'static str {

@@ -44,8 +44,7 @@ fn facts(mail: &Mail) -> Arc<MailFacts> {
 /// Asks at `pre_receive`.
 async fn ask(runner: &HookRunner, mail: &Mail) -> (Verdict, Vec<HookRun>) {
     let (hooks, point) = (runner.of(mail.tenant()), HookPoint::PreReceive);
-    let (facts, deadline) = (facts(mail), hooks.deadline(point));
-    let stage = Stage { point, mail: mail.clone(), facts, deadline, before_policy: false, internal: false };
+    let stage = Stage { deadline: hooks.deadline(point), ..Stage::new(point, mail.clone(), facts(mail)) };
     let Asked { merged, runs } = hooks.ask(&stage).await;
     (merged.verdict, runs)
 }

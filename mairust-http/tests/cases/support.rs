@@ -295,6 +295,7 @@ fn new_message(
         spam: Some(Spam::new(0.5, SpamVerdict::Ham)),
         arrival: None,
         fingerprint: None,
+        marks: Marks::default(),
         placements: vec![placement],
     };
     (id, message)

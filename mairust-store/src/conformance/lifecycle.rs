@@ -37,7 +37,7 @@ pub async fn hides_what_is_deleted(storage: Storage) {
     assert_eq!((row.deleted_at, row.uid, row.modseq, row.legal_hold), (Some(NOW), 1, 3, false));
     let body = storage.lifecycle().kept_body(alice.tenant, gone).await.unwrap();
     assert_eq!(body.read_all().unwrap(), before);
-    let change = MessageChange { add_tags: vec!["late".to_owned()] };
+    let change = MessageChange::tags(["late"]);
     messages.change(alice.tenant, gone, &change).await.unwrap();
     assert_eq!(kept(&storage, &alice, gone).await.unwrap().tags, ["late"]);
     let unknown = storage.lifecycle().delete(alice.tenant, MessageId::new(NOW), NOW).await;
@@ -138,7 +138,7 @@ pub async fn purges_what_was_deleted_long_ago(storage: Storage) {
     let mut ids = Vec::new();
     for number in 0..6 {
         let id = keep(&storage, &alice).await;
-        storage.messages().change(alice.tenant, id, &MessageChange { add_tags: vec!["x".to_owned()] }).await.unwrap();
+        storage.messages().change(alice.tenant, id, &MessageChange::tags(["x"])).await.unwrap();
         if number < 5 {
             storage.lifecycle().delete(alice.tenant, id, NOW.plus(DAY * number)).await.unwrap();
         }

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use futures::future::{join_all, select};
 use mairust_core::{EnvelopeId, MailboxId, MessageDsn, MessageId, Return, ReversePath, Timestamp, TlsWish};
+use serde_json::{Value, json};
 
 use super::sample::{
     NOW, PREFIX, Person, Storage, accept, alice, entry, id, job, kind, message, nothing, outgoing, person, place,
     queue_stats, stored,
 };
 use crate::error::StoreErrorKind;
+use crate::mark::{Marks, Metadata, MetadataChange};
 use crate::message::{
     Direction, Folder, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStatus, Spam, SpamVerdict,
 };
@@ -386,7 +388,7 @@ pub async fn adds_tags_once(storage: Storage) {
     let entry = entry(&alice, RAW);
     let id = id(&entry);
     accept(&storage, entry).await.unwrap();
-    let change = MessageChange { add_tags: vec!["b".to_owned(), "a".to_owned(), "b".to_owned()] };
+    let change = MessageChange::tags(["b", "a", "b"]);
     for _ in 0..2 {
         storage.messages().change(alice.tenant, id, &change).await.unwrap();
         let row = storage.messages().get(alice.tenant, id).await.unwrap().unwrap();
@@ -394,6 +396,87 @@ pub async fn adds_tags_once(storage: Storage) {
     }
     let unknown = storage.messages().change(alice.tenant, MessageId::new(NOW), &change).await;
     assert_eq!(kind(unknown), StoreErrorKind::NotFound);
+}
+
+/// Marks are there from the beginning, each once.
+pub async fn puts_marks_on_what_is_accepted(storage: Storage) {
+    let alice = alice(&storage, "a.example").await;
+    let mut entry = entry(&alice, RAW);
+    let id = id(&entry);
+    let metadata = vec![keeps("spam", "model", json!({"v": [3, "三"]})), keeps("echo", "n", json!(1))];
+    entry.messages[0].marks =
+        Marks { tags: texts(["b", "a", "b"]), flags: texts(["\\Seen", "\\Flagged"]), metadata: metadata.clone() };
+    accept(&storage, entry).await.unwrap();
+    let row = storage.messages().get(alice.tenant, id).await.unwrap().unwrap();
+    assert_eq!((row.tags, row.flags, row.modseq), (texts(["a", "b"]), texts(["\\Flagged", "\\Seen"]), 1));
+    let kept = storage.messages().metadata(alice.tenant, id).await.unwrap();
+    assert_eq!(kept, [metadata[1].clone(), metadata[0].clone()]);
+}
+
+/// Only what differs is a change; what is kept is no change that others see.
+pub async fn changes_marks(storage: Storage) {
+    let (alice, other) = (alice(&storage, "a.example").await, self::alice(&storage, "b.example").await);
+    let mut entry = entry(&alice, RAW);
+    let id = id(&entry);
+    entry.messages[0].marks.tags = texts(["old"]);
+    accept(&storage, entry).await.unwrap();
+    let messages = storage.messages();
+    let change = MessageChange {
+        add_tags: texts(["new"]),
+        remove_tags: texts(["old", "none"]),
+        add_flags: texts(["\\Seen"]),
+        remove_flags: texts(["\\Draft"]),
+        ..MessageChange::default()
+    };
+    for _ in 0..2 {
+        messages.change(alice.tenant, id, &change).await.unwrap();
+        let row = messages.get(alice.tenant, id).await.unwrap().unwrap();
+        assert_eq!((row.tags, row.flags, row.modseq), (texts(["new"]), texts(["\\Seen"]), 2));
+    }
+    let keep = |value| MetadataChange::Keep(keeps("echo", "n", value));
+    let forget = |key: &str| MetadataChange::Forget { owner: "echo".to_owned(), key: key.to_owned() };
+    for (metadata, expected) in [
+        (vec![keep(json!(1)), keep(json!(null)), forget("m")], vec![keeps("echo", "n", json!(null))]),
+        (vec![forget("n")], vec![]),
+    ] {
+        let change = MessageChange { metadata, ..MessageChange::default() };
+        messages.change(alice.tenant, id, &change).await.unwrap();
+        assert_eq!(messages.metadata(alice.tenant, id).await.unwrap(), expected);
+        assert_eq!(messages.get(alice.tenant, id).await.unwrap().unwrap().modseq, 2);
+        assert_eq!(messages.metadata(other.tenant, id).await.unwrap(), []);
+    }
+}
+
+/// A message that is moved takes the next place in its new folder, and both folders have changed.
+pub async fn moves_messages(storage: Storage) {
+    let alice = alice(&storage, "a.example").await;
+    let (first, second) = (entry(&alice, RAW), entry(&alice, RAW));
+    let ids = [id(&first), id(&second)];
+    accept(&storage, first).await.unwrap();
+    accept(&storage, second).await.unwrap();
+    let messages = storage.messages();
+    let (folder, status) = (Some(Folder::Quarantine), Some(MessageStatus::Quarantined));
+    let change = MessageChange { folder, status, ..MessageChange::default() };
+    for (id, uid) in ids.into_iter().zip(1..) {
+        for _ in 0..2 {
+            messages.change(alice.tenant, id, &change).await.unwrap();
+            let row = messages.get(alice.tenant, id).await.unwrap().unwrap();
+            assert_eq!((row.folder, row.status, row.uid), (Folder::Quarantine, MessageStatus::Quarantined, uid));
+        }
+    }
+    let third = entry(&alice, RAW);
+    let id = id(&third);
+    accept(&storage, third).await.unwrap();
+    let row = messages.get(alice.tenant, id).await.unwrap().unwrap();
+    assert_eq!((row.folder, row.uid, row.modseq), (Folder::Inbox, 3, 5), "two came, two went");
+}
+
+fn keeps(owner: &str, key: &str, value: Value) -> Metadata {
+    Metadata { owner: owner.to_owned(), key: key.to_owned(), value }
+}
+
+fn texts<const N: usize>(texts: [&str; N]) -> Vec<String> {
+    texts.map(str::to_owned).to_vec()
 }
 
 /// Who waits is woken by an acceptance and by a change, not by another tenant's mail.
@@ -409,7 +492,7 @@ pub async fn wakes_who_waits_for_messages(storage: Storage) {
     assert_eq!(messages.changed(alice.tenant, seen).await, messages.version(alice.tenant));
     assert_eq!(messages.version(other.tenant), seen_by_other);
     let seen = messages.version(alice.tenant);
-    let change = MessageChange { add_tags: vec!["x".to_owned()] };
+    let change = MessageChange::tags(["x"]);
     let (woken, changed) =
         futures::join!(messages.changed(alice.tenant, seen), messages.change(alice.tenant, id, &change));
     changed.unwrap();
@@ -430,7 +513,7 @@ pub async fn hides_messages_from_other_tenants(storage: Storage) {
         assert!(list(&storage, &other, &query).await.is_empty());
     }
     assert_eq!(kind(messages.body(other.tenant, id).await), StoreErrorKind::NotFound);
-    let change = MessageChange { add_tags: vec!["x".to_owned()] };
+    let change = MessageChange::tags(["x"]);
     assert_eq!(kind(messages.change(other.tenant, id, &change).await), StoreErrorKind::NotFound);
     let mut into_foreign_mailbox = entry(&alice, RAW);
     into_foreign_mailbox.tenant = other.tenant;

@@ -15,6 +15,7 @@ use crate::backend::StorageBackend;
 use crate::delivery::{Attempt, AttemptOutcome, DeliveryState, NewRecipient};
 use crate::directory::{NewTenant, NewUser};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::mark::Marks;
 use crate::message::{Acceptance, Direction, Folder, MessageStatus, NewMessage, Placement};
 use crate::password::PasswordRecord;
 use crate::queue::{NewJob, Priority, QueueStats};
@@ -88,6 +89,7 @@ pub(crate) fn message(to: &Person, raw: &str) -> NewMessage {
         spam: None,
         arrival: None,
         fingerprint: None,
+        marks: Marks::default(),
         placements: vec![place(to)],
     }
 }

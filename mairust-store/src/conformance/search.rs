@@ -114,7 +114,7 @@ pub async fn filters_what_it_finds(storage: Storage) {
         keep(&storage, sent).await,
         keep(&storage, held).await,
     );
-    let change = MessageChange { add_tags: vec!["to do".to_owned()] };
+    let change = MessageChange::tags(["to do"]);
     storage.messages().change(alice.tenant, sent, &change).await.unwrap();
     let cases: [(&str, &[MessageId]); 27] = [
         ("in:junk", &[spam]),
@@ -189,7 +189,7 @@ pub async fn agrees_with_looking_at_each_message(storage: Storage) {
         entry.messages[0].placements[0].folder = Folder::ALL[below(2)];
         let id = keep(&storage, entry).await;
         if below(3) == 0 {
-            let change = MessageChange { add_tags: vec!["t".to_owned()] };
+            let change = MessageChange::tags(["t"]);
             storage.messages().change(alice.tenant, id, &change).await.unwrap();
         }
         let row = storage.messages().get(alice.tenant, id).await.unwrap().unwrap();

@@ -195,6 +195,7 @@ impl State {
     fn purge(&mut self, row: &MessageRow) {
         let (tenant, id) = (row.tenant, row.id);
         self.messages.remove(&(tenant, id));
+        self.metadata.remove(&(tenant, id));
         self.recipients.retain(|(owner, _), recipient| (*owner, recipient.message) != (tenant, id));
         self.attempts.retain(|(owner, message, _)| (*owner, *message) != (tenant, id));
         self.fingerprints.retain(|(.., message)| *message != id);

@@ -1,7 +1,7 @@
 //! Messages, in memory.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use mairust_core::{Body, MailboxId, MessageId, TenantId, Timestamp};
@@ -10,6 +10,7 @@ use super::{MemoryStorage, State};
 use crate::body::{BodyStore, StoredObject, verify};
 use crate::delivery::{AttemptOutcome, DeliveryRow};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::mark::{Metadata, MetadataChange, changed_flags};
 use crate::matching;
 use crate::message::{
     Acceptance, MessageChange, MessagePosition, MessageQuery, MessageRow, MessageStore, NewMessage, Page, Placement,
@@ -128,6 +129,10 @@ impl MessageStore for MemoryStorage {
         self.state().change(tenant, id, change)?;
         self.messages_changed.bump(tenant);
         Ok(())
+    }
+
+    async fn metadata(&self, tenant: TenantId, id: MessageId) -> Result<Vec<Metadata>, StoreError> {
+        Ok(self.state().metadata(tenant, id))
     }
 
     fn version(&self, tenant: TenantId) -> u64 {
@@ -256,8 +261,8 @@ impl State {
             thread,
             preview: content.preview.clone(),
             attachments: u32::try_from(content.attachments.len()).unwrap_or(u32::MAX),
-            flags: Vec::new(),
-            tags: Vec::new(),
+            flags: changed_flags(&[], &message.marks.flags, &[]),
+            tags: BTreeSet::from_iter(message.marks.tags.iter().cloned()).into_iter().collect(),
             dsn: message.dsn.clone(),
             tls: message.tls,
             auth_results: message.auth_results.clone(),
@@ -267,6 +272,7 @@ impl State {
             legal_hold: false,
         };
         self.messages.insert((tenant, place.id), row);
+        self.keep_metadata(tenant, place.id, message.marks.metadata.iter().cloned().map(MetadataChange::Keep));
         let fingerprint = message.fingerprint.map(|fingerprint| (message.received_at, fingerprint, place.id));
         self.fingerprints.extend(fingerprint);
         self.search.note(tenant, place.id);
@@ -280,22 +286,6 @@ impl State {
             row.tenant == tenant && row.mailbox == mailbox && named
         });
         known.min_by_key(|row| (row.received_at, row.id)).map(|row| row.thread)
-    }
-
-    fn change(&mut self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
-        let row = self.messages.get_mut(&(tenant, id));
-        let row = row.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, "change message", id))?;
-        let before = row.tags.len();
-        row.tags.extend(change.add_tags.iter().cloned());
-        row.tags.sort_unstable();
-        row.tags.dedup();
-        if row.tags.len() > before
-            && let Some(folder) = self.folders.get_mut(&(tenant, row.mailbox, row.folder))
-        {
-            folder.modseq += 1;
-            row.modseq = folder.modseq;
-        }
-        Ok(())
     }
 }
 

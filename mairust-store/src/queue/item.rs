@@ -61,6 +61,8 @@ pub enum ItemState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum HoldReason {
+    /// A hook wants somebody to look at it first.
+    Hook,
     /// A recipient may have the message already, and is not to get it twice.
     InDoubt,
     /// Somebody held it.
@@ -196,11 +198,12 @@ impl ItemState {
 
 impl HoldReason {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::InDoubt, Self::Operator, Self::Paused, Self::Policy];
+    pub const ALL: [Self; 5] = [Self::Hook, Self::InDoubt, Self::Operator, Self::Paused, Self::Policy];
 
     /// As stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Hook => "hook",
             Self::InDoubt => "in_doubt",
             Self::Operator => "operator",
             Self::Paused => "paused",

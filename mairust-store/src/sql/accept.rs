@@ -16,12 +16,14 @@ use super::changes::Change;
 use super::delivery::{insert_attempt, insert_recipients, settle};
 use super::driver::{Columns, Dialect, Query, Rows, Scope, Transaction, failed};
 use super::event::insert_events;
+use super::marks::insert_marks;
 use super::queue::{complete_job, insert_jobs};
 use super::search::{Search, insert_notes};
 use super::storage::Parts;
 use super::suppression::insert_suppressions;
 use crate::body::{HASH_HERE, NewObject, StoredObject, digest_of_all, interrupted, io_error};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::mark::changed_flags;
 use crate::matching;
 use crate::message::{Acceptance, NewMessage, Placement};
 use crate::sql::{codec, statement};
@@ -450,7 +452,7 @@ async fn insert_messages(transaction: &mut Transaction, rows: &[Row<'_>]) -> Res
     // Threads of this batch: what is answered may have come in the same one.
     let mut threads: HashMap<(MailboxId, &str), MessageId> = HashMap::new();
     let (head, tail) = statement::message::INSERT_MESSAGES;
-    let mut inserts = Rows::new(head, 34, tail);
+    let mut inserts = Rows::new(head, 35, tail);
     for row in rows {
         let Row { tenant, message, place, .. } = row;
         let thread = match find_thread(transaction, *tenant, place.mailbox, message).await? {
@@ -466,6 +468,7 @@ async fn insert_messages(transaction: &mut Transaction, rows: &[Row<'_>]) -> Res
     }
     let mut queries = updates.queries();
     queries.extend(inserts.queries());
+    queries.extend(rows.iter().flat_map(|row| insert_marks(row.tenant, row.place.id, &row.message.marks)));
     Ok(queries)
 }
 
@@ -507,7 +510,8 @@ fn bind_message(inserts: &mut Rows, row: &Row<'_>, places: i64, thread: MessageI
         .bind(message.spam.map(|spam| spam.verdict.as_str()))
         .bind(message.fingerprint.as_ref())
         .bind(message.arrival.as_deref())
-        .bind(message.tls.as_str());
+        .bind(message.tls.as_str())
+        .bind(codec::texts(changed_flags(&[], &message.marks.flags, &[]).iter().map(String::as_str)));
 }
 
 /// Several servers may write to the same folders; whoever locks them in the same order does not wait

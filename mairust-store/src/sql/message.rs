@@ -11,9 +11,11 @@ use mairust_core::{
 use super::changes::Change;
 use super::driver::{Columns, Dialect, Query, Scope, Transaction, failed};
 use super::lifecycle::Reach;
+use super::marks;
 use super::storage::Parts;
 use crate::body::verify;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::mark::Metadata;
 use crate::matching;
 use crate::message::{
     Acceptance, Direction, Folder, MessageChange, MessageQuery, MessageRow, MessageStatus, MessageStore, Page, Spam,
@@ -78,12 +80,18 @@ impl MessageStore for SqlMessages {
 
     async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
         let mut transaction = self.0.database.begin(tenant).await.map_err(failed("change message", id))?;
-        add_tags(&mut transaction, tenant, id, &change.add_tags).await?;
+        marks::change(&mut transaction, tenant, id, change).await?;
         let change = Change::Messages(tenant);
         self.0.changes.tell(&mut transaction, change).await.map_err(failed("change message", id))?;
         transaction.commit().await.map_err(failed("change message", id))?;
         self.0.changes.announce(change);
         Ok(())
+    }
+
+    async fn metadata(&self, tenant: TenantId, id: MessageId) -> Result<Vec<Metadata>, StoreError> {
+        let query = marks::of(statement::message::METADATA, tenant, id);
+        let rows = self.0.database.look_up(tenant, query).await.map_err(failed("read metadata", id))?;
+        rows.iter().map(marks::read_metadata).collect()
     }
 
     fn version(&self, tenant: TenantId) -> u64 {
@@ -165,30 +173,6 @@ pub(super) async fn next_modseq(
     let query = Query::new(statement::message::NEXT_MODSEQ).bind(tenant.as_bytes()).bind(id.as_bytes());
     let row = transaction.fetch_optional(query).await.map_err(failed("change message", id))?;
     row.map(|row| Columns::new("change message", &row).value("modseq")).transpose()
-}
-
-async fn add_tags(
-    transaction: &mut Transaction,
-    tenant: TenantId,
-    id: MessageId,
-    tags: &[String],
-) -> Result<(), StoreError> {
-    let exists = Query::new(statement::message::MESSAGE_EXISTS).bind(tenant.as_bytes()).bind(id.as_bytes());
-    let row = transaction.fetch_one(exists).await.map_err(failed("change message", id))?;
-    if !Columns::new("change message", &row).value::<bool>("found")? {
-        return Err(StoreError::new(StoreErrorKind::NotFound, "change message", id));
-    }
-    let mut added = 0;
-    for tag in tags {
-        let query = Query::new(statement::message::INSERT_TAG).bind(tenant.as_bytes()).bind(id.as_bytes());
-        added += transaction.execute(query.bind(tag.as_str())).await.map_err(failed("change message", id))?;
-    }
-    if added == 0 {
-        return Ok(());
-    }
-    let modseq = next_modseq(transaction, tenant, id).await?;
-    let query = Query::new(statement::message::SET_MODSEQ).bind(tenant.as_bytes()).bind(id.as_bytes());
-    transaction.execute(query.bind(modseq)).await.map_err(failed("change message", id)).map(drop)
 }
 
 /// The statement for messages that are named.

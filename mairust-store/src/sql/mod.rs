@@ -15,6 +15,7 @@ mod event;
 mod finish;
 mod invariant;
 mod lifecycle;
+mod marks;
 mod message;
 mod migrations;
 mod postgres;

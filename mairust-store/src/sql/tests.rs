@@ -119,7 +119,7 @@ async fn addresses_are_looked_up_by_indexes() {
         format!("{head}({}){tail}", row.join(", "))
     };
     let take_places = with_row(statement::message::TAKE_PLACES, 4);
-    let insert = with_row(statement::message::INSERT_MESSAGES, 34);
+    let insert = with_row(statement::message::INSERT_MESSAGES, 35);
     let add_to_use = with_row(statement::message::ADD_TO_USE, 3);
     for statement in [statement::directory::RESOLVE, &take_places, &insert, &add_to_use] {
         let plan = plan(&storage, statement).await;

@@ -19,6 +19,7 @@ use super::output::{Failure, OutputFormat, print, print_as};
 use super::run::builder;
 use super::trail::{Changed, Trail};
 use crate::distribution::Destination;
+use crate::hooks::Way;
 use crate::submit::{Author, Previewed, Submission, SubmissionError, Submissions, Submitted, addresses, previewed};
 use crate::timeline;
 
@@ -148,6 +149,7 @@ async fn submission(
         envelope: Envelope { sender: ReversePath::Address(sender), recipients },
         destinations,
         session: timeline::command(&origin),
+        way: Way::api(false),
         origin,
         protocol: "local",
         send_at: None,
@@ -160,9 +162,10 @@ async fn submission(
 
 fn refused(error: SubmissionError) -> Failure {
     match error {
-        SubmissionError::Denied { rejection, .. } | SubmissionError::Refused(rejection) => {
-            Failure::failed(rejection.reply())
-        }
+        SubmissionError::Denied { rejection, .. }
+        | SubmissionError::HookUnavailable(rejection)
+        | SubmissionError::Refused(rejection)
+        | SubmissionError::Screened(rejection) => Failure::failed(rejection.reply()),
         SubmissionError::Store(error) => error.into(),
     }
 }

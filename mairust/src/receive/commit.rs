@@ -23,7 +23,7 @@ pub(crate) async fn commit(
     receiver: &Receiver,
 ) -> Result<MessageId, Rejection> {
     let now = receiver.clock.now();
-    let Judged { verified, report, calls, folder, status } = judged;
+    let Judged { verified, report, runs, wanted, folder, status } = judged;
     let Verified { inspected, auth_results, .. } = verified;
     let keeping = Keeping { folder, status, ..Keeping::inbox(receiver.outbound, now) };
     let returned = Returned::read(&inspected.destinations, &inspected.body).await?;
@@ -48,10 +48,15 @@ pub(crate) async fn commit(
     let results = auth_results.as_ref().map(|results| results.header_field(receiver.authserv_id().as_str()));
     let fields = report.as_ref().map(|report| super::scan::fields(report, &receiver.hostname));
     let scan = report.as_ref().map(timeline::scan);
-    let arrival = Arrival { session: inspected.session, scan, hooks: calls, ..Arrival::default() };
+    let arrival = Arrival {
+        session: inspected.session,
+        scan,
+        hooks: runs.iter().map(timeline::hook_call).collect(),
+        ..Arrival::default()
+    };
     let tls = TlsWish::of(inspected.require_tls, &inspected.content);
     let original = Original {
-        prefix: results.unwrap_or_default() + &fields.unwrap_or_default() + &trace.received(),
+        prefix: results.unwrap_or_default() + &fields.unwrap_or_default() + &trace.received() + &wanted.fields,
         body: inspected.body,
         content: inspected.content,
         sender: inspected.envelope.sender,
@@ -62,6 +67,7 @@ pub(crate) async fn commit(
         arrival: Some(arrival.to_json()),
         fingerprint: Some(fingerprint),
         received_at: now,
+        marks: wanted.marks,
     };
     receiver.receipts.begin(fingerprint, tenant, id, now);
     let acceptance = distribution

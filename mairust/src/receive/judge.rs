@@ -1,13 +1,12 @@
 //! Fourth stage: sender authentication, the scanner's report and the `pre_receive` hooks decide.
 
 use mairust_core::{Rejection, ScanAction, ScanReport};
-use mairust_hooks::{Asked, HookPoint, HookRunner, Stage, Verdict};
-use mairust_http::trace::HookCall;
+use mairust_hooks::{HookPoint, HookRun, HookRunner, Stage, Verdict};
 use mairust_store::{Folder, MessageStatus};
 
 use super::scan::{Scanned, refusal};
 use super::verify::Verified;
-use crate::timeline;
+use crate::hooks::Wanted;
 
 /// A message that is to be kept.
 #[derive(Debug)]
@@ -15,8 +14,10 @@ pub(crate) struct Judged {
     pub(crate) verified: Verified,
     /// What a scanner says about it, if there is one.
     pub(crate) report: Option<ScanReport>,
-    /// The hooks that were called, for the timeline.
-    pub(crate) calls: Vec<HookCall>,
+    /// The hooks that were called.
+    pub(crate) runs: Vec<HookRun>,
+    /// What they want done with it.
+    pub(crate) wanted: Wanted,
     /// Where in the mailbox.
     pub(crate) folder: Folder,
     /// In which state.
@@ -34,15 +35,17 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner) -> Result<Judged
     let hooks = verified.inspected.tenant().map(|tenant| hooks.of(tenant));
     let hooks = hooks.filter(|hooks| hooks.has(HookPoint::PreReceive));
     let asked = hooks.and_then(|hooks| Some((hooks, scanned.mail.or_else(|| verified.mail())?)));
-    let mut calls = Vec::new();
+    let (mut runs, mut wanted) = (Vec::new(), Wanted::default());
     let verdict = match asked {
         Some((hooks, mail)) => {
-            let (point, deadline) = (HookPoint::PreReceive, hooks.deadline(HookPoint::PreReceive));
+            let point = HookPoint::PreReceive;
             let facts = verified.inspected.way.facts(&mail).await?;
-            let stage = Stage { point, mail, facts, deadline, before_policy: false, internal: false };
-            let Asked { merged, runs } = hooks.ask(&stage).await;
-            calls.extend(runs.iter().map(timeline::hook_call));
-            merged.verdict
+            let stage = Stage { deadline: hooks.deadline(point), ..Stage::new(point, mail, facts) };
+            let asked = hooks.ask(&stage).await;
+            let verdict = asked.merged.verdict.clone();
+            wanted.add(asked.merged, &asked.runs);
+            runs = asked.runs;
+            verdict
         }
         None => Verdict::Allow,
     };
@@ -50,9 +53,9 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner) -> Result<Judged
         (Verdict::Reject(rejection) | Verdict::Tempfail(rejection), _) => return Err(rejection),
         (Verdict::Quarantine { reason }, _) => quarantine(&reason),
         (Verdict::Allow, Some(reason)) => quarantine(reason),
-        (Verdict::Allow, None) => place(report.as_ref()),
+        (Verdict::Allow, None) => place(report.as_ref(), wanted.folder),
     };
-    Ok(Judged { verified, report, calls, folder, status })
+    Ok(Judged { verified, report, runs, wanted, folder, status })
 }
 
 fn quarantine(reason: &str) -> (Folder, MessageStatus) {
@@ -60,11 +63,12 @@ fn quarantine(reason: &str) -> (Folder, MessageStatus) {
     (Folder::Quarantine, MessageStatus::Quarantined)
 }
 
-/// Where a message goes that nobody objects to but the scanner.
-fn place(report: Option<&ScanReport>) -> (Folder, MessageStatus) {
-    match report.map(|report| report.action) {
-        Some(ScanAction::Quarantine) => (Folder::Quarantine, MessageStatus::Quarantined),
-        Some(ScanAction::Junk) => (Folder::Junk, MessageStatus::Stored),
-        _ => (Folder::Inbox, MessageStatus::Stored),
+/// Where a message goes that nobody objects to but the scanner: into the folder that a hook wants, if it may.
+fn place(report: Option<&ScanReport>, wanted: Option<Folder>) -> (Folder, MessageStatus) {
+    match (report.map(|report| report.action), wanted) {
+        (Some(ScanAction::Quarantine), _) => (Folder::Quarantine, MessageStatus::Quarantined),
+        (_, Some(folder)) => (folder, MessageStatus::Stored),
+        (Some(ScanAction::Junk), None) => (Folder::Junk, MessageStatus::Stored),
+        (_, None) => (Folder::Inbox, MessageStatus::Stored),
     }
 }

@@ -10,6 +10,7 @@ use mairust_store::{
     UserChange,
 };
 
+use super::screening::Screening;
 use super::{Author, Purpose, Submission, SubmissionError, Submissions, sender_not_allowed};
 use crate::acceptance::accept;
 use crate::receive::refuse_for_store;
@@ -24,8 +25,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) struct Admission {
     /// How long it waits before it is due; behind other mail, if at all.
     pub(super) wait: Duration,
-    /// Whether somebody has to release it.
-    pub(super) held: bool,
+    /// Why somebody has to release it, if so.
+    pub(super) held: Option<HoldReason>,
     /// For the timeline.
     pub(super) facts: PolicyFacts,
     /// What is told of the account.
@@ -38,7 +39,7 @@ impl Admission {
         if !self.wait.is_zero() {
             job.priority = Priority::Bulk;
         }
-        job.held = self.held.then_some(HoldReason::Policy);
+        job.held = self.held;
     }
 }
 
@@ -51,6 +52,7 @@ impl Submissions {
         submission: &Submission,
         content: &Content,
         purpose: Purpose,
+        screening: &mut Screening,
         now: Timestamp,
     ) -> Result<Admission, SubmissionError> {
         let user = self.account(&submission.author, &submission.envelope.sender).await?;
@@ -59,16 +61,16 @@ impl Submissions {
         let suspension = user.as_ref().and_then(|user| user.suspension.as_ref());
         let score = match suspension.filter(|suspension| suspension.holds(now)) {
             Some(suspension) => Score { decision: suspended(&suspension.reason), ..Score::default() },
-            None => self.judge(&request, content, now).await?,
+            None => self.judge(&request, content, screening, now).await?,
         };
         if !request.dry_run {
             self.metrics.policy_decided(score.decision.as_str(), score.decision.reason());
         }
         let facts = timeline::policy(&score);
         let (wait, held) = match &score.decision {
-            Decision::Allow => return Ok(Admission { facts, ..Admission::default() }),
-            Decision::Slow { wait, .. } => (*wait, false),
-            Decision::Hold { .. } => (Duration::ZERO, true),
+            Decision::Allow => (Duration::ZERO, None),
+            Decision::Slow { wait, .. } => (*wait, None),
+            Decision::Hold { .. } => (Duration::ZERO, Some(HoldReason::Policy)),
             Decision::Reject { rejection, .. } => return Err(denied(&request, rejection.clone(), None)),
             Decision::Tempfail { rejection, retry_after, .. } => {
                 return Err(denied(&request, rejection.clone(), Some(*retry_after)));
@@ -81,24 +83,29 @@ impl Submissions {
                 return Err(denied(&request, suspension_refused(detail), None));
             }
         };
-        let event = match request.dry_run {
+        screening.after_policy(&score).await?;
+        let held = held.or(screening.held.is_some().then_some(HoldReason::Hook));
+        let event = match request.dry_run || score.decision == Decision::Allow {
             true => None,
             false => self.told_hourly(&request, &score, now).await?,
         };
         Ok(Admission { wait, held, facts, event })
     }
 
-    /// The first question and, if it is not the end, the second one: the stricter answer.
+    /// The first question and, if it is not the end, the second one: the stricter answer. In between, hooks may say
+    /// no.
     async fn judge(
         &self,
         request: &PolicyRequest,
         content: &Content,
+        screening: &mut Screening,
         now: Timestamp,
     ) -> Result<Score, SubmissionError> {
         let first = self.answered(self.policy.evaluate(request, now)).await?;
         if matches!(first, Decision::Suspend { .. } | Decision::Reject { .. } | Decision::Tempfail { .. }) {
             return Ok(Score { decision: first, ..Score::default() });
         }
+        screening.before_policy().await?;
         let score = self.answered(self.policy.score(request, content, now)).await?;
         let lets_pass = matches!(score.decision, Decision::Allow);
         let slower = matches!((&first, &score.decision), (Decision::Hold { .. }, Decision::Slow { .. }));

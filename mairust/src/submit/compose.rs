@@ -19,6 +19,7 @@ use mairust_http::{
 
 use super::{Author, Previewed, Submission, SubmissionError, Submissions};
 use crate::distribution::Destination;
+use crate::hooks::Way;
 
 /// Submits what the API was given.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ impl ApiSubmitter {
             destinations,
             session: crate::timeline::request(&origin),
             origin,
+            way: Way::api(send_at.is_some()),
             protocol: "HTTP",
             send_at,
             dsn: MessageDsn::default(),
@@ -111,6 +113,10 @@ fn refused(error: SubmissionError) -> SubmitError {
                 None => SubmitError::PolicyDenied(text),
             }
         }
+        SubmissionError::HookUnavailable(rejection) => {
+            SubmitError::HookUnavailable(rejection.reply().lines().join(" "))
+        }
+        SubmissionError::Screened(rejection) => SubmitError::PolicyDenied(rejection.reply().lines().join(" ")),
         SubmissionError::Refused(rejection) => {
             let text = rejection.reply().lines().join(" ");
             match rejection.reply().code() {

@@ -9,6 +9,7 @@ mod admission;
 mod compose;
 mod fix_up;
 mod lines;
+mod screening;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,14 +22,15 @@ use mairust_core::{
 use mairust_hooks::{HookRunner, PolicyEngine};
 use mairust_http::trace::{Arrival, PolicyFacts, SessionFacts};
 use mairust_store::{
-    Acceptance, DeliveryState, Direction, DirectoryExt, Folder, MessageStatus, Placement, Resolution, StorageBackend,
-    StoreError, User,
+    Acceptance, DeliveryState, Direction, DirectoryExt, Folder, Marks, MessageStatus, NewMessage, Placement,
+    Resolution, StorageBackend, StoreError, User,
 };
 
 use crate::audit::Recorder;
 use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original, RemoteDestination};
 use crate::events;
 use crate::expansion::{Expansion, expand};
+use crate::hooks::Way;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::receipts::{Fingerprint, Receipts};
@@ -36,11 +38,13 @@ use crate::receive::Memory;
 use crate::receive::recipient::Recipients;
 use crate::receive::trace::Trace;
 use crate::signing::{Signing, Unsigned};
+use crate::timeline;
 use crate::work::dsn::{Action, Notice, Report};
 
 use self::admission::Admission;
 pub(crate) use self::compose::{ApiSubmitter, previewed};
 use self::fix_up::{FixedUp, fix_up};
+use self::screening::Screening;
 
 /// Takes mail from users and applications.
 #[derive(Debug)]
@@ -83,6 +87,8 @@ pub(crate) struct Submission {
     pub(crate) protocol: &'static str,
     /// When it is to be sent; at once if that has passed.
     pub(crate) send_at: Option<Timestamp>,
+    /// The way by which it came, for hooks.
+    pub(crate) way: Way,
     /// What the sender asks about notices for the whole message.
     pub(crate) dsn: MessageDsn,
     /// Whether it may go on under verified TLS only.
@@ -139,8 +145,12 @@ pub(crate) enum SubmissionError {
         /// When it may be tried again, if it may.
         retry_after: Option<Duration>,
     },
+    /// A hook that no mail is to pass without has no answer.
+    HookUnavailable(Rejection),
     /// The author may not send this, or the message is not fit.
     Refused(Rejection),
+    /// A hook refused it.
+    Screened(Rejection),
     /// The store failed; nothing was kept.
     Store(StoreError),
 }
@@ -235,12 +245,15 @@ impl Submissions {
     async fn prepare(&self, submission: Submission, purpose: Purpose) -> Result<Plan, SubmissionError> {
         let now = self.clock.now();
         let id = MessageId::new(now);
-        let fixed = fix_up(&submission.body, &self.hostname, id, now).await?;
+        let mut fixed = fix_up(&submission.body, &self.hostname, id, now).await?;
         self.check_authors(&submission.author, &fixed.authors).await?;
         let mailbox = self.senders_mailbox(&submission).await?;
-        let admission = self.admit(&submission, &fixed.content, purpose, now).await?;
+        let hooks = self.hooks.of(submission.author.tenant);
+        let mut screening = Screening::begin(hooks, &submission, &fixed, purpose).await?;
+        let admission = self.admit(&submission, &fixed.content, purpose, &mut screening, now).await?;
+        fixed.added.insert_str(0, &screening.wanted.fields);
         let signatures = self.signatures(submission.author.tenant, &fixed).await?;
-        Ok(Plan { submission, fixed, signatures, id, mailbox, admission, now })
+        Ok(Plan { submission, fixed, signatures, id, mailbox, screening, admission, now })
     }
 
     async fn may_send(&self, author: &Author, sender: &EmailAddress) -> Result<bool, StoreError> {
@@ -306,7 +319,9 @@ impl Submissions {
         };
         let (original, times) = (self.original(plan), (plan.now, plan.due()));
         let place = senders_place(plan, status);
-        let message = original.copy("", vec![place.clone()]);
+        // What hooks want put on it is put on the sender's copy.
+        let marks = plan.screening.wanted.marks.clone();
+        let message = NewMessage { marks, ..original.copy("", vec![place.clone()]) };
         let recipients = plan.submission.destinations.iter().map(Destination::address);
         let mut own = Acceptance {
             events: vec![events::accepted(&message, &place, recipients)],
@@ -389,6 +404,7 @@ impl Submissions {
             arrival: Some(plan.arrival()),
             fingerprint: plan.submission.fingerprint,
             received_at: plan.now,
+            marks: Marks::default(),
         }
     }
 }
@@ -400,6 +416,7 @@ struct Plan {
     signatures: String,
     id: MessageId,
     mailbox: MailboxId,
+    screening: Screening,
     admission: Admission,
     now: Timestamp,
 }
@@ -423,7 +440,7 @@ impl Plan {
     }
 
     fn waits(&self) -> bool {
-        self.due() > self.now || self.admission.held
+        self.due() > self.now || self.admission.held.is_some()
     }
 
     /// The recipients who get it at once, if they are here.
@@ -457,7 +474,8 @@ impl Plan {
     fn arrival(&self) -> String {
         let (session, policy) = (self.submission.session.clone(), self.admission.facts.clone());
         let send_at = self.send_at().map(Timestamp::to_rfc3339);
-        Arrival { session, send_at, policy: Some(policy), ..Arrival::default() }.to_json()
+        let hooks = self.screening.runs.iter().map(timeline::hook_call).collect();
+        Arrival { session, send_at, policy: Some(policy), hooks, ..Arrival::default() }.to_json()
     }
 
     fn submitted(&self, status: MessageStatus, remote: DeliveryState) -> Submitted {
@@ -489,7 +507,7 @@ fn senders_place(plan: &Plan, status: MessageStatus) -> Placement {
     Placement {
         id: plan.id,
         mailbox: plan.mailbox,
-        folder: Folder::Sent,
+        folder: plan.screening.wanted.folder.unwrap_or(Folder::Sent),
         address: address.unwrap_or_else(postmaster),
         direction: Direction::Outbound,
         status,

@@ -1,7 +1,7 @@
 //! Deliveries that stay here: mail that was held until its time, for addresses whose domain is ours.
 
 use mairust_core::{Body, Content, ForwardPath, Rejection, Timestamp};
-use mairust_store::{Acceptance, AttemptOutcome, DeliveryRow, MessageRow, StoreError, StoreErrorKind};
+use mairust_store::{Acceptance, AttemptOutcome, DeliveryRow, Marks, MessageRow, StoreError, StoreErrorKind};
 
 use super::Workers;
 use super::deliver::{Attempted, Delivery};
@@ -87,6 +87,7 @@ async fn original(row: &MessageRow, body: &Body, now: Timestamp) -> Result<Origi
         arrival: None,
         fingerprint: None,
         received_at: now,
+        marks: Marks::default(),
     })
 }
 

@@ -4,7 +4,7 @@
 use mairust_core::{
     Body, Content, EmailAddress, MessageDsn, MessageId, RecipientDsn, ReversePath, TenantId, Timestamp, TlsWish,
 };
-use mairust_store::{Acceptance, MessageRow, StoreError, StoreErrorKind};
+use mairust_store::{Acceptance, Marks, MessageRow, StoreError, StoreErrorKind};
 
 use super::Workers;
 use super::dsn::{Notice, Report};
@@ -83,6 +83,7 @@ impl Notice {
             arrival: None,
             fingerprint: None,
             received_at: now,
+            marks: Marks::default(),
         })
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use mairust_core::{Envelope, Mail, MessageId};
 use mairust_hooks::protocol::request::SessionOrigin;
 use mairust_hooks::protocol::{MailFacts, Merged, merge};
-use mairust_hooks::{Fingerprint, HookCall, HookPoint};
-use mairust_store::{Lease, MessageChange, StoreErrorKind};
+use mairust_hooks::{Fingerprint, HookCall, HookPoint, Verdict};
+use mairust_store::{Lease, StoreErrorKind};
 
 use super::retry::{Next, RetryPolicy, jitter};
 use super::{Disposition, Workers};
+use crate::hooks::wanted::{change, quarantine};
 
 /// A hook that failed is called again for a day.
 const RETRY: RetryPolicy = RetryPolicy {
@@ -45,11 +46,13 @@ impl Workers {
     }
 
     async fn apply(&self, lease: &Lease, message: MessageId, wanted: Merged) -> Disposition {
-        if wanted.add_tags.is_empty() {
+        let change = match &wanted.verdict {
+            Verdict::Quarantine { .. } => quarantine(change(wanted)),
+            _ => change(wanted),
+        };
+        if change.is_empty() {
             return Disposition::Complete;
         }
-        let mut change = MessageChange::default();
-        change.add_tags = wanted.add_tags.into_iter().collect();
         match self.storage.messages().change(lease.tenant, message, &change).await {
             Ok(()) => Disposition::Complete,
             Err(error) if error.kind() == StoreErrorKind::NotFound => Disposition::Complete,

@@ -92,10 +92,11 @@ pub(crate) fn due(dialect: Dialect) -> &'static str {
 }
 
 /// In this order; ids are to be appended.
-pub(crate) const FORGET_MESSAGES: [&str; 5] = [
+pub(crate) const FORGET_MESSAGES: [&str; 6] = [
     "DELETE FROM delivery_attempts WHERE tenant_id = $1 AND message_id IN (",
     "DELETE FROM delivery_recipients WHERE tenant_id = $1 AND message_id IN (",
     "DELETE FROM message_tags WHERE tenant_id = $1 AND message_id IN (",
+    "DELETE FROM message_metadata WHERE tenant_id = $1 AND message_id IN (",
     "DELETE FROM jobs WHERE tenant_id = $1 AND message_id IN (",
     "DELETE FROM messages WHERE tenant_id = $1 AND id IN (",
 ];

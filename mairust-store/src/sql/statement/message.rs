@@ -25,12 +25,12 @@ pub(crate) const INSERT_MESSAGES: (&str, &str) = (
     "INSERT INTO messages (tenant_id, id, mailbox_id, folder_id, uid, modseq, direction, status, sender, address, \
         object_key, size, sha256, subject, from_list, to_list, cc_list, date, received_at, internet_message_id, \
         refs, thread_id, attachments, from_text, to_text, subject_text, preview, dsn_ret, dsn_envid, auth_results, \
-        spam_score, spam_verdict, fingerprint, arrival, tls) \
+        spam_score, spam_verdict, fingerprint, arrival, tls, flags) \
     SELECT v.column1, v.column2, v.column3, f.id, f.uidnext - v.column5, f.modseq - v.column5 + 1, v.column6, \
         v.column7, v.column8, v.column9, v.column10, v.column11, v.column12, v.column13, v.column14, v.column15, \
         v.column16, v.column17, v.column18, v.column19, v.column20, v.column21, v.column22, v.column23, v.column24, \
         v.column25, v.column26, v.column27, v.column28, v.column29, v.column30, v.column31, v.column32, \
-        v.column33, v.column34 \
+        v.column33, v.column34, v.column35 \
     FROM (VALUES ",
     ") AS v \
     LEFT JOIN folders f ON f.tenant_id = v.column1 AND f.mailbox_id = v.column3 AND f.name = v.column4 \
@@ -104,6 +104,41 @@ pub(crate) const SET_STATUS: &str = "UPDATE messages SET modseq = $3, status = $
 
 pub(crate) const MESSAGE_EXISTS: &str =
     "SELECT EXISTS (SELECT 1 FROM messages WHERE tenant_id = $1 AND id = $2) AS found";
+
+/// PostgreSQL only: the folder of a message and the one of this name, in the order in which all lock them.
+pub(crate) const LOCK_BOTH_FOLDERS: &str = "\
+    SELECT f.id FROM folders f JOIN messages m ON m.tenant_id = f.tenant_id AND m.mailbox_id = f.mailbox_id \
+    WHERE m.tenant_id = $1 AND m.id = $2 AND (f.id = m.folder_id OR f.name = $3) ORDER BY f.name FOR UPDATE OF f";
+
+/// Takes a place in the folder of this name in the mailbox of a message.
+pub(crate) const TAKE_PLACE_ELSEWHERE: &str = "\
+    UPDATE folders SET uidnext = uidnext + 1, modseq = modseq + 1 \
+    WHERE tenant_id = $1 AND name = $3 \
+        AND mailbox_id = (SELECT mailbox_id FROM messages WHERE tenant_id = $1 AND id = $2) \
+    RETURNING id, uidnext - 1 AS uid, modseq";
+
+pub(crate) const MOVE: &str =
+    "UPDATE messages SET folder_id = $3, uid = $4, modseq = $5 WHERE tenant_id = $1 AND id = $2";
+
+/// The state of a message that changes refer to.
+pub(crate) const STATE: &str = "\
+    SELECT m.flags, m.status, (SELECT f.name FROM folders f WHERE f.tenant_id = m.tenant_id AND f.id = m.folder_id) \
+        AS folder \
+    FROM messages m WHERE m.tenant_id = $1 AND m.id = $2";
+
+pub(crate) const SET_FLAGS: &str = "UPDATE messages SET flags = $3 WHERE tenant_id = $1 AND id = $2";
+
+pub(crate) const DELETE_TAG: &str = "DELETE FROM message_tags WHERE tenant_id = $1 AND message_id = $2 AND tag = $3";
+
+pub(crate) const KEEP_METADATA: &str = "\
+    INSERT INTO message_metadata (tenant_id, message_id, owner, key, value) VALUES ($1, $2, $3, $4, $5) \
+    ON CONFLICT (tenant_id, message_id, owner, key) DO UPDATE SET value = excluded.value";
+
+pub(crate) const FORGET_METADATA: &str =
+    "DELETE FROM message_metadata WHERE tenant_id = $1 AND message_id = $2 AND owner = $3 AND key = $4";
+
+pub(crate) const METADATA: &str = "\
+    SELECT owner, key, value FROM message_metadata WHERE tenant_id = $1 AND message_id = $2 ORDER BY owner, key";
 
 pub(crate) const INSERT_TAG: &str =
     "INSERT INTO message_tags (tenant_id, message_id, tag) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";

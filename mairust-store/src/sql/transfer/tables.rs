@@ -225,6 +225,17 @@ pub(crate) const TABLES: &[Table] = &[
         &[("tenant_id", Kind::Id), ("message_id", Kind::Id), ("tag", Kind::Text)],
     ),
     table(
+        "message_metadata",
+        &["tenant_id", "message_id", "owner", "key"],
+        &[
+            ("tenant_id", Kind::Id),
+            ("message_id", Kind::Id),
+            ("owner", Kind::Text),
+            ("key", Kind::Text),
+            ("value", Kind::Json),
+        ],
+    ),
+    table(
         "delivery_recipients",
         &["tenant_id", "id"],
         &[
