@@ -11,6 +11,7 @@ use crate::delivery::Deliveries;
 use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::event::EventLog;
+use crate::hook::HookStore;
 use crate::lifecycle::Lifecycle;
 use crate::message::MessageStore;
 use crate::queue::QueueBackend;
@@ -41,6 +42,8 @@ pub trait StorageBackend: fmt::Debug + Send + Sync + 'static {
     fn events(&self) -> &dyn EventLog;
     /// Addresses elsewhere that are told of events.
     fn webhooks(&self) -> &dyn Webhooks;
+    /// Hooks that tenants have bound, and what they did.
+    fn hooks(&self) -> &dyn HookStore;
     /// Settings, and secrets that were sealed.
     fn registry(&self) -> &dyn Registry;
     /// Who did what.
@@ -88,6 +91,9 @@ impl<T: StorageBackend + ?Sized> StorageBackend for Arc<T> {
     }
     fn webhooks(&self) -> &dyn Webhooks {
         (**self).webhooks()
+    }
+    fn hooks(&self) -> &dyn HookStore {
+        (**self).hooks()
     }
     fn registry(&self) -> &dyn Registry {
         (**self).registry()

@@ -23,6 +23,7 @@ pub mod durability;
 pub mod error;
 pub mod event;
 pub mod group_commit;
+pub mod hook;
 pub mod invariant;
 pub mod lifecycle;
 pub mod mark;
@@ -37,6 +38,7 @@ pub mod queue;
 pub mod registry;
 pub mod seal;
 pub mod search;
+pub mod signing_keys;
 mod sql;
 pub mod suppression;
 pub mod unreliable;
@@ -61,6 +63,10 @@ pub use durability::Durability;
 pub use error::{StoreError, StoreErrorKind};
 pub use event::{Event, EventLog, EventPage, EventQuery, EventSpan, NewEvent};
 pub use group_commit::GroupCommit;
+pub use hook::{
+    HookActionReport, HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookReport, HookState, HookStore,
+    NewHookBinding,
+};
 pub use invariant::{Invariant, InvariantCheck, InvariantReport, InvariantViolation};
 pub use lifecycle::{Lifecycle, Purge, Retention};
 pub use mark::{Marks, Metadata, MetadataChange};
@@ -82,6 +88,7 @@ pub use search::{
     QueryError, QueryErrorKind, SearchDocument, SearchFact, SearchField, SearchIndex, SearchOutbox, SearchQuery,
     SearchRequest, SearchTerm, UnindexedMessage,
 };
+pub use signing_keys::{SigningKey, SigningKeys};
 pub use sql::{
     BodyEncryption, MigrationStatus, SpoolSettings, SpoolStatistics, SqlStatistics, SqlStorage, SqlStorageBuilder,
     WhenBodiesDown,

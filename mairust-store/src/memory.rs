@@ -20,6 +20,7 @@ use crate::delivery::{Attempt, Deliveries, DeliveryRow};
 use crate::directory::{Alias, ApiKey, Directory, DkimKey, DomainRow, Quota, SenderRule, Tenant};
 use crate::error::StoreError;
 use crate::event::EventLog;
+use crate::hook::HookStore;
 use crate::lifecycle::Lifecycle;
 use crate::message::{Folder, MessageRow, MessageStore};
 use crate::owner::Owner;
@@ -34,6 +35,7 @@ mod delivery;
 mod directory;
 mod dkim;
 mod event;
+mod hook;
 mod invariant;
 mod lifecycle;
 mod marks;
@@ -90,6 +92,7 @@ struct State {
     events: HashMap<TenantId, event::TenantEvents>,
     webhooks: BTreeMap<(TenantId, WebhookId), Webhook>,
     webhook_deliveries: BTreeMap<(TenantId, WebhookDeliveryId), WebhookDelivery>,
+    hooks: hook::Hooks,
     settings: BTreeMap<(Owner, String), Setting>,
     secrets: BTreeMap<registry::SecretKey, SecretRow>,
     chains: BTreeMap<Owner, audit::ChainRecord>,
@@ -157,6 +160,10 @@ impl StorageBackend for MemoryStorage {
     }
 
     fn webhooks(&self) -> &dyn Webhooks {
+        self
+    }
+
+    fn hooks(&self) -> &dyn HookStore {
         self
     }
 

@@ -27,6 +27,7 @@ use crate::directory::{
 };
 use crate::error::{StoreError, StoreErrorKind};
 use crate::event::EventLog;
+use crate::hook::HookStore;
 use crate::invariant::{Invariant, InvariantCheck, InvariantPage, InvariantPosition};
 use crate::lifecycle::{Lifecycle, Purge, Retention};
 use crate::mark::Metadata;
@@ -453,6 +454,9 @@ impl<S: StorageBackend> StorageBackend for UnreliableStorage<S> {
         self
     }
     fn webhooks(&self) -> &dyn Webhooks {
+        self
+    }
+    fn hooks(&self) -> &dyn HookStore {
         self
     }
     fn registry(&self) -> &dyn Registry {

@@ -19,7 +19,6 @@ mod shared;
 pub mod work;
 
 pub use attempt::WebhookAttempt;
-pub use keys::{WebhookKey, WebhookKeys};
 
 /// The kind of secret that the keys of webhooks are, each named by the id of its webhook.
 pub const WEBHOOK_SECRET: &str = "webhook";

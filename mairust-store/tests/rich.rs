@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use mairust_core::{
-    DkimAlgorithm, DkimKeyId, Domain, EmailAddress, EventId, JobId, MessageId, Rate, RecipientDsn, RecipientId,
+    DkimAlgorithm, DkimKeyId, Domain, EmailAddress, EventId, HookId, JobId, MessageId, Rate, RecipientDsn, RecipientId,
     ReversePath, Secret, SuppressionId, TenantId, Timestamp, WebhookDeliveryId, WebhookId,
 };
 use mairust_store::audit::Actor;
 use mairust_store::registry::Expected;
 use mairust_store::{
-    Acceptance, Allowance, Attempt, AttemptOutcome, AuditKey, DeliveryState, Direction, Folder, LocalKeys,
-    MessageChange, MessageQuery, MessageRow, MessageStatus, NewAlias, NewApiKey, NewAuditEvent, NewDkimKey, NewEvent,
-    NewJob, NewRecipient, NewSuppression, NewUser, NewWebhook, NewWebhookDelivery, Owner, PasswordRecord, Priority,
-    RegistryExt, Sealer, SenderAction, SenderRule, Spam, SpamVerdict, SqlStorage, StorageBackend, SuppressionReason,
-    Suspension, User, UserChange, WebhookAttempt,
+    Acceptance, Allowance, Attempt, AttemptOutcome, AuditKey, DeliveryState, Direction, Folder, HookInvocation,
+    HookReport, HookState, LocalKeys, MessageChange, MessageQuery, MessageRow, MessageStatus, NewAlias, NewApiKey,
+    NewAuditEvent, NewDkimKey, NewEvent, NewHookBinding, NewJob, NewRecipient, NewSuppression, NewUser, NewWebhook,
+    NewWebhookDelivery, Owner, PasswordRecord, Priority, RegistryExt, Sealer, SenderAction, SenderRule, Spam,
+    SpamVerdict, SqlStorage, StorageBackend, SuppressionReason, Suspension, User, UserChange, WebhookAttempt,
 };
 
 use crate::sample::{NOW, alice, entry, id, job};
@@ -126,6 +126,7 @@ pub(crate) async fn fill(storage: &SqlStorage) -> User {
     attempts.attempts = vec![Attempt { recipient: first, at: NOW, outcome, host, result, notice, facts }];
     storage.messages().accept(vec![attempts]).await.remove(0).unwrap();
     tell(storage, tenant).await;
+    bind(storage, tenant).await;
     let leases = storage.queue().lease(later(1), 1, std::time::Duration::from_secs(60)).await.unwrap();
     assert_eq!(leases.len(), 1);
     alice
@@ -151,6 +152,27 @@ async fn tell(storage: &SqlStorage, tenant: TenantId) {
     let (error, response) = (Some("it says 500".to_owned()), Some("\u{0}no".to_owned()));
     delivery.add_attempt(WebhookAttempt { at, status: Some(500), took_ms: 3, error, response });
     assert!(storage.webhooks().record(&delivery).await.unwrap());
+}
+
+/// A hook that was called.
+async fn bind(storage: &SqlStorage, tenant: TenantId) {
+    let (id, settings) = (HookId::new(NOW), serde_json::json!({"b": 1.5, "a": "\u{1f4ec}"}));
+    let state = HookState::Disabled("a \"reason\"".to_owned());
+    let new = NewHookBinding { id, plugin_id: "com.example.echo".to_owned(), settings, state };
+    let hook = storage.hooks().create(tenant, new).await.unwrap();
+    let report = HookReport { score: Some(7.25), detail: Some("\u{0}no".to_owned()), ..HookReport::default() };
+    let call = |number: u32, hook| HookInvocation {
+        id: format!("inv_{number}"),
+        tenant,
+        binding: "com.example.echo".to_owned(),
+        hook,
+        point: "pre_receive".to_owned(),
+        outcome: "allow".to_owned(),
+        message: hook.map(|_| MessageId::new(NOW)),
+        at: NOW,
+        report: report.clone(),
+    };
+    storage.hooks().record(vec![call(1, Some(hook.id)), call(2, None)]).await.unwrap();
 }
 
 pub(crate) fn audit_key() -> AuditKey {

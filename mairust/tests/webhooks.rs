@@ -9,10 +9,10 @@ use mairust::testkit::{Mishap, Server, ServerSetup, Sink, Step, StoreErrorKind};
 use mairust::{Clock, LocalKeys, ManualClock, Sealer, Secret, ServerKey, Timestamp, WebhookSettings};
 use mairust_core::{TenantId, WebhookId};
 use mairust_hooks::{Signable, SigningSecret};
-use mairust_store::webhook::{WebhookKey, keys, work};
+use mairust_store::webhook::{keys, work};
 use mairust_store::{
-    AuditQuery, EventQuery, NewWebhook, WebhookChange, WebhookDelivery, WebhookDeliveryQuery, WebhookDeliveryState,
-    WebhookState,
+    AuditQuery, EventQuery, NewWebhook, SigningKey, WebhookChange, WebhookDelivery, WebhookDeliveryQuery,
+    WebhookDeliveryState, WebhookState,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -103,7 +103,7 @@ impl Got {
 
     /// The request is signed with exactly these keys, in both forms.
     #[track_caller]
-    fn check_signed(&self, keys: &[&WebhookKey]) {
+    fn check_signed(&self, keys: &[&SigningKey]) {
         let id = self.field("webhook-id");
         let seconds = self.field("webhook-timestamp");
         let secrets: Vec<_> = keys.iter().map(|key| SigningSecret::from_bytes(key.expose()).unwrap()).collect();
@@ -141,7 +141,7 @@ impl World {
         Self { server, sealer, tenant, receiver }
     }
 
-    async fn add(&self, url: &str, kinds: &[&str]) -> (WebhookId, WebhookKey) {
+    async fn add(&self, url: &str, kinds: &[&str]) -> (WebhookId, SigningKey) {
         let kinds = kinds.iter().map(|kind| (*kind).to_owned()).collect();
         let (id, url) = (WebhookId::new(self.server.clock().now()), url.to_owned());
         let new = NewWebhook { id, url, description: String::new(), kinds };

@@ -21,10 +21,10 @@ use mairust_http::{
 use mairust_store::search::feed::feed;
 use mairust_store::{
     Acceptance, Allowances, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory,
-    EventLog, Folder, Lifecycle, LocalKeys, MemoryStorage, MessageChange, MessagePosition, MessageQuery, MessageRow,
-    MessageStatus, MessageStore, NewEvent, NewMessage, NewRecipient, NewTenant, NewUser, Page, PasswordRecord,
-    Placement, QueueBackend, Registry, Sealer, SearchDocument, SearchIndex, SearchOutbox, SearchRequest, Spam,
-    SpamVerdict, StorageBackend, StoreError, StoreErrorKind, Suppressions, User, Webhooks,
+    EventLog, Folder, HookStore, Lifecycle, LocalKeys, MemoryStorage, MessageChange, MessagePosition, MessageQuery,
+    MessageRow, MessageStatus, MessageStore, NewEvent, NewMessage, NewRecipient, NewTenant, NewUser, Page,
+    PasswordRecord, Placement, QueueBackend, Registry, Sealer, SearchDocument, SearchIndex, SearchOutbox,
+    SearchRequest, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, Suppressions, User, Webhooks,
 };
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -485,6 +485,9 @@ impl StorageBackend for FailingStorage {
     }
     fn webhooks(&self) -> &dyn Webhooks {
         self.inner.webhooks()
+    }
+    fn hooks(&self) -> &dyn HookStore {
+        self.inner.hooks()
     }
     fn registry(&self) -> &dyn Registry {
         self.inner.registry()

@@ -14,6 +14,7 @@ pub mod delivery;
 pub mod directory;
 pub mod dkim;
 pub mod event;
+pub mod hook;
 pub mod invariant;
 pub mod lifecycle;
 pub mod message;
@@ -85,6 +86,11 @@ macro_rules! conformance_tests {
             keeps_webhooks refuses_odd_webhooks is_behind_until_it_moves_on moves_on_once enabling_skips_what_was_missed
             records_what_became_of_deliveries begins_deliveries_again lists_deliveries removes_all_of_a_webhook
             forgets_old_deliveries changes_whole_or_not_at_all_when_dropped hides_webhooks_from_other_tenants
+        );
+        $crate::conformance_tests!(@suite $make, hook:
+            keeps_hooks refuses_odd_hooks changes_what_was_expected_only counts_changes_of_any_hook
+            keeps_what_calls_came_to lists_calls forgets_old_calls changes_whole_or_not_at_all_when_dropped
+            hides_hooks_from_other_tenants
         );
         $crate::conformance_tests!(@suite $make, invariant:
             mail_on_its_way_keeps_all_rules finds_recipients_without_a_job finds_jobs_without_a_purpose

@@ -168,6 +168,7 @@ const SQLITE: &[Source] = &[
     (13, "events", include_str!("../../migrations/sqlite/0013_events.sql")),
     (14, "require_tls", include_str!("../../migrations/sqlite/0014_require_tls.sql")),
     (16, "score", include_str!("../../migrations/sqlite/0016_score.sql")),
+    (17, "hooks", include_str!("../../migrations/sqlite/0017_hooks.sql")),
     (19, "marks", include_str!("../../migrations/sqlite/0019_marks.sql")),
 ];
 
@@ -186,6 +187,7 @@ const POSTGRES: &[Source] = &[
     (13, "events", include_str!("../../migrations/postgres/0013_events.sql")),
     (14, "require_tls", include_str!("../../migrations/postgres/0014_require_tls.sql")),
     (16, "score", include_str!("../../migrations/postgres/0016_score.sql")),
+    (17, "hooks", include_str!("../../migrations/postgres/0017_hooks.sql")),
     (19, "marks", include_str!("../../migrations/postgres/0019_marks.sql")),
 ];
 

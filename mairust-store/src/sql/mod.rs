@@ -13,6 +13,7 @@ mod directory;
 pub(crate) mod driver;
 mod event;
 mod finish;
+mod hook;
 mod invariant;
 mod lifecycle;
 mod marks;

@@ -26,6 +26,7 @@ use crate::durability::Durability;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::event::EventLog;
 use crate::group_commit::GroupCommit;
+use crate::hook::HookStore;
 use crate::lifecycle::Lifecycle;
 use crate::message::MessageStore;
 use crate::owner::Owner;
@@ -456,6 +457,10 @@ impl StorageBackend for SqlStorage {
     }
 
     fn webhooks(&self) -> &dyn Webhooks {
+        &*self.parts
+    }
+
+    fn hooks(&self) -> &dyn HookStore {
         &*self.parts
     }
 

@@ -1,12 +1,13 @@
-//! Events and webhooks that fail on demand.
+//! Events, webhooks and hooks that fail on demand.
 
 use async_trait::async_trait;
-use mairust_core::{TenantId, Timestamp, WebhookDeliveryId, WebhookId};
+use mairust_core::{HookId, TenantId, Timestamp, WebhookDeliveryId, WebhookId};
 
 use super::UnreliableStorage;
 use crate::backend::StorageBackend;
 use crate::error::StoreError;
 use crate::event::{Event, EventLog, EventPage, EventQuery, EventSpan};
+use crate::hook::{HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookStore, NewHookBinding};
 use crate::message::Page;
 use crate::queue::NewJob;
 use crate::webhook::{
@@ -52,4 +53,19 @@ unreliable! { Webhooks, webhooks {
     async fn delivery(&self, tenant: TenantId, id: WebhookDeliveryId) -> Option<WebhookDelivery>;
     async fn record(&self, delivery: &WebhookDelivery) -> bool;
     async fn replay(&self, tenant: TenantId, id: WebhookDeliveryId, job: NewJob) -> ();
+} }
+
+unreliable! { HookStore, hooks {
+    async fn revision(&self) -> u64;
+    async fn enabled(&self) -> Vec<HookBinding>;
+    async fn create(&self, tenant: TenantId, new: NewHookBinding) -> HookBinding;
+    async fn list(&self, tenant: TenantId) -> Vec<HookBinding>;
+    async fn get(&self, tenant: TenantId, id: HookId) -> Option<HookBinding>;
+    async fn change(&self, tenant: TenantId, id: HookId, change: &HookChange) -> HookBinding;
+    async fn delete(&self, tenant: TenantId, id: HookId, expected: Option<u64>) -> ();
+    async fn record(&self, invocations: Vec<HookInvocation>) -> ();
+    async fn invocation(&self, tenant: TenantId, id: &str) -> Option<HookInvocation>;
+    async fn invocations(&self, tenant: TenantId, query: &HookInvocationQuery) -> Page<HookInvocation>;
+    async fn tenants_to_forget(&self, before: Timestamp) -> Vec<TenantId>;
+    async fn forget(&self, tenant: TenantId, before: Timestamp, max: u32) -> u32;
 } }

@@ -1,66 +1,15 @@
-//! The keys of webhooks: made, replaced, and kept as sealed secrets.
-//!
-//! A record is, one behind the other: the version (1), the current key, and while there is one the key before it with
-//! the time, in microseconds since 1970, at which it ends.
+//! The keys of webhooks: made with them, replaced, and removed with them.
 
 use std::time::Duration;
 
-use mairust_core::{Secret, TenantId, Timestamp, WebhookId};
+use mairust_core::{TenantId, Timestamp, WebhookId};
 
 use super::{NewWebhook, WEBHOOK_SECRET, Webhook};
 use crate::backend::StorageBackend;
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::owner::Owner;
-use crate::registry::{Expected, Version};
-use crate::seal::cipher::random;
 use crate::seal::{SealedPlace, Sealer};
-
-const VERSION: u8 = 1;
-
-/// A key that requests are signed with.
-pub type WebhookKey = Secret<[u8; 32]>;
-
-/// The keys of a webhook.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct WebhookKeys {
-    /// The one that was made last.
-    pub current: WebhookKey,
-    /// The one before it, and until when requests are signed with it, too.
-    pub previous: Option<(WebhookKey, Timestamp)>,
-}
-
-impl WebhookKeys {
-    /// Those that sign at some time, the newest first.
-    pub fn live(&self, now: Timestamp) -> impl Iterator<Item = &[u8; 32]> {
-        let previous = self.previous.as_ref().filter(|(_, until)| now < *until);
-        std::iter::once(&self.current).chain(previous.map(|(key, _)| key)).map(Secret::expose)
-    }
-
-    fn to_bytes(&self) -> Secret<Vec<u8>> {
-        let mut bytes = vec![VERSION];
-        bytes.extend_from_slice(self.current.expose());
-        if let Some((key, until)) = &self.previous {
-            bytes.extend_from_slice(key.expose());
-            bytes.extend(until.as_micros().to_be_bytes());
-        }
-        Secret::new(bytes)
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let ([VERSION], rest) = bytes.split_first_chunk()? else { return None };
-        let (current, rest) = rest.split_first_chunk()?;
-        let previous = match rest {
-            [] => None,
-            rest => {
-                let (key, until) = rest.split_first_chunk()?;
-                let until = Timestamp::from_micros(i64::from_be_bytes(until.try_into().ok()?));
-                Some((Secret::new(*key), until))
-            }
-        };
-        Some(Self { current: Secret::new(*current), previous })
-    }
-}
+use crate::signing_keys::{self, SigningKey, SigningKeys};
 
 /// Makes a webhook and its key: the key is kept first, so that a webhook that is there can be told of events.
 ///
@@ -71,16 +20,17 @@ pub async fn create(
     sealer: &Sealer,
     tenant: TenantId,
     new: NewWebhook,
-) -> Result<(Webhook, WebhookKey), StoreError> {
-    let (id, keys) = (new.id, WebhookKeys { current: Secret::new(random()), previous: None });
-    put(storage, sealer, (tenant, id), &keys, Expected::Absent).await?;
+) -> Result<(Webhook, SigningKey), StoreError> {
+    let name = new.id.to_string();
+    let place = place(tenant, &name);
+    let key = signing_keys::make(storage, sealer, place).await?;
     let made = storage.webhooks().create(tenant, new).await;
     // After a temporary error the webhook may be there all the same, and only the answer be lost.
     if made.as_ref().is_err_and(|error| !error.is_temporary()) {
         // What is left behind if this fails, too, is of no use to anybody.
-        let _ = storage.registry().delete_secret(place(tenant, &id.to_string())).await;
+        let _ = signing_keys::remove(storage, place).await;
     }
-    Ok((made?, keys.current))
+    Ok((made?, key))
 }
 
 /// The keys of a webhook.
@@ -93,8 +43,8 @@ pub async fn keys(
     sealer: &Sealer,
     tenant: TenantId,
     id: WebhookId,
-) -> Result<WebhookKeys, StoreError> {
-    Ok(open(storage, sealer, tenant, id).await?.0)
+) -> Result<SigningKeys, StoreError> {
+    signing_keys::read(storage, sealer, place(tenant, &id.to_string())).await
 }
 
 /// Makes a new key for a webhook. For as long as `grace` says, requests are signed with the one before it, too; with
@@ -109,15 +59,8 @@ pub async fn rotate(
     (tenant, id): (TenantId, WebhookId),
     grace: Duration,
     now: Timestamp,
-) -> Result<WebhookKey, StoreError> {
-    let (old, version) = open(storage, sealer, tenant, id).await?;
-    if !grace.is_zero() && old.live(now).count() > 1 {
-        return Err(StoreError::new(StoreErrorKind::Conflict, "rotate key of webhook", id));
-    }
-    let previous = (!grace.is_zero()).then(|| (old.current, now.plus(grace)));
-    let keys = WebhookKeys { current: Secret::new(random()), previous };
-    put(storage, sealer, (tenant, id), &keys, Expected::Version(version)).await?;
-    Ok(keys.current)
+) -> Result<SigningKey, StoreError> {
+    signing_keys::rotate(storage, sealer, place(tenant, &id.to_string()), grace, now).await
 }
 
 /// Removes a webhook with its deliveries, and then its keys.
@@ -126,40 +69,7 @@ pub async fn rotate(
 /// As [`Webhooks::delete`](super::Webhooks::delete).
 pub async fn remove(storage: &dyn StorageBackend, tenant: TenantId, id: WebhookId) -> Result<(), StoreError> {
     storage.webhooks().delete(tenant, id).await?;
-    match storage.registry().delete_secret(place(tenant, &id.to_string())).await {
-        Err(error) if error.kind() != StoreErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-async fn open(
-    storage: &dyn StorageBackend,
-    sealer: &Sealer,
-    tenant: TenantId,
-    id: WebhookId,
-) -> Result<(WebhookKeys, Version), StoreError> {
-    const OPEN: &str = "open keys of webhook";
-    let name = id.to_string();
-    let place = place(tenant, &name);
-    let row = storage.registry().secret(place.owner, place.kind, place.name).await?;
-    let row = row.ok_or_else(|| StoreError::new(StoreErrorKind::NotFound, OPEN, id))?;
-    let opened = sealer.open(place, &row.sealed).await?;
-    let keys = WebhookKeys::from_bytes(opened.expose());
-    let keys = keys.ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt, OPEN, id))?;
-    Ok((keys, row.version))
-}
-
-async fn put(
-    storage: &dyn StorageBackend,
-    sealer: &Sealer,
-    (tenant, id): (TenantId, WebhookId),
-    keys: &WebhookKeys,
-    expected: Expected,
-) -> Result<(), StoreError> {
-    let name = id.to_string();
-    let place = place(tenant, &name);
-    let sealed = sealer.seal(place, keys.to_bytes().expose()).await?;
-    storage.registry().put_secret(place, &sealed, expected).await.map(drop)
+    signing_keys::remove(storage, place(tenant, &id.to_string())).await
 }
 
 fn place(tenant: TenantId, name: &str) -> SealedPlace<'_> {
@@ -170,9 +80,10 @@ fn place(tenant: TenantId, name: &str) -> SealedPlace<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use mairust_core::ManualClock;
+    use mairust_core::{ManualClock, Secret};
 
     use super::*;
+    use crate::StoreErrorKind;
     use crate::conformance::sample::{NOW, Storage, alice, kind};
     use crate::memory::MemoryStorage;
     use crate::seal::LocalKeys;
@@ -191,7 +102,7 @@ mod tests {
         (storage, Sealer::new(Arc::new(LocalKeys::new(&Secret::new([1; 32])))), tenant)
     }
 
-    fn live(keys: &WebhookKeys, now: Timestamp) -> Vec<[u8; 32]> {
+    fn live(keys: &SigningKeys, now: Timestamp) -> Vec<[u8; 32]> {
         keys.live(now).copied().collect()
     }
 

@@ -97,6 +97,8 @@ ids! {
     WebhookId
     /// One event on its way to one webhook.
     WebhookDeliveryId
+    /// A hook that a tenant has bound.
+    HookId
 }
 
 /// The text is no UUID.

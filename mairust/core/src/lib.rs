@@ -47,8 +47,8 @@ pub use domain::{Domain, DomainError};
 pub use dsn::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Return};
 pub use envelope::Envelope;
 pub use id::{
-    AliasId, ApiKeyId, AuditId, DkimKeyId, DomainId, EventId, FolderId, JobId, MailboxId, MessageId, RecipientId,
-    SessionId, SuppressionId, TenantId, UserId, WebhookDeliveryId, WebhookId,
+    AliasId, ApiKeyId, AuditId, DkimKeyId, DomainId, EventId, FolderId, HookId, JobId, MailboxId, MessageId,
+    RecipientId, SessionId, SuppressionId, TenantId, UserId, WebhookDeliveryId, WebhookId,
 };
 pub use mail::{Mail, Origin, TlsFacts, TlsWish};
 pub use network::{IpNetwork, NetworkError, is_public, is_this_machine};

@@ -7,10 +7,10 @@ use mairust_core::{Clock, SystemClock, Timestamp, WebhookDeliveryId, WebhookId, 
 use mairust_hooks::event::WebhookTest;
 use mairust_hooks::{EventKind, SigningSecret, WebhookUrl};
 use mairust_store::webhook::work::webhook_job;
-use mairust_store::webhook::{WebhookKey, keys, work};
+use mairust_store::webhook::{keys, work};
 use mairust_store::{
-    NewWebhook, Page, SqlStorage, StorageBackend, StoreErrorKind, Tenant, Webhook, WebhookChange, WebhookDelivery,
-    WebhookDeliveryQuery, WebhookDeliveryState, WebhookState,
+    NewWebhook, Page, SigningKey, SqlStorage, StorageBackend, StoreErrorKind, Tenant, Webhook, WebhookChange,
+    WebhookDelivery, WebhookDeliveryQuery, WebhookDeliveryState, WebhookState,
 };
 use serde_json::{Value, json};
 
@@ -265,7 +265,7 @@ async fn find(storage: &SqlStorage, tenant: &Tenant, id: WebhookId) -> Result<We
     storage.webhooks().get(tenant.id, id).await?.ok_or_else(missing)
 }
 
-fn reveal(key: &WebhookKey) -> Result<String, Failure> {
+fn reveal(key: &SigningKey) -> Result<String, Failure> {
     let secret = SigningSecret::from_bytes(key.expose());
     secret.map(|secret| secret.reveal()).ok_or_else(|| Failure::failed("the key is of no use"))
 }

@@ -6,6 +6,7 @@ pub(crate) mod audit;
 pub(crate) mod consistency;
 pub(crate) mod directory;
 pub(crate) mod event;
+pub(crate) mod hook;
 pub(crate) mod invariant;
 pub(crate) mod lifecycle;
 pub(crate) mod message;

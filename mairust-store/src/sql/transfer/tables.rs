@@ -27,10 +27,10 @@ pub(crate) struct Table {
 }
 
 /// Tables that are no part of a backup: bodies are there as objects, but for those that are to be removed;
-/// what searches ask is made again.
+/// what searches ask is made again, and whoever restores begins with a new process.
 #[cfg(test)]
 pub(crate) const LEFT_OUT: &[&str] =
-    &["object_removals", "search_documents", "search_pending", "search_state", "spooled_bodies"];
+    &["hook_revisions", "object_removals", "search_documents", "search_pending", "search_state", "spooled_bodies"];
 
 /// Each one behind those that it refers to; users and addresses refer to one another.
 pub(crate) const TABLES: &[Table] = &[
@@ -340,6 +340,36 @@ pub(crate) const TABLES: &[Table] = &[
             ("next_attempt_at", Kind::Time),
             ("created_at", Kind::Time),
             ("updated_at", Kind::Time),
+        ],
+    ),
+    table(
+        "hook_bindings",
+        &["tenant_id", "id"],
+        &[
+            ("tenant_id", Kind::Id),
+            ("id", Kind::Id),
+            ("plugin_id", Kind::Text),
+            ("settings", Kind::Json),
+            ("enabled", Kind::Bool),
+            ("disabled_because", Kind::Text),
+            ("generation", Kind::Int),
+            ("created_at", Kind::Time),
+            ("updated_at", Kind::Time),
+        ],
+    ),
+    table(
+        "hook_invocations",
+        &["tenant_id", "id"],
+        &[
+            ("tenant_id", Kind::Id),
+            ("id", Kind::Text),
+            ("binding", Kind::Text),
+            ("hook_id", Kind::Id),
+            ("point", Kind::Text),
+            ("outcome", Kind::Text),
+            ("message_id", Kind::Id),
+            ("facts", Kind::Json),
+            ("at", Kind::Time),
         ],
     ),
     table(
