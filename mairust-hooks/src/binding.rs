@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mairust_core::EmailAddress;
 use regex::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
 
 use crate::breaker::BreakerSettings;
 use crate::handler::{HookHandler, HookPoint};
@@ -50,7 +51,8 @@ pub struct Binding {
 }
 
 /// What becomes of a message when a hook fails, takes too long or panics, or is not called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OnFailure {
     /// Go on without it.
@@ -64,7 +66,8 @@ pub enum OnFailure {
 }
 
 /// What somebody wants of the breakers of a hook.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Circuit {
     /// They open and close by themselves.

@@ -5,7 +5,8 @@
 //! failures and the merging of verdicts are decided there. [`Scanner`] finds out whether mail is
 //! spam, before any hook is asked. [`PolicyEngine`] decides who may send how much. Programs elsewhere are told by
 //! HTTP what happened: [`event`] says what they get, [`signature`] how they know that it comes from here,
-//! [`endpoint`] where they may be, [`protocol`] what hooks elsewhere are asked and answer.
+//! [`endpoint`] where they may be, [`protocol`] what hooks elsewhere are asked and answer, [`settings`] how tenants
+//! have bound them.
 //!
 //! Deliberately absent: SMTP, storage, the queue. Whoever runs the hooks gives them a
 //! [`Mail`](mairust_core::Mail) and acts on what comes back.
@@ -23,6 +24,7 @@ pub mod remote;
 pub mod run;
 pub mod runner;
 pub mod scan;
+pub mod settings;
 pub mod signature;
 pub mod transport;
 pub mod verdict;
@@ -40,6 +42,7 @@ pub use remote::Remote;
 pub use run::{HookRun, RunOutcome};
 pub use runner::{Asked, Budgets, HookObserver, HookRunner, Hooks, Stage, TenantBinding};
 pub use scan::{ScanError, ScanRequest, Scanner};
+pub use settings::{HookSettings, HookTransport, ProcessMode, ResponseSignature, SettingsError};
 pub use signature::{RequestSignature, Signable, SigningSecret};
 pub use transport::{Incoming, Outgoing, Transport};
 pub use verdict::Verdict;

@@ -2,7 +2,7 @@
 //!
 //! [`router`] takes an [`ApiState`]: a store, a [`Submitter`] for mail that clients send, the
 //! [`ServerKey`] under which API keys and cursors are made, and a clock. In reading order:
-//! `state` and `submit` (what an application hands in), `auth` (who asks), `problem` (how errors
+//! `state`, `submit` and `hooks` (what an application hands in), `auth` (who asks), `problem` (how errors
 //! look), `page` and `download` (lists and large bodies), `trace` (what happened to a message), `queue`
 //! (what deliveries look like), `v1` and `ops` (the endpoints),
 //! `openapi` (their description), `middleware` (what all answers have in common).
@@ -12,6 +12,7 @@
 
 mod auth;
 mod download;
+mod hooks;
 mod middleware;
 mod openapi;
 mod ops;
@@ -28,9 +29,10 @@ use axum::{Router, middleware as layers};
 use utoipa_axum::router::OpenApiRouter;
 
 pub use auth::{
-    ApiKeyToken, AuditSink, ContentView, KeyGuard, Principal, PurgedMessage, QueueOperation, RefusedKey, Scope,
-    ServerKey, SuppressionChange, WebhookOperation, random_key_id, token_hash,
+    ApiKeyToken, AuditSink, ContentView, HookOperation, KeyGuard, Principal, PurgedMessage, QueueOperation, RefusedKey,
+    Scope, ServerKey, SuppressionChange, WebhookOperation, random_key_id, token_hash,
 };
+pub use hooks::{CircuitState, HookControl, HookControlError, HookTrial, Shown, Subject};
 pub use openapi::openapi_json;
 pub use state::{ApiState, MetricsSource, SearchFallback};
 pub use streams::EventStreams;

@@ -75,6 +75,16 @@ pub(crate) struct CacheHeaders {
     if_none_match: Option<String>,
 }
 
+/// The header fields of a request that changes what the client knows.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct MatchHeaders {
+    /// The entity tag of what the client knows; without it, whatever there is gets changed.
+    #[param(rename = "If-Match")]
+    if_match: Option<String>,
+}
+
 /// The header fields of a request for a part.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -109,7 +119,7 @@ error_sets! {
     /// Of all operations that need an API key.
     AccessErrors {
         "401" "`unauthenticated`, `invalid_credentials`",
-        "403" "`insufficient_scope`, `sender_not_allowed`, `policy_denied`",
+        "403" "`insufficient_scope`, `forbidden`, `sender_not_allowed`, `policy_denied`",
         "429" "`rate_limited`",
         "500" "`internal_error`",
         "503" "`database_unavailable`, `storage_unavailable`",
@@ -129,6 +139,15 @@ error_sets! {
     /// Of operations that not every state allows.
     StateErrors {
         "409" "`invalid_state`",
+    }
+    /// Of operations that change what the client knows.
+    MatchErrors {
+        "412" "`precondition_failed`",
+    }
+    /// Of operations that ask programs elsewhere.
+    UpstreamErrors {
+        "502" "`plugin_error`",
+        "504" "`upstream_timeout`",
     }
     /// Of operations that read on where something may have been removed meanwhile.
     GoneErrors {

@@ -82,6 +82,17 @@ macro_rules! position_by_id {
 
 position_by_id! { SuppressionId WebhookDeliveryId }
 
+/// The id of a call of a hook.
+impl Position for String {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::from_utf8(bytes.to_vec()).ok()
+    }
+}
+
 /// The number of an entry of the audit log, or of an event.
 impl Position for u64 {
     fn to_bytes(&self) -> Vec<u8> {

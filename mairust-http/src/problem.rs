@@ -44,6 +44,7 @@ macro_rules! error_codes {
 error_codes! {
     AlreadyExists "already_exists" CONFLICT "Already exists";
     DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE "Database unavailable";
+    Forbidden "forbidden" FORBIDDEN "Forbidden";
     Gone "gone" GONE "Gone";
     HookUnavailable "hook_unavailable" SERVICE_UNAVAILABLE "Hook unavailable";
     InsufficientScope "insufficient_scope" FORBIDDEN "Insufficient scope";
@@ -56,7 +57,9 @@ error_codes! {
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "Method not allowed";
     NotFound "not_found" NOT_FOUND "Not found";
     PayloadTooLarge "payload_too_large" PAYLOAD_TOO_LARGE "Payload too large";
+    PluginError "plugin_error" BAD_GATEWAY "Plugin error";
     PolicyDenied "policy_denied" FORBIDDEN "Denied by policy";
+    PreconditionFailed "precondition_failed" PRECONDITION_FAILED "Precondition failed";
     RangeNotSatisfiable "range_not_satisfiable" RANGE_NOT_SATISFIABLE "Range not satisfiable";
     RateLimited "rate_limited" TOO_MANY_REQUESTS "Too many requests";
     RecipientSuppressed "recipient_suppressed" UNPROCESSABLE_ENTITY "Recipient suppressed";
@@ -65,6 +68,7 @@ error_codes! {
     StorageUnavailable "storage_unavailable" SERVICE_UNAVAILABLE "Storage unavailable";
     Unauthenticated "unauthenticated" UNAUTHORIZED "Not authenticated";
     UnprocessableMessage "unprocessable_message" UNPROCESSABLE_ENTITY "Unprocessable message";
+    UpstreamTimeout "upstream_timeout" GATEWAY_TIMEOUT "Timeout elsewhere";
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "Unsupported media type";
     ValidationFailed "validation_failed" UNPROCESSABLE_ENTITY "Validation failed";
 }
@@ -128,6 +132,11 @@ impl Problem {
     /// The one answer for everything that is not there, or not there for this client.
     pub(crate) fn not_found() -> Self {
         Self::new(ErrorCode::NotFound, "there is no such resource")
+    }
+
+    /// What the client wants to change is not what it knows any more.
+    pub(crate) fn precondition_failed() -> Self {
+        Self::new(ErrorCode::PreconditionFailed, "it was changed since; read it again")
     }
 
     /// A fault of ours; the log says which.

@@ -7,6 +7,7 @@ use mairust_core::{Clock, Timestamp};
 use mairust_store::{Sealer, StorageBackend};
 
 use crate::auth::{AuditSink, KeyGuard, ServerKey};
+use crate::hooks::HookControl;
 use crate::openapi::Document;
 use crate::streams::EventStreams;
 use crate::submit::Submitter;
@@ -27,6 +28,8 @@ struct Parts {
     search_fallback: SearchFallback,
     sealer: Option<Sealer>,
     allow_private_webhooks: bool,
+    allow_private_hooks: bool,
+    hook_control: Option<Arc<dyn HookControl>>,
     streams: EventStreams,
     document: OnceLock<Document>,
 }
@@ -69,6 +72,8 @@ impl ApiState {
             search_fallback,
             sealer: None,
             allow_private_webhooks: false,
+            allow_private_hooks: false,
+            hook_control: None,
             streams: EventStreams::default(),
             document,
         }))
@@ -111,6 +116,22 @@ impl ApiState {
         self
     }
 
+    /// Keeps the keys of hooks by this sealer, without which none can be bound. `allow_private` says whether hooks may be
+    /// at private addresses, and there without TLS.
+    #[must_use]
+    pub fn with_hooks(mut self, sealer: Sealer, allow_private: bool) -> Self {
+        let parts = Arc::make_mut(&mut self.0);
+        (parts.sealer, parts.allow_private_hooks) = (Some(sealer), allow_private);
+        self
+    }
+
+    /// Asks whoever runs hooks how they do, and has them called. Without it, hooks can be bound, but not be tested here.
+    #[must_use]
+    pub fn with_hook_control(mut self, control: Arc<dyn HookControl>) -> Self {
+        Arc::make_mut(&mut self.0).hook_control = Some(control);
+        self
+    }
+
     /// The streams of events that are open, to end them when the application stops.
     pub fn streams(&self) -> &EventStreams {
         &self.0.streams
@@ -122,6 +143,14 @@ impl ApiState {
 
     pub(crate) fn allows_private_webhooks(&self) -> bool {
         self.0.allow_private_webhooks
+    }
+
+    pub(crate) fn allows_private_hooks(&self) -> bool {
+        self.0.allow_private_hooks
+    }
+
+    pub(crate) fn hook_control(&self) -> Option<&dyn HookControl> {
+        self.0.hook_control.as_deref()
     }
 
     pub(crate) fn storage(&self) -> &dyn StorageBackend {

@@ -17,6 +17,7 @@ use mairust_store::{Sealer, StorageBackend};
 
 use crate::audit::AuditSettings;
 use crate::error::{Error, Result};
+use crate::hooks::TenantHookSettings;
 use crate::http::HttpLimits;
 use crate::listen::Bind;
 use crate::mta_sts::HttpsPolicies;
@@ -61,6 +62,8 @@ pub struct ServerBuilder {
     audit: AuditSettings,
     deleted_messages_days: u32,
     events_days: u32,
+    hook_calls_days: u32,
+    tenant_hooks: TenantHookSettings,
     webhooks: WebhookSettings,
     retired_dkim_keys_days: u32,
     search_fallback: SearchFallback,
@@ -156,6 +159,8 @@ impl ServerBuilder {
             audit: AuditSettings::default(),
             deleted_messages_days: 30,
             events_days: 30,
+            hook_calls_days: 30,
+            tenant_hooks: TenantHookSettings::default(),
             webhooks: WebhookSettings::default(),
             retired_dkim_keys_days: 7,
             search_fallback: SearchFallback::default(),
@@ -258,6 +263,19 @@ impl ServerBuilder {
     /// For how many days events are kept, and what became of telling webhooks of them. Default 30.
     pub fn events_days(mut self, days: u32) -> Self {
         self.events_days = days;
+        self
+    }
+
+    /// For how many days it is kept what calls of hooks came to. Default 30.
+    pub fn hook_calls_days(mut self, days: u32) -> Self {
+        self.hook_calls_days = days;
+        self
+    }
+
+    /// Which hooks tenants may bind. Those by HTTP need [`sealer`](Self::sealer): the keys that sign requests are kept
+    /// under it.
+    pub fn tenant_hooks(mut self, settings: TenantHookSettings) -> Self {
+        self.tenant_hooks = settings;
         self
     }
 
@@ -533,6 +551,8 @@ impl ServerBuilder {
         smtp.xclient_from = self.xclient_from;
         Ok(Server::new(Parts {
             smtp,
+            hook_calls_days: self.hook_calls_days,
+            tenant_hooks: self.tenant_hooks,
             webhooks: self.webhooks.client(&roots, resolver.clone()),
             allow_private_webhooks: self.webhooks.allow_private_addresses,
             authenticator: self.authentication.map(|settings| authenticator(settings, resolver.clone())),

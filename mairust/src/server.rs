@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::audit::{AuditSettings, AuditTask};
 use crate::error::{Error, Result};
+use crate::hooks::TenantHookSettings;
 use crate::http::{self, HttpLimits};
 use crate::listen::{Bind, bind_all};
 use crate::metrics::Metrics;
@@ -88,6 +89,8 @@ pub(crate) struct Parts {
     pub(crate) audit: AuditSettings,
     pub(crate) deleted_messages_days: u32,
     pub(crate) events_days: u32,
+    pub(crate) hook_calls_days: u32,
+    pub(crate) tenant_hooks: TenantHookSettings,
     pub(crate) webhooks: WebhookClient,
     pub(crate) allow_private_webhooks: bool,
     pub(crate) retired_dkim_keys_days: u32,
@@ -273,7 +276,9 @@ impl Server {
                 state = state.with_audit_sink(recorder);
             }
             if let Some(sealer) = parts.sealer {
-                state = state.with_webhooks(sealer, parts.allow_private_webhooks);
+                state = state
+                    .with_webhooks(sealer.clone(), parts.allow_private_webhooks)
+                    .with_hooks(sealer, parts.tenant_hooks.allow_private_addresses);
             }
             running.serve_http(state, parts.http_limits, socket)?;
         }
@@ -299,6 +304,7 @@ impl Server {
             days: parts.deleted_messages_days,
             key_days: parts.retired_dkim_keys_days,
             event_days: parts.events_days,
+            hook_call_days: parts.hook_calls_days,
             metrics: metrics.clone(),
             clock: parts.clock.clone(),
         };

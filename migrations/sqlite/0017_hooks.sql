@@ -1,13 +1,11 @@
 -- Hooks that tenants have bound, and what calls of hooks came to.
 
 -- Grows by one with each change of any binding, in the same transaction: whoever runs hooks sees by it whether those
--- that it knows are still the right ones.
+-- that it knows are still the right ones. Without a row, nothing was ever bound.
 CREATE TABLE hook_revisions (
     one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
     revision INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-
-INSERT INTO hook_revisions (one, revision) VALUES (1, 0);
 
 -- The keys that requests are signed with are secrets of the tenant, of the kind `hook`, named by the id.
 CREATE TABLE hook_bindings (

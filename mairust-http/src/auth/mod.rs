@@ -12,7 +12,7 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use mairust_core::{MessageId, TenantId, WebhookId};
+use mairust_core::{HookId, MessageId, TenantId, WebhookId};
 use mairust_store::{MessageRow, Suppression};
 use serde_json::Value;
 
@@ -24,7 +24,8 @@ pub use api_key::{ApiKeyToken, ServerKey, random_key_id, token_hash};
 pub use guard::KeyGuard;
 pub use scope::Scope;
 pub use sink::{
-    AuditSink, ContentView, PurgedMessage, QueueOperation, RefusedKey, SuppressionChange, WebhookOperation,
+    AuditSink, ContentView, HookOperation, PurgedMessage, QueueOperation, RefusedKey, SuppressionChange,
+    WebhookOperation,
 };
 
 /// Who asks, and what the key allows. The tenant of everything the request sees comes from here.
@@ -161,6 +162,21 @@ impl Caller {
         if let Some(sink) = state.audit_sink() {
             let (client, request_id) = (self.client, self.request_id.as_deref());
             sink.queue_changed(&QueueOperation { principal, action, target, deliveries, client, request_id });
+        }
+    }
+
+    /// Tells the audit log what was done to a hook: what it was before, and what it is now.
+    pub(crate) fn changed_hook(
+        &self,
+        state: &ApiState,
+        principal: &Principal,
+        action: &'static str,
+        hook: HookId,
+        (before, after): (Option<Value>, Option<Value>),
+    ) {
+        if let Some(sink) = state.audit_sink() {
+            let (client, request_id) = (self.client, self.request_id.as_deref());
+            sink.hook_changed(&HookOperation { principal, action, hook, before, after, client, request_id });
         }
     }
 

@@ -10,9 +10,9 @@ pub enum Scope {
     AuditRead,
     /// `events:read`: what happened.
     EventsRead,
-    /// `hooks:read`: webhooks, and what became of events on their way to them.
+    /// `hooks:read`: hooks and what their calls came to; webhooks, and what became of events on their way to them.
     HooksRead,
-    /// `hooks:write`: making, changing, testing and removing webhooks. Implies `hooks:read`.
+    /// `hooks:write`: making, changing, testing and removing hooks and webhooks. Implies `hooks:read`.
     HooksWrite,
     /// `messages:content`: bodies and attachments.
     MessagesContent,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use mairust_core::{MessageId, TenantId, WebhookId};
+use mairust_core::{HookId, MessageId, TenantId, WebhookId};
 use mairust_store::{MessageRow, Suppression};
 use serde_json::Value;
 
@@ -26,6 +26,9 @@ pub trait AuditSink: fmt::Debug + Send + Sync + 'static {
 
     /// Something was done to deliveries in the queue.
     fn queue_changed(&self, operation: &QueueOperation<'_>);
+
+    /// Something was done to a hook.
+    fn hook_changed(&self, operation: &HookOperation<'_>);
 
     /// Something was done to a webhook.
     fn webhook_changed(&self, operation: &WebhookOperation<'_>);
@@ -99,6 +102,27 @@ pub struct QueueOperation<'a> {
     pub target: &'a str,
     /// To how many deliveries.
     pub deliveries: u64,
+    /// From where.
+    pub client: Option<IpAddr>,
+    /// The value of `X-Request-Id`.
+    pub request_id: Option<&'a str>,
+}
+
+/// Something that was done to a hook.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HookOperation<'a> {
+    /// Who asked.
+    pub principal: &'a Principal,
+    /// What was done: `created`, `changed`, `enabled`, `disabled`, `secret_rotated`, `secret_revoked`,
+    /// `circuit_changed`, `circuit_reset`, `tested`, `replayed` or `removed`.
+    pub action: &'static str,
+    /// The hook.
+    pub hook: HookId,
+    /// What it was before, without keys.
+    pub before: Option<Value>,
+    /// What it is now, without keys.
+    pub after: Option<Value>,
     /// From where.
     pub client: Option<IpAddr>,
     /// The value of `X-Request-Id`.

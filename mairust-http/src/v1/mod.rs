@@ -6,6 +6,10 @@ mod body;
 mod content;
 mod draft;
 mod events;
+mod hook_actions;
+mod hook_deliveries;
+mod hook_fields;
+mod hooks;
 mod lifecycle;
 mod messages;
 mod meta;
@@ -69,6 +73,18 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(queue_actions::resume))
         .routes(routes!(events::list))
         .routes(routes!(events::stream))
+        .routes(routes!(hooks::list, hooks::create))
+        .routes(routes!(hooks::read, hooks::change, hooks::delete))
+        .routes(routes!(hook_actions::enable))
+        .routes(routes!(hook_actions::disable))
+        .routes(routes!(hook_actions::rotate))
+        .routes(routes!(hook_actions::revoke))
+        .routes(routes!(hook_actions::circuit, hook_actions::set_circuit))
+        .routes(routes!(hook_actions::reset_circuit))
+        .routes(routes!(hook_actions::test))
+        .routes(routes!(hook_deliveries::list))
+        .routes(routes!(hook_deliveries::read))
+        .routes(routes!(hook_deliveries::replay))
         .routes(routes!(webhooks::list, webhooks::create))
         .routes(routes!(webhooks::read, webhooks::change, webhooks::delete))
         .routes(routes!(webhook_actions::enable))
@@ -101,13 +117,13 @@ pub(crate) struct InPath<Id, Part = usize> {
 /// A message, and the index of an attachment.
 pub(crate) type MessagePath = InPath<MessageId>;
 
-impl<Id: Copy, Part: Copy> InPath<Id, Part> {
+impl<Id: Copy, Part: Clone> InPath<Id, Part> {
     fn id(&self) -> Result<Id, Problem> {
         self.id.ok_or_else(Problem::not_found)
     }
 
     fn part(&self) -> Result<Part, Problem> {
-        self.part.ok_or_else(Problem::not_found)
+        self.part.clone().ok_or_else(Problem::not_found)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::v1::body;
 use crate::v1::webhooks::{WebhookEntry, WebhookPath, apply, reveal, sealer};
 
 /// For how long the key before a new one is good, unless something else is asked for.
-const GRACE: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const GRACE: Duration = Duration::from_secs(24 * 3_600);
 
 /// The longest time for which it is.
 const GRACE_AT_MOST: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -36,16 +36,16 @@ pub(crate) struct RotateRequest {
     /// For how long requests are signed with the key before it, too, for example `24h`, which is the default; up to
     /// `30d`. With `0s` older keys end at once.
     #[schema(nullable = false, example = "24h")]
-    grace: Option<String>,
+    pub(super) grace: Option<String>,
 }
 
 /// A key that was made.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct NewSecret {
     /// The key that requests are signed with. It is not shown again.
-    secret: String,
+    pub(super) secret: String,
     /// Until when requests are signed with the key before it, too (RFC 3339); null if they are not.
-    previous_until: Option<String>,
+    pub(super) previous_until: Option<String>,
 }
 
 /// A test that was begun.
@@ -161,7 +161,8 @@ pub(crate) async fn test(
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(answer)).into_response())
 }
 
-fn grace(text: &str) -> Result<Duration, Problem> {
+/// Reads for how long the key before a new one is good.
+pub(super) fn grace(text: &str) -> Result<Duration, Problem> {
     let message = "must be a time such as 24h, up to 30d; 0s ends older keys at once".to_owned();
     let error = FieldError { path: "/grace".to_owned(), code: "invalid_value", message };
     let parsed = parse_duration(text).ok().filter(|grace| *grace <= GRACE_AT_MOST);

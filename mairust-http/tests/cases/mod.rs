@@ -2,6 +2,7 @@ mod access;
 mod audit;
 mod content;
 mod events;
+mod hooks;
 mod lifecycle;
 mod lists;
 mod openapi;

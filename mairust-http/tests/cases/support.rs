@@ -14,9 +14,10 @@ use mairust_core::{
     ReversePath, Secret, TenantId, Timestamp, TlsWish,
 };
 use mairust_http::{
-    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, DraftAddress, KeyGuard, MetricsSource, Preview,
-    PreviewedRecipient, Principal, PurgedMessage, QueueOperation, RefusedKey, Scope, SearchFallback, ServerKey,
-    SubmitError, Submitted, SubmittedRecipient, Submitter, SuppressionChange, WebhookOperation, router,
+    ApiKeyToken, ApiState, AuditSink, ContentView, Draft, DraftAddress, HookControl, HookOperation, KeyGuard,
+    MetricsSource, Preview, PreviewedRecipient, Principal, PurgedMessage, QueueOperation, RefusedKey, Scope,
+    SearchFallback, ServerKey, SubmitError, Submitted, SubmittedRecipient, Submitter, SuppressionChange,
+    WebhookOperation, router,
 };
 use mairust_store::search::feed::feed;
 use mairust_store::{
@@ -104,6 +105,23 @@ impl World {
     pub(crate) fn audited(&self) -> (Router, Arc<Notes>) {
         let notes = Arc::new(Notes::default());
         let state = state(self.storage.clone(), &self.submitter, &self.clock).with_audit_sink(notes.clone());
+        (router(state), notes)
+    }
+
+    /// With what it takes to keep keys of hooks, and perhaps with somebody who runs them.
+    pub(crate) fn with_hooks(
+        &self,
+        allow_private: bool,
+        control: Option<Arc<dyn HookControl>>,
+    ) -> (Router, Arc<Notes>) {
+        let sealer = Sealer::new(Arc::new(LocalKeys::new(&Secret::new([1; 32]))));
+        let notes = Arc::new(Notes::default());
+        let state = state(self.storage.clone(), &self.submitter, &self.clock).with_audit_sink(notes.clone());
+        let state = state.with_hooks(sealer, allow_private);
+        let state = match control {
+            Some(control) => state.with_hook_control(control),
+            None => state,
+        };
         (router(state), notes)
     }
 
@@ -413,6 +431,12 @@ impl AuditSink for Notes {
         let (action, target, count) = (operation.action, operation.target, operation.deliveries);
         let (key, request) = (&operation.principal.key_id, operation.request_id.unwrap_or_default());
         self.add(operation.client, &format!("{action} {target} ({count}) by {key} from CLIENT in {request}"));
+    }
+
+    fn hook_changed(&self, operation: &HookOperation<'_>) {
+        let (action, hook) = (operation.action, operation.hook);
+        let (key, request) = (&operation.principal.key_id, operation.request_id.unwrap_or_default());
+        self.add(operation.client, &format!("{action} hook {hook} by {key} from CLIENT in {request}"));
     }
 
     fn webhook_changed(&self, operation: &WebhookOperation<'_>) {

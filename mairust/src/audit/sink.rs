@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::PoisonError;
 
 use mairust_http::{
-    AuditSink, ContentView, Principal, PurgedMessage, QueueOperation, RefusedKey, SuppressionChange, WebhookOperation,
+    AuditSink, ContentView, HookOperation, Principal, PurgedMessage, QueueOperation, RefusedKey, SuppressionChange,
+    WebhookOperation,
 };
 use mairust_store::audit::{Actor, Target};
 use mairust_store::{NewAuditEvent, Owner};
@@ -76,6 +77,17 @@ impl AuditSink for Recorder {
             ..self.event(event_type, actor, json!(null))
         };
         self.record(Record { owner: change.principal.tenant.into(), event });
+    }
+    fn hook_changed(&self, operation: &HookOperation<'_>) {
+        let actor = api_key(operation.principal, operation.client);
+        let event = NewAuditEvent {
+            target: Some(Target { kind: "hook".to_owned(), id: operation.hook.to_string() }),
+            before: operation.before.clone(),
+            after: operation.after.clone(),
+            request_id: operation.request_id.map(str::to_owned),
+            ..self.event(&format!("hook.{}", operation.action), actor, json!(null))
+        };
+        self.record(Record { owner: operation.principal.tenant.into(), event });
     }
     fn webhook_changed(&self, operation: &WebhookOperation<'_>) {
         let actor = api_key(operation.principal, operation.client);

@@ -112,6 +112,7 @@ fn configuration(arguments: &DevArgs, data_dir: &Path) -> Result<Config, Failure
     config.delivery.retry_max = Duration::from_secs(60);
     config.delivery.lease = Duration::from_secs(6);
     // Programs that are developed listen on this machine.
+    config.hooks.allow_private_addresses = true;
     config.webhooks.allow_private_addresses = true;
     config.log.format = LogFormat::Text;
     Ok(config)

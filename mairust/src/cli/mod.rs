@@ -13,6 +13,7 @@ mod directory;
 mod dkim;
 mod dns;
 mod domain;
+mod hook;
 mod keys;
 mod message;
 mod open;
@@ -95,6 +96,9 @@ enum Command {
     /// Keys for the REST API
     #[command(subcommand)]
     Apikey(apikey::ApiKeyCommand),
+    /// Programs that are asked about mail, and may act on it
+    #[command(subcommand)]
+    Hook(hook::HookCommand),
     /// Programs elsewhere that are told what happens, by HTTP
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
@@ -206,6 +210,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Suppression(command) => suppression::run(command).await,
             Command::Search(command) => search::run(command).await,
             Command::Apikey(command) => apikey::run(command).await,
+            Command::Hook(command) => Box::pin(hook::run(command)).await,
             Command::Webhook(command) => webhook::run(command).await,
             Command::Audit(command) => Box::pin(audit::run(command)).await,
             Command::Keys(command) => keys::run(command).await,

@@ -115,6 +115,8 @@ pub(super) fn builder(
         .sealer(open::sealer(config)?)
         .deleted_messages_days(config.deleted_messages_days)
         .events_days(config.events_days)
+        .hook_calls_days(config.hook_calls_days)
+        .tenant_hooks(config.hooks.clone())
         .webhooks(config.webhooks.clone())
         .retired_dkim_keys_days(config.retired_dkim_keys_days)
         .http(config.http.bind.to_string())

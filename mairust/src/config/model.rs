@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use super::raw::RawConfig;
 use super::resolve::settle;
-use crate::{Authentication, DomainLimit, Scoring, SendingLimits, WebhookSettings};
+use crate::{Authentication, DomainLimit, Scoring, SendingLimits, TenantHookSettings, WebhookSettings};
 
 /// The configuration of the `mairust` binary.
 #[derive(Debug, Clone)]
@@ -70,6 +70,10 @@ pub struct Config {
     pub deleted_messages_days: u32,
     /// For how many days events are kept.
     pub events_days: u32,
+    /// For how many days it is kept what calls of hooks came to.
+    pub hook_calls_days: u32,
+    /// Which hooks tenants may bind.
+    pub hooks: TenantHookSettings,
     /// Telling programs elsewhere of events.
     pub webhooks: WebhookSettings,
     /// For how many days keys are kept that sign mail no more.

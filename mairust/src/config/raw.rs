@@ -53,6 +53,8 @@ pub(super) struct RawConfig {
     pub(super) mailboxes: RawMailboxes,
     /// Finding messages by what they say.
     pub(super) search: RawSearch,
+    /// Asking programs elsewhere about mail: `mairust hook add`.
+    pub(super) hooks: RawHooks,
     /// Telling programs elsewhere what happens, by HTTP: `mairust webhook add`.
     pub(super) webhooks: RawWebhooks,
     /// Secrets. Each may be `env:NAME`, `file:/path`, or the secret itself with at least 32
@@ -447,6 +449,15 @@ pub(super) struct RawSearch {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+pub(super) struct RawHooks {
+    /// Whether hooks of tenants may be at private addresses: this machine, networks of one's own, neighbours on the
+    /// link; there also without TLS. Whoever may bind hooks can then reach what this server can reach. Without it, each
+    /// needs leave of its own: `mairust hook add --private-address`.
+    pub(super) allow_private_addresses: bool,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct RawWebhooks {
     /// Whether webhooks may be at private addresses: this machine, networks of one's own, neighbours on the link;
     /// there also without TLS. Whoever may make webhooks can then reach what this server can reach.
@@ -481,6 +492,9 @@ pub(super) struct RawRetention {
     /// tried.
     #[schemars(range(min = 3, max = 36500))]
     pub(super) events_days: u32,
+    /// Days for which it is kept what calls of hooks came to: `mairust hook explain`.
+    #[schemars(range(min = 1, max = 36500))]
+    pub(super) hook_calls_days: u32,
     /// Days for which DKIM keys are kept that sign no more. Their records should stay published as long:
     /// mail may be on its way that they have signed.
     #[schemars(range(max = 36500))]
@@ -694,7 +708,13 @@ impl Default for RawLog {
 
 impl Default for RawRetention {
     fn default() -> Self {
-        Self { audit_days: 180, deleted_messages_days: 30, events_days: 30, retired_dkim_keys_days: 7 }
+        Self {
+            audit_days: 180,
+            deleted_messages_days: 30,
+            events_days: 30,
+            hook_calls_days: 30,
+            retired_dkim_keys_days: 7,
+        }
     }
 }
 

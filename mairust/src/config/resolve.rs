@@ -24,7 +24,7 @@ use super::secret::{SecretError, SecretRef, decode_master_key, is_world_readable
 use super::spam::RawSpam;
 use super::text::{NetworkText, SecretText};
 use super::validate::{Checked, Spot};
-use crate::{Authentication, WebhookSettings};
+use crate::{Authentication, TenantHookSettings, WebhookSettings};
 
 /// RFC 5321 §4.5.3.1.7: a server takes at least this much.
 const SMALLEST_LIMIT: ByteSize = ByteSize(64 << 10);
@@ -105,6 +105,8 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         audit_retention: Duration::from_secs(u64::from(raw.retention.audit_days) * 24 * 60 * 60),
         deleted_messages_days: raw.retention.deleted_messages_days,
         events_days: raw.retention.events_days,
+        hook_calls_days: raw.retention.hook_calls_days,
+        hooks: TenantHookSettings { allow_private_addresses: raw.hooks.allow_private_addresses },
         webhooks: WebhookSettings { allow_private_addresses: raw.webhooks.allow_private_addresses },
         retired_dkim_keys_days: raw.retention.retired_dkim_keys_days,
         search: SearchSettings { enabled: raw.search.enabled, fallback: raw.search.fallback },

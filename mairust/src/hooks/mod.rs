@@ -1,7 +1,10 @@
-//! Hooks in the flow of mail: what they are told about a message, and what becomes of what they want.
+//! Hooks in the flow of mail: what they are told about a message, what becomes of what they want, and where those of
+//! tenants come from.
 
+mod tenants;
 pub(crate) mod wanted;
 mod way;
 
+pub use self::tenants::HookSettings;
 pub(crate) use self::wanted::Wanted;
 pub(crate) use self::way::Way;

@@ -1,6 +1,6 @@
 //! Cleaning up: purges messages that were deleted long enough ago, removes what no message names any more
-//! from the body store, and forgets old events, keys that have signed no mail for long enough, limits that are full
-//! again, and suppressions that hold no more.
+//! from the body store, and forgets old events and calls of hooks, keys that have signed no mail for long enough,
+//! limits that are full again, and suppressions that hold no more.
 //!
 //! It may run on several nodes at once, and be cut off at any moment: what was not done is found again.
 
@@ -33,6 +33,8 @@ pub(crate) struct Cleaner {
     pub(crate) key_days: u32,
     /// For how many days events are kept.
     pub(crate) event_days: u32,
+    /// For how many days it is kept what calls of hooks came to.
+    pub(crate) hook_call_days: u32,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -41,6 +43,7 @@ pub(crate) struct Cleaner {
 #[derive(Debug, Clone, Copy)]
 enum Step {
     ForgetEvents(Timestamp),
+    ForgetHookCalls(Timestamp),
     Purge(Retention),
     RemoveObjects,
 }
@@ -81,6 +84,11 @@ impl Cleaner {
         let before = self.clock.now().minus(days(self.event_days));
         outcome = outcome.and(match self.storage.events().tenants_to_purge(before).await {
             Ok(with_events) => self.in_turns(with_events.into_iter().collect(), Step::ForgetEvents(before)).await,
+            Err(error) => Err(error),
+        });
+        let before = self.clock.now().minus(days(self.hook_call_days));
+        outcome = outcome.and(match self.storage.hooks().tenants_to_forget(before).await {
+            Ok(with_calls) => self.in_turns(with_calls.into_iter().collect(), Step::ForgetHookCalls(before)).await,
             Err(error) => Err(error),
         });
         for step in [Step::Purge(retention), Step::RemoveObjects] {
@@ -144,6 +152,7 @@ impl Cleaner {
         let lifecycle = self.storage.lifecycle();
         match step {
             Step::ForgetEvents(before) => self.storage.events().purge(tenant, before, BATCH).await,
+            Step::ForgetHookCalls(before) => self.storage.hooks().forget(tenant, before, BATCH).await,
             Step::Purge(retention) => {
                 let purged = lifecycle.purge_deleted(tenant, retention, BATCH).await?;
                 if purged > 0 {

@@ -8,7 +8,9 @@ macro_rules! hook_columns {
 
 pub(crate) const REVISION: &str = "SELECT revision FROM hook_revisions";
 
-pub(crate) const COUNT_UP: &str = "UPDATE hook_revisions SET revision = revision + 1";
+pub(crate) const COUNT_UP: &str = "\
+    INSERT INTO hook_revisions (one, revision) VALUES (1, 1) \
+    ON CONFLICT (one) DO UPDATE SET revision = hook_revisions.revision + 1";
 
 /// Nothing is inserted if the tenant has $8 hooks already.
 pub(crate) const INSERT: &str = concat!(

@@ -27,10 +27,10 @@ pub(crate) struct Table {
 }
 
 /// Tables that are no part of a backup: bodies are there as objects, but for those that are to be removed;
-/// what searches ask is made again, and whoever restores begins with a new process.
+/// what searches ask is made again.
 #[cfg(test)]
 pub(crate) const LEFT_OUT: &[&str] =
-    &["hook_revisions", "object_removals", "search_documents", "search_pending", "search_state", "spooled_bodies"];
+    &["object_removals", "search_documents", "search_pending", "search_state", "spooled_bodies"];
 
 /// Each one behind those that it refers to; users and addresses refer to one another.
 pub(crate) const TABLES: &[Table] = &[
@@ -342,6 +342,7 @@ pub(crate) const TABLES: &[Table] = &[
             ("updated_at", Kind::Time),
         ],
     ),
+    table("hook_revisions", &["one"], &[("one", Kind::Int), ("revision", Kind::Int)]),
     table(
         "hook_bindings",
         &["tenant_id", "id"],
