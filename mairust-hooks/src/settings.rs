@@ -19,6 +19,7 @@ mod check;
 mod read;
 mod transport;
 
+pub use check::NO_LEAVE;
 pub use transport::{HookTransport, ProcessMode, ResponseSignature};
 
 /// How a hook is bound.

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use mairust_core::{MessageId, Timestamp};
+use mairust_core::MessageId;
 use mairust_hooks::HookPoint;
+use mairust_hooks::breaker::BreakerState;
 use mairust_store::{HookBinding, StoreError};
 use serde_json::Value;
 
@@ -30,12 +31,8 @@ pub trait HookControl: fmt::Debug + Send + Sync + 'static {
 pub struct CircuitState {
     /// The point.
     pub point: HookPoint,
-    /// `closed`, `half_open`, `open`, `forced_open` or `disabled`.
-    pub state: &'static str,
-    /// Why it is not closed.
-    pub reason: Option<String>,
-    /// When it became so, if that is known.
-    pub since: Option<Timestamp>,
+    /// The state.
+    pub state: BreakerState,
 }
 
 /// What is shown to a hook.

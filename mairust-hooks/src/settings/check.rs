@@ -219,13 +219,14 @@ impl HookTransport {
     }
 }
 
+/// What it says about URLs that lead to private addresses.
+pub const NO_LEAVE: &str = "for which this hook has no leave";
+
 /// Why a URL is none for a hook.
 fn refused(error: WebhookUrlError) -> String {
     match error {
-        WebhookUrlError::Insecure => {
-            "http is for private addresses, for which this hook has no leave; write https://".to_owned()
-        }
-        WebhookUrlError::Private => "the address is a private one, for which this hook has no leave".to_owned(),
+        WebhookUrlError::Insecure => format!("http is for private addresses, {NO_LEAVE}; write https://"),
+        WebhookUrlError::Private => format!("the address is a private one, {NO_LEAVE}"),
         other => other.to_string(),
     }
 }

@@ -5,6 +5,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use mairust_core::MessageId;
+use mairust_hooks::breaker::BreakerState;
 use mairust_hooks::{Circuit, HookPoint, HookSettings};
 use mairust_store::hook::keys;
 use mairust_store::{HookBinding, HookChange, HookState, StoreErrorKind};
@@ -39,12 +40,12 @@ pub(crate) struct CircuitAnswer {
 pub(crate) struct PointState {
     /// `pre_receive`, `post_receive` or `pre_send`.
     point: &'static str,
-    /// `closed`, `half_open`, `open`, `forced_open` or `disabled`.
+    /// `closed`, `half_open`, `open` or `disabled`.
     state: &'static str,
-    /// Why it is not closed.
-    reason: Option<String>,
-    /// When it became so (RFC 3339), if that is known.
-    since: Option<String>,
+    /// Why it is open: `consecutive`, `rate`, `crash_loop`, `unhealthy`, or `forced`.
+    reason: Option<&'static str>,
+    /// Until when it is open (RFC 3339); null if until somebody says something else.
+    until: Option<String>,
 }
 
 /// What is wanted of the breakers of a hook.
@@ -365,8 +366,12 @@ impl TrialAnswer {
 
 impl From<CircuitState> for PointState {
     fn from(found: CircuitState) -> Self {
-        let CircuitState { point, state, reason, since } = found;
-        Self { point: point.as_str(), state, reason, since: since.map(|at| at.to_rfc3339()) }
+        let CircuitState { point, state } = found;
+        let (reason, until) = match state {
+            BreakerState::Open { until, because } => (Some(because.as_str()), until.map(|at| at.to_rfc3339())),
+            _ => (None, None),
+        };
+        Self { point: point.as_str(), state: state.as_str(), reason, until }
     }
 }
 

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use mairust_core::MessageId;
 use mairust_hooks::HookPoint;
+use mairust_hooks::breaker::{BreakerState, OpenReason};
 use mairust_http::{CircuitState, HookControl, HookControlError, HookTrial, Scope, Shown, Subject};
 use mairust_store::{HookActionReport, HookBinding, HookInvocation, HookReport, HookStore};
 use serde_json::{Value, json};
@@ -26,8 +27,9 @@ struct Control {
 #[async_trait]
 impl HookControl for Control {
     async fn circuit(&self, _: &HookBinding) -> Result<Vec<CircuitState>, HookControlError> {
-        let (point, reason, since) = (HookPoint::PreReceive, Some("failures".to_owned()), Some(START));
-        Ok(vec![CircuitState { point, state: "open", reason, since }])
+        let open = BreakerState::Open { until: Some(START), because: OpenReason::Consecutive };
+        let (one, other) = (HookPoint::PreReceive, HookPoint::PostReceive);
+        Ok(vec![CircuitState { point: one, state: open }, CircuitState { point: other, state: BreakerState::Closed }])
     }
 
     async fn show(&self, _: &HookBinding, shown: Shown) -> Result<HookTrial, HookControlError> {
@@ -254,8 +256,9 @@ async fn whoever_runs_hooks_is_asked() {
     let key = &world.alice.key;
     let made = make(&app, key, "a").await;
     let circuit = send(&app, key, "GET", &format!("{}/circuit", path(&made)), None).await.json();
-    let point = json!({"point": "pre_receive", "state": "open", "reason": "failures", "since": START.to_rfc3339()});
-    assert_eq!(circuit, json!({"wanted": "automatic", "points": [point]}));
+    let open = json!({"point": "pre_receive", "state": "open", "reason": "consecutive", "until": START.to_rfc3339()});
+    let closed = json!({"point": "post_receive", "state": "closed", "reason": null, "until": null});
+    assert_eq!(circuit, json!({"wanted": "automatic", "points": [open, closed]}));
 
     let test = format!("{}/test", path(&made));
     let answer = send(&app, key, "POST", &test, None).await.json();

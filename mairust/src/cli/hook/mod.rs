@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use mairust_core::{Clock, HookId, SystemClock, parse_duration};
+use mairust_hooks::settings::NO_LEAVE;
 use mairust_hooks::{Circuit, HookSettings, HookTransport, SettingsError, SigningSecret};
 use mairust_store::hook::keys;
 use mairust_store::{
@@ -336,7 +337,10 @@ fn no_key(hook: &HookBinding) -> Failure {
 /// All that is wrong about settings.
 #[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 fn wrong(errors: Vec<SettingsError>) -> Failure {
-    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    let mut lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    if errors.iter().any(|error| error.message.contains(NO_LEAVE)) {
+        lines.push("to give it leave: --private-address".to_owned());
+    }
     Failure::usage(lines.join("\n       "))
 }
 
