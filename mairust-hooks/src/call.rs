@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::binding::{Binding, Circuit, OnFailure};
-use crate::breaker::{Breaker, CallResult, Fingerprint, Refused};
+use crate::breaker::{Breaker, CallResult, Fingerprint, OpenReason, Refused};
 use crate::handler::{FailureKind, HookCall, HookPoint};
 use crate::protocol::{Answer, Mode};
 use crate::run::{HookRun, RunOutcome};
@@ -158,6 +158,12 @@ impl Bound {
             Ok(Ok(Ok(answer))) => {
                 permit.record(CallResult::Success, clock.now());
                 return Ok(answer);
+            }
+            Ok(Ok(Err(error))) if error.kind() == FailureKind::CrashLoop => {
+                // The message has nothing to do with it, so it is not counted as one at which the hook failed.
+                lane.breaker.trip(OpenReason::CrashLoop, clock.now());
+                let outcome = RunOutcome::Failed(error.kind(), error.to_string());
+                return Err(Missed { outcome, first: None, wait: error.wait() });
             }
             Ok(Ok(Err(error))) => (RunOutcome::Failed(error.kind(), error.to_string()), error.wait()),
             Ok(Err(_)) => (RunOutcome::Failed(FailureKind::Crash, "the hook panicked".to_owned()), None),

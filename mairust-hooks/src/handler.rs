@@ -51,6 +51,10 @@ pub trait HookHandler: fmt::Debug + Send + Sync + 'static {
     async fn health(&self) -> Option<HealthReport> {
         None
     }
+
+    /// Ends what it keeps running, and waits for that: the server ends, and calls it no more. The default does nothing.
+    /// It may be called twice.
+    async fn close(&self) {}
 }
 
 /// One call of one hook about one message.
@@ -116,6 +120,8 @@ pub enum FailureKind {
     Connect,
     /// It failed by itself: it returned an error, raised an exception or panicked, or its process ended.
     Crash,
+    /// It failed by itself so often that nobody tries any more; told as a crash.
+    CrashLoop,
     /// It is not there any more, and says so.
     Gone,
     /// It answered with an HTTP status that is no answer.
@@ -170,7 +176,7 @@ impl FailureKind {
             Self::Auth => "auth",
             Self::Busy => "busy",
             Self::Connect => "connect",
-            Self::Crash => "crash",
+            Self::Crash | Self::CrashLoop => "crash",
             Self::Gone => "gone",
             Self::Http => "http",
             Self::Protocol => "protocol",
@@ -235,5 +241,8 @@ impl<T: HookHandler + ?Sized> HookHandler for Arc<T> {
     }
     async fn health(&self) -> Option<HealthReport> {
         (**self).health().await
+    }
+    async fn close(&self) {
+        (**self).close().await;
     }
 }

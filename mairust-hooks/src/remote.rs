@@ -82,6 +82,10 @@ impl HookHandler for Remote {
     async fn health(&self) -> Option<HealthReport> {
         self.transport.health().await
     }
+
+    async fn close(&self) {
+        self.transport.close().await;
+    }
 }
 
 fn write(plugin: Plugin, granted: Grants, call: &HookCall) -> Result<Vec<u8>, HookError> {

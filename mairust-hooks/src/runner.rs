@@ -165,6 +165,13 @@ impl HookRunner {
         tenants.iter().map(|(tenant, hooks)| (*tenant, hooks.clone())).collect()
     }
 
+    /// Ends what hooks keep running, and waits for that. Nothing is to be asked any more.
+    pub async fn close(&self) {
+        let of_tenants = self.bound().into_iter().flat_map(|(_, hooks)| hooks.bound.to_vec());
+        let all: Vec<_> = self.own.iter().cloned().chain(of_tenants).collect();
+        join_all(all.iter().map(|bound| bound.binding().handler.close())).await;
+    }
+
     /// The hooks of the server with these of a tenant.
     fn hooks(&self, of_tenant: Vec<Arc<Bound>>) -> Hooks {
         let mut bound: Vec<_> = self.own.iter().cloned().chain(of_tenant).collect();

@@ -23,6 +23,10 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 
     /// Whether the program would answer; `None` if it can't be asked.
     async fn health(&self) -> Option<HealthReport>;
+
+    /// Ends what it keeps running, and waits for that: the server ends, and asks nothing more. The default does
+    /// nothing. It may be called twice.
+    async fn close(&self) {}
 }
 
 /// A request on its way.

@@ -6,9 +6,9 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::binding::OnFailure;
-use crate::breaker::Fingerprint;
+use crate::breaker::{Fingerprint, OpenReason};
 use crate::closure::HookFn;
-use crate::handler::FailureKind;
+use crate::handler::{FailureKind, HookError};
 use crate::protocol::Answer;
 use crate::protocol::request::SessionOrigin;
 use crate::run::RunOutcome;
@@ -280,4 +280,20 @@ async fn a_client_that_hangs_up_is_no_failure() {
     let letter = letter("d");
     drop(futures::poll!(Box::pin(ask(&runner, &letter))));
     assert_eq!(outcome(&runner, "d").await.0, "allow");
+}
+
+#[tokio::test]
+async fn a_program_that_ends_again_and_again_is_left_alone_at_once() {
+    let hook = HookFn::pre_receive("loops", |_: Mail| async {
+        Err::<Verdict, _>(HookError::of(FailureKind::CrashLoop, "it ended too often"))
+    });
+    let clock = Arc::new(ManualClock::at(Timestamp::from_unix(0)));
+    let runner = runner(vec![Binding::new(Arc::new(hook))]).with_clock(clock.clone());
+    for _ in 0..3 {
+        assert_eq!(outcome(&runner, "a").await, ("crash", "allow", true), "and the message is no poison");
+        let open = |state| matches!(state, BreakerState::Open { because: OpenReason::CrashLoop, .. });
+        assert!(state(&runner, "loops").is_some_and(open));
+        assert_eq!(outcome(&runner, "b").await.0, "breaker_open");
+        clock.advance(Duration::from_secs(660));
+    }
 }
