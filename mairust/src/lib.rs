@@ -70,6 +70,7 @@ pub mod config;
 pub use audit::AuditSettings;
 pub use builder::{Limits, ServerBuilder};
 pub use error::{Error, Result};
+pub use hooks::process::{ProcessHook, ProcessMode, ProcessTransport};
 pub use hooks::TenantHookSettings;
 pub use http::HttpLimits;
 pub use mairust_smtp::tls::{CertificatePair, Certificates};

@@ -20,6 +20,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::hooks::process::log::Ignored;
+
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter>;
 type Gauges = Family<Labels, Gauge>;
@@ -47,6 +49,9 @@ pub struct Metrics {
     hook_fail_open: Counters,
     breaker_transitions: Counters,
     hook_seconds: Histograms,
+    plugin_restarts: Counters,
+    plugin_log_dropped: Counters,
+    plugin_lines_ignored: Counters,
     policy_decisions: Counters,
     spam_scans: Counters,
     spam_scan_seconds: Histograms,
@@ -166,6 +171,25 @@ impl Metrics {
                 counters(),
             ),
             hook_seconds: table.add("hook_seconds", "histogram", "Time of pre_receive hooks, by hook", histograms()),
+            plugin_restarts: table.add(
+                "plugin_restarts",
+                "counter",
+                "Starts of workers that had ended by themselves, by plugin",
+                counters(),
+            ),
+            plugin_log_dropped: table.add(
+                "plugin_log_dropped",
+                "counter",
+                "Lines of plugins that are not in the log, because there were too many, by plugin",
+                counters(),
+            ),
+            plugin_lines_ignored: table.add(
+                "plugin_lines_ignored",
+                "counter",
+                "Lines of workers that were passed over, by plugin and reason: late (nobody waited any more), text, \
+                 unknown, unreadable",
+                counters(),
+            ),
             policy_decisions: table.add(
                 "policy_decisions",
                 "counter",
@@ -312,6 +336,19 @@ impl Metrics {
     pub(crate) fn policy_decided(&self, decision: &'static str, reason: &'static str) {
         let labels = vec![("decision", decision.to_owned()), ("reason", reason.to_owned())];
         self.policy_decisions.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn plugin_restarted(&self, plugin: &str) {
+        self.plugin_restarts.get_or_create(&vec![("plugin", plugin.to_owned())]).inc();
+    }
+
+    pub(crate) fn plugin_log_dropped(&self, plugin: &str) {
+        self.plugin_log_dropped.get_or_create(&vec![("plugin", plugin.to_owned())]).inc();
+    }
+
+    pub(crate) fn plugin_line_ignored(&self, plugin: &str, why: Ignored) {
+        let labels = vec![("plugin", plugin.to_owned()), ("reason", why.as_str().to_owned())];
+        self.plugin_lines_ignored.get_or_create(&labels).inc();
     }
 
     pub(crate) fn scan_failed(&self, engine: &str) {

@@ -44,6 +44,9 @@ const PARSING_MEMORY_KIB: u32 = 32 << 10;
 /// that waits for mail, and that one asks again.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
 
+/// How long hooks have to end what they keep running.
+const HOOKS_DRAIN: Duration = Duration::from_secs(10);
+
 /// How often the depth of the queue is measured, how far the search index is behind, and whether the
 /// storage can be used.
 const QUEUE_MEASURED_EVERY: Duration = Duration::from_secs(10);
@@ -130,6 +133,7 @@ pub struct RunningServer {
     addresses: Addresses,
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<()>>,
+    hooks: Arc<HookRunner>,
     drain: Duration,
     audit: Option<AuditTask>,
 }
@@ -257,6 +261,7 @@ impl Server {
             addresses: Addresses::default(),
             stop: watch::Sender::new(false),
             tasks: JoinSet::new(),
+            hooks: hooks.clone(),
             drain: parts.drain,
             audit,
         };
@@ -340,6 +345,9 @@ impl RunningServer {
         let drained = tokio::time::timeout(self.drain, async { while self.tasks.join_next().await.is_some() {} });
         if drained.await.is_err() {
             tracing::warn!(component = "server", drain = ?self.drain, "not all sessions and jobs ended in time");
+        }
+        if tokio::time::timeout(HOOKS_DRAIN, self.hooks.close()).await.is_err() {
+            tracing::warn!(component = "server", drain = ?HOOKS_DRAIN, "not all hooks ended in time");
         }
         if let Some(audit) = self.audit {
             audit.end().await;

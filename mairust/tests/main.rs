@@ -6,6 +6,7 @@ mod builder;
 mod deliver;
 mod hooks;
 mod policy;
+mod process;
 mod queue;
 mod receive;
 mod recipients;

@@ -1,10 +1,11 @@
 //! Hooks in the flow of mail: what they are told about a message, what becomes of what they want, and where those of
 //! tenants come from.
 
+pub(crate) mod process;
 mod tenants;
 pub(crate) mod wanted;
 mod way;
 
-pub use self::tenants::HookSettings;
+pub use self::tenants::TenantHookSettings;
 pub(crate) use self::wanted::Wanted;
 pub(crate) use self::way::Way;
