@@ -43,6 +43,6 @@ pub use run::{HookRun, RunOutcome};
 pub use runner::{Asked, Budgets, HookObserver, HookRunner, Hooks, Stage, TenantBinding};
 pub use scan::{ScanError, ScanRequest, Scanner};
 pub use settings::{HookSettings, HookTransport, ProcessMode, ResponseSignature, SettingsError};
-pub use signature::{RequestSignature, Signable, SigningSecret};
+pub use signature::{RequestSignature, Signable, SignableResponse, SigningSecret};
 pub use transport::{Incoming, Outgoing, Transport};
 pub use verdict::Verdict;

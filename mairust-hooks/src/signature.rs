@@ -1,11 +1,13 @@
 //! Signatures of requests to programs elsewhere: HMAC-SHA256 over the id of the request, the time and the body.
 //!
-//! The same value is written in two ways: as [Standard Webhooks](https://www.standardwebhooks.com) have it, so that
+//! Answers of hooks are signed as well, so that not every program that gets hold of a port can decide about mail.
+//!
+//! The value of a request is written in two ways: as [Standard Webhooks](https://www.standardwebhooks.com) have it, so that
 //! any library for these verifies it, and in hexadecimal digits under a name of our own.
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{constant_time, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use mairust_core::Timestamp;
@@ -49,6 +51,17 @@ pub struct RequestSignature {
     pub standard: String,
 }
 
+/// An answer whose signature is to be made or verified.
+#[derive(Debug, Clone, Copy)]
+pub struct SignableResponse<'a> {
+    /// The id of the request.
+    pub id: &'a str,
+    /// When the request was sent, as it said: seconds since 1970.
+    pub timestamp: &'a str,
+    /// The body of the answer, octet by octet.
+    pub body: &'a [u8],
+}
+
 impl SigningSecret {
     /// A new key of 256 bits.
     pub fn random() -> Self {
@@ -77,6 +90,15 @@ impl SigningSecret {
         format!("{PREFIX}{}", STANDARD.encode(&self.octets))
     }
 
+    /// The code that proves who wrote these parts, one after the other.
+    fn mac(&self, parts: &[&[u8]]) -> hmac::Tag {
+        let mut mac = hmac::Context::with_key(&self.key);
+        for part in parts {
+            mac.update(part);
+        }
+        mac.sign()
+    }
+
     fn of(octets: Vec<u8>) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &octets);
         Self { octets, key }
@@ -90,18 +112,33 @@ impl Signable<'_> {
         let timestamp = seconds.to_string();
         let (mut hex, mut standard) = (Vec::new(), Vec::new());
         for key in keys {
-            let mut mac = hmac::Context::with_key(&key.key);
             // The id has no dot, so what is signed can be read in one way only.
-            for part in [self.id.as_bytes(), b".", timestamp.as_bytes(), b".", self.body] {
-                mac.update(part);
-            }
-            let tag = mac.sign();
-            let digits: String = tag.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
-            hex.push(format!("sha256={digits}"));
+            let tag = key.mac(&[self.id.as_bytes(), b".", timestamp.as_bytes(), b".", self.body]);
+            hex.push(in_hex(&tag));
             standard.push(format!("v1,{}", STANDARD.encode(tag.as_ref())));
         }
         RequestSignature { timestamp, hex: hex.join(", "), standard: standard.join(" ") }
     }
+}
+
+impl SignableResponse<'_> {
+    /// `X-MaiRust-Response-Signature`, by this key: `sha256=<hex>`.
+    pub fn sign(&self, key: &SigningSecret) -> String {
+        let (id, timestamp) = (self.id.as_bytes(), self.timestamp.as_bytes());
+        in_hex(&key.mac(&[b"resp.", id, b".", timestamp, b".", self.body]))
+    }
+
+    /// Whether this signature was made by one of these keys. How long that takes to find out does not tell where it
+    /// differs.
+    pub fn is_signed<'k>(&self, signature: &[u8], keys: impl IntoIterator<Item = &'k SigningSecret>) -> bool {
+        let is_by = |key| constant_time::verify_slices_are_equal(self.sign(key).as_bytes(), signature).is_ok();
+        keys.into_iter().fold(false, |found, key| is_by(key) | found)
+    }
+}
+
+fn in_hex(tag: &hmac::Tag) -> String {
+    let digits: String = tag.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
+    format!("sha256={digits}")
 }
 
 impl fmt::Debug for SigningSecret {
@@ -132,6 +169,29 @@ mod tests {
         assert_eq!(both.hex, format!("{}, {second}", signed.hex));
         assert_eq!(both.standard.split(' ').count(), 2);
         assert!(both.standard.starts_with(&signed.standard));
+    }
+
+    /// The vector of the specification, and what is not it.
+    #[test]
+    fn answers_are_signed_as_the_specification_says() {
+        let secret = SigningSecret::from_bytes(&(0..32).collect::<Vec<u8>>()).unwrap();
+        let other = SigningSecret::from_bytes(&[0xaa; 32]).unwrap();
+        let (id, timestamp) = ("inv_01JABCDEFGHJKMNPQRSTVWXYZ0", "1705312800");
+        let answer = SignableResponse { id, timestamp, body: br#"{"v":1,"verdict":"allow"}"# };
+        let signature = "sha256=fd0e84f01f3087351ea14c7b1d599ca82a067de528ea2db10b4d539e35ea0757";
+        assert_eq!(answer.sign(&secret), signature);
+        assert!(answer.is_signed(signature.as_bytes(), [&other, &secret]));
+        assert!(!answer.is_signed(signature.as_bytes(), [&other]) && !answer.is_signed(signature.as_bytes(), []));
+        for wrong in ["", "sha256=", &signature[7..], &signature.to_uppercase(), &signature[..70]] {
+            assert!(!answer.is_signed(wrong.as_bytes(), [&secret]), "{wrong}");
+        }
+        for wrong in [
+            SignableResponse { id: "inv_01JABCDEFGHJKMNPQRSTVWXYZ1", ..answer },
+            SignableResponse { timestamp: "1705312801", ..answer },
+            SignableResponse { body: br#"{"v":1,"verdict":"allow"} "#, ..answer },
+        ] {
+            assert!(!wrong.is_signed(signature.as_bytes(), [&secret]), "{wrong:?}");
+        }
     }
 
     #[test]
