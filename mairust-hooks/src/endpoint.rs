@@ -1,4 +1,4 @@
-//! Where webhooks listen.
+//! Where webhooks and hooks listen.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,32 +6,32 @@ use std::str::FromStr;
 
 use mairust_core::{Domain, is_public};
 
-/// The URL of a webhook: `https://host/path?query`, or `http://` on a network of one's own.
+/// The URL of a webhook or a hook: `https://host/path?query`, or `http://` on a network of one's own.
 ///
 /// It has no user, no password and no fragment, and nothing in it has to be escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebhookUrl {
+pub struct EndpointUrl {
     text: String,
     is_secure: bool,
-    host: WebhookHost,
+    host: EndpointHost,
     port: u16,
     /// Where the path begins in the text.
     path: usize,
 }
 
-/// The host of a webhook.
+/// The host of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WebhookHost {
+pub enum EndpointHost {
     /// An address.
     Address(IpAddr),
     /// A name, as DNS knows it.
     Name(String),
 }
 
-/// Why a text is no URL of a webhook.
+/// Why a text is no URL of a webhook or a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum WebhookUrlError {
+pub enum EndpointUrlError {
     /// It has another form.
     #[error("write https://host/path, with visible ASCII characters only, without a user, a password or a #fragment")]
     Form,
@@ -39,50 +39,53 @@ pub enum WebhookUrlError {
     #[error("the URL is longer than {MAX_URL} octets")]
     Long,
     /// It is not encrypted, and private addresses are not allowed.
-    #[error("http is for private addresses, which webhooks.allow_private_addresses allows; write https://")]
+    #[error("http is for private addresses, which {PRIVATE}; write https://")]
     Insecure,
     /// Its address is a private one.
-    #[error("the address is a private one, which only webhooks.allow_private_addresses allows")]
+    #[error("the address is a private one, which {PRIVATE}")]
     Private,
 }
+
+/// Who may have private addresses.
+const PRIVATE: &str = "webhooks.allow_private_addresses allows to webhooks and hooks.allow_private_addresses to hooks";
 
 /// The longest URL in octets.
 const MAX_URL: usize = 2_048;
 
-impl WebhookUrl {
+impl EndpointUrl {
     /// Reads a URL.
     ///
     /// # Errors
     /// When it has another form or is too long.
-    pub fn parse(text: &str) -> Result<Self, WebhookUrlError> {
+    pub fn parse(text: &str) -> Result<Self, EndpointUrlError> {
         if text.len() > MAX_URL {
-            return Err(WebhookUrlError::Long);
+            return Err(EndpointUrlError::Long);
         }
         let (is_secure, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
             (Some(rest), _) => (true, rest),
             (_, Some(rest)) => (false, rest),
-            _ => return Err(WebhookUrlError::Form),
+            _ => return Err(EndpointUrlError::Form),
         };
         let odd = |octet: u8| !octet.is_ascii_graphic() || matches!(octet, b'#' | b'"' | b'<' | b'>' | b'\\');
         if rest.bytes().any(odd) {
-            return Err(WebhookUrlError::Form);
+            return Err(EndpointUrlError::Form);
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (host, port) = host_and_port(&rest[..end]).ok_or(WebhookUrlError::Form)?;
+        let (host, port) = host_and_port(&rest[..end]).ok_or(EndpointUrlError::Form)?;
         let port = port.unwrap_or(if is_secure { 443 } else { 80 });
         Ok(Self { text: text.to_owned(), is_secure, host, port, path: text.len() - rest.len() + end })
     }
 
-    /// Refuses what must not be a webhook, as far as the URL shows it. Where a name leads shows only when it is
+    /// Refuses what must not be asked, as far as the URL shows it. Where a name leads shows only when it is
     /// asked for, see [`may_reach`](Self::may_reach).
     ///
     /// # Errors
     /// When it is not encrypted or its address is private, unless private addresses are allowed.
-    pub fn check(&self, allow_private: bool) -> Result<(), WebhookUrlError> {
+    pub fn check(&self, allow_private: bool) -> Result<(), EndpointUrlError> {
         match &self.host {
             _ if allow_private => Ok(()),
-            _ if !self.is_secure => Err(WebhookUrlError::Insecure),
-            WebhookHost::Address(address) if !is_public(*address) => Err(WebhookUrlError::Private),
+            _ if !self.is_secure => Err(EndpointUrlError::Insecure),
+            EndpointHost::Address(address) if !is_public(*address) => Err(EndpointUrlError::Private),
             _ => Ok(()),
         }
     }
@@ -99,7 +102,7 @@ impl WebhookUrl {
     }
 
     /// The host.
-    pub fn host(&self) -> &WebhookHost {
+    pub fn host(&self) -> &EndpointHost {
         &self.host
     }
 
@@ -112,8 +115,8 @@ impl WebhookUrl {
     pub fn authority(&self) -> String {
         let usual = if self.is_secure { 443 } else { 80 };
         match (&self.host, self.port == usual) {
-            (WebhookHost::Address(IpAddr::V6(address)), true) => format!("[{address}]"),
-            (WebhookHost::Address(IpAddr::V6(address)), false) => format!("[{address}]:{}", self.port),
+            (EndpointHost::Address(IpAddr::V6(address)), true) => format!("[{address}]"),
+            (EndpointHost::Address(IpAddr::V6(address)), false) => format!("[{address}]:{}", self.port),
             (host, true) => host.to_string(),
             (host, false) => format!("{host}:{}", self.port),
         }
@@ -127,6 +130,11 @@ impl WebhookUrl {
         }
     }
 
+    /// Whether scheme, host and port are the same.
+    pub fn is_same_origin(&self, other: &Self) -> bool {
+        (self.is_secure, &self.host, self.port) == (other.is_secure, &other.host, other.port)
+    }
+
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -134,17 +142,17 @@ impl WebhookUrl {
 }
 
 /// What stands between the scheme and the path.
-fn host_and_port(authority: &str) -> Option<(WebhookHost, Option<u16>)> {
+fn host_and_port(authority: &str) -> Option<(EndpointHost, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(literal) => {
             let (address, port) = literal.split_once(']')?;
-            (WebhookHost::Address(IpAddr::V6(address.parse().ok()?)), port)
+            (EndpointHost::Address(IpAddr::V6(address.parse().ok()?)), port)
         }
         None => {
             let (name, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
             let host = match name.parse::<std::net::Ipv4Addr>() {
-                Ok(address) => WebhookHost::Address(address.into()),
-                Err(_) => WebhookHost::Name(Domain::parse(name).ok()?.as_str().to_owned()),
+                Ok(address) => EndpointHost::Address(address.into()),
+                Err(_) => EndpointHost::Name(Domain::parse(name).ok()?.as_str().to_owned()),
             };
             (host, port)
         }
@@ -157,7 +165,7 @@ fn host_and_port(authority: &str) -> Option<(WebhookHost, Option<u16>)> {
     }
 }
 
-impl fmt::Display for WebhookHost {
+impl fmt::Display for EndpointHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
@@ -166,14 +174,14 @@ impl fmt::Display for WebhookHost {
     }
 }
 
-impl fmt::Display for WebhookUrl {
+impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl FromStr for WebhookUrl {
-    type Err = WebhookUrlError;
+impl FromStr for EndpointUrl {
+    type Err = EndpointUrlError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::parse(text)
     }
@@ -193,7 +201,7 @@ mod tests {
             ("http://[::1]/", "[::1]", "/", 80),
             ("https://[2001:db8::1]:1/", "[2001:db8::1]:1", "/", 1),
         ] {
-            let url = WebhookUrl::parse(text).unwrap();
+            let url = EndpointUrl::parse(text).unwrap();
             assert_eq!(
                 (url.authority().as_str(), url.target().as_str(), url.port()),
                 (authority, target, port),
@@ -225,24 +233,33 @@ mod tests {
             "https://a\\@b/",
             "HTTPS://a/",
         ] {
-            assert_eq!(WebhookUrl::parse(text), Err(WebhookUrlError::Form), "{text:?}");
+            assert_eq!(EndpointUrl::parse(text), Err(EndpointUrlError::Form), "{text:?}");
         }
-        assert_eq!(WebhookUrl::parse(&format!("https://a/{}", "x".repeat(2_048))), Err(WebhookUrlError::Long));
+        assert_eq!(EndpointUrl::parse(&format!("https://a/{}", "x".repeat(2_048))), Err(EndpointUrlError::Long));
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_a_host_and_a_port() {
+        let same = |a: &str, b: &str| EndpointUrl::parse(a).unwrap().is_same_origin(&EndpointUrl::parse(b).unwrap());
+        assert!(same("https://Hooks.Example/a", "https://hooks.example:443/b?c"));
+        for other in ["http://hooks.example:443/a", "https://hooks.example:8443/a", "https://other.example/a"] {
+            assert!(!same("https://hooks.example/a", other), "{other}");
+        }
     }
 
     #[test]
     fn only_the_public_is_reached_unless_more_is_allowed() {
-        let check = |text: &str, allow| WebhookUrl::parse(text).unwrap().check(allow);
+        let check = |text: &str, allow| EndpointUrl::parse(text).unwrap().check(allow);
         assert_eq!(check("https://hooks.example/", false), Ok(()));
         assert_eq!(check("https://192.0.43.8/", false), Ok(()));
-        assert_eq!(check("http://hooks.example/", false), Err(WebhookUrlError::Insecure));
+        assert_eq!(check("http://hooks.example/", false), Err(EndpointUrlError::Insecure));
         for private in
             ["127.0.0.1", "10.1.2.3", "169.254.169.254", "[::1]", "[fe80::1]", "[::ffff:127.0.0.1]", "0.0.0.0"]
         {
             let text = format!("https://{private}/");
-            assert_eq!((check(&text, false), check(&text, true)), (Err(WebhookUrlError::Private), Ok(())), "{text}");
+            assert_eq!((check(&text, false), check(&text, true)), (Err(EndpointUrlError::Private), Ok(())), "{text}");
         }
-        let (secure, plain) = (WebhookUrl::parse("https://a/").unwrap(), WebhookUrl::parse("http://a/").unwrap());
+        let (secure, plain) = (EndpointUrl::parse("https://a/").unwrap(), EndpointUrl::parse("http://a/").unwrap());
         let (public, private): (IpAddr, IpAddr) = ("192.0.43.8".parse().unwrap(), "10.0.0.1".parse().unwrap());
         assert!(
             secure.may_reach(public, false) && !secure.may_reach(private, false) && secure.may_reach(private, true)

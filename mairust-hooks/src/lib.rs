@@ -33,7 +33,7 @@ pub use binding::{Binding, Circuit, OnFailure, RecipientFilter};
 pub use breaker::Fingerprint;
 pub use call::Called;
 pub use closure::HookFn;
-pub use endpoint::{WebhookHost, WebhookUrl, WebhookUrlError};
+pub use endpoint::{EndpointHost, EndpointUrl, EndpointUrlError};
 pub use event::{EventBody, EventKind};
 pub use handler::{FailureKind, HealthReport, HealthStatus, HookCall, HookError, HookHandler, HookPoint};
 pub use policy::{Decision, PolicyEngine, PolicyError, PolicyRequest, Score, Signal};

@@ -22,6 +22,7 @@ use crate::http::HttpLimits;
 use crate::listen::Bind;
 use crate::mta_sts::HttpsPolicies;
 use crate::outbound::Outbound;
+use crate::outgoing_http::HttpClient;
 use crate::policy::BuiltinPolicy;
 use crate::policy::limits::SendingLimits;
 use crate::policy::score::Scoring;
@@ -553,7 +554,8 @@ impl ServerBuilder {
             smtp,
             hook_calls_days: self.hook_calls_days,
             tenant_hooks: self.tenant_hooks,
-            webhooks: self.webhooks.client(&roots, resolver.clone()),
+            http_client: HttpClient::new(&roots, resolver.clone()),
+            webhooks: self.webhooks.client(HttpClient::new(&roots, resolver.clone())),
             allow_private_webhooks: self.webhooks.allow_private_addresses,
             authenticator: self.authentication.map(|settings| authenticator(settings, resolver.clone())),
             client: client(&hostname, &self.delivery, &roots, (resolver, self.dane)),

@@ -33,7 +33,6 @@
 mod acceptance;
 mod audit;
 mod builder;
-mod dial;
 mod distribution;
 mod dns;
 mod error;
@@ -46,6 +45,7 @@ pub mod logging;
 pub mod metrics;
 mod mta_sts;
 mod outbound;
+mod outgoing_http;
 mod policy;
 mod receipts;
 mod receive;

@@ -7,25 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::header::{ACCEPT, HOST, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use mairust_core::{Domain, is_this_machine};
 use mairust_smtp::client::PolicyFetcher;
 use mairust_smtp::dns::Resolver;
 use mairust_smtp::tls::Roots;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::dial::dial;
+use crate::outgoing_http::{CONNECT_TIMEOUT, Connection, DialError, dial, media_type};
 use crate::work::DeliverySettings;
 
 /// The longest policy that is read.
@@ -50,27 +46,26 @@ impl HttpsPolicies {
 
     async fn get(&self, domain: &Domain) -> Result<Vec<u8>, String> {
         let host = format!("mta-sts.{domain}");
-        let stream = self.connect(&host).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
         // Ends with this call, however the call ends.
-        let mut connections = JoinSet::new();
-        connections.spawn(connection);
+        let mut connection = Connection::over(self.connect(&host).await?).await.map_err(|error| text(&error))?;
         let authority = if self.port == 443 { host } else { format!("{host}:{}", self.port) };
         let request = Request::get("/.well-known/mta-sts.txt")
             .header(HOST, authority)
             .header(ACCEPT, "text/plain")
             .header(USER_AGENT, concat!("MaiRust/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())
+            .body(Full::default())
             .map_err(|error| text(&error))?;
-        read(sender.send_request(request).await.map_err(|error| text(&error))?).await
+        read(connection.send(request).await.map_err(|failed| text(&failed.error))?).await
     }
 
     async fn connect(&self, host: &str) -> Result<TlsStream<TcpStream>, String> {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| text(&error))?;
         let found = self.resolver.addresses(host).await.map_err(|error| text(&error))?;
         let usable = found.into_iter().filter(|address| self.allow_loopback || !is_this_machine(*address));
-        let none = format!("{host} has no address that other hosts could use");
-        let stream = dial(usable, self.port, none).await?;
+        let stream = dial(usable, self.port, |_| CONNECT_TIMEOUT).await.map_err(|error| match error {
+            DialError::Nowhere => format!("{host} has no address that other hosts could use"),
+            other => other.to_string(),
+        })?;
         self.tls.connect(name, stream).await.map_err(|error| text(&error))
     }
 }
@@ -94,8 +89,7 @@ async fn read(response: Response<Incoming>) -> Result<Vec<u8>, String> {
     if response.status() != StatusCode::OK {
         return Err(format!("the answer is {}", response.status()));
     }
-    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = kind.split(';').next().unwrap_or_default().trim();
+    let media_type = media_type(response.headers());
     if !media_type.eq_ignore_ascii_case("text/plain") {
         return Err(format!("the answer is of the type {media_type:?}, not text/plain"));
     }

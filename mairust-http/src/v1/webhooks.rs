@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use mairust_core::{WebhookDeliveryId, WebhookId};
-use mairust_hooks::{EventKind, SigningSecret, WebhookUrl};
+use mairust_hooks::{EndpointUrl, EventKind, SigningSecret};
 use mairust_store::webhook::{MAX_WEBHOOK_DESCRIPTION, MAX_WEBHOOKS, keys};
 use mairust_store::{NewWebhook, Sealer, StoreErrorKind, Webhook, WebhookChange};
 use serde::{Deserialize, Serialize};
@@ -243,7 +243,7 @@ fn check(
 ) -> Result<(), Problem> {
     let error = |path: String, message: String| FieldError { path, code: "invalid_value", message };
     let mut errors = Vec::new();
-    let checked = url.map(|url| WebhookUrl::parse(url).and_then(|url| url.check(state.allows_private_webhooks())));
+    let checked = url.map(|url| EndpointUrl::parse(url).and_then(|url| url.check(state.allows_private_webhooks())));
     if let Some(Err(refusal)) = checked {
         errors.push(error("/url".to_owned(), refusal.to_string()));
     }

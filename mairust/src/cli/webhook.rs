@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use mairust_core::{Clock, SystemClock, Timestamp, WebhookDeliveryId, WebhookId, parse_duration};
 use mairust_hooks::event::WebhookTest;
-use mairust_hooks::{EventKind, SigningSecret, WebhookUrl};
+use mairust_hooks::{EndpointUrl, EventKind, SigningSecret};
 use mairust_store::webhook::work::webhook_job;
 use mairust_store::webhook::{keys, work};
 use mairust_store::{
@@ -24,7 +24,7 @@ pub(super) enum WebhookCommand {
     /// Make a webhook; the key that requests are signed with is printed once
     Add {
         /// Where requests go: https://…
-        url: WebhookUrl,
+        url: EndpointUrl,
         /// The type of event that it is told of; may be given several times. Without it, all
         #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
         types: Vec<String>,
@@ -138,7 +138,7 @@ pub(super) async fn run(command: WebhookCommand) -> Result<(), Failure> {
     }
 }
 
-async fn add(url: WebhookUrl, kinds: Vec<String>, description: String, arguments: &InTenant) -> Result<(), Failure> {
+async fn add(url: EndpointUrl, kinds: Vec<String>, description: String, arguments: &InTenant) -> Result<(), Failure> {
     let config = open::load(&arguments.config)?;
     url.check(config.webhooks.allow_private_addresses).map_err(Failure::usage)?;
     let (sealer, site) = (open::sealer(&config)?, Site::open(arguments).await?);

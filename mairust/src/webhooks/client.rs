@@ -1,32 +1,20 @@
 //! One request to a webhook.
 //!
-//! Deliberately absent: redirects, proxies, cookies, a pool of connections. The address that was checked is the one
-//! that is connected to, so that no other answer of DNS leads elsewhere.
+//! Deliberately absent: connections that are kept. A webhook is seldom told two things at a time.
 
-use std::fmt;
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, RETRY_AFTER, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use mairust_core::Timestamp;
-use mairust_hooks::{RequestSignature, WebhookHost, WebhookUrl};
-use mairust_smtp::dns::Resolver;
-use mairust_smtp::tls::Roots;
-use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinSet;
+use mairust_hooks::{EndpointUrl, RequestSignature};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
-use crate::dial::dial;
 use crate::error::chain;
+use crate::outgoing_http::{CONNECT_TIMEOUT, ConnectError, Connection, HttpClient, retry_after};
 
 /// Time until the head of the answer is there.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,16 +25,16 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// So much of the body of an answer is read and kept, in octets.
 const KEPT: usize = 1_024;
 
-/// Posts to webhooks, with the DNS and the authorities of deliveries.
+/// Posts to webhooks.
+#[derive(Debug)]
 pub(crate) struct WebhookClient {
-    resolver: Arc<dyn Resolver>,
-    tls: TlsConnector,
+    http: HttpClient,
     allow_private: bool,
 }
 
 /// What is posted.
 pub(crate) struct Post<'a> {
-    pub(crate) url: &'a WebhookUrl,
+    pub(crate) url: &'a EndpointUrl,
     /// The same however often it is tried.
     pub(crate) request_id: &'a str,
     /// Counted from 1.
@@ -66,8 +54,8 @@ pub(crate) struct Answer {
 }
 
 impl WebhookClient {
-    pub(super) fn new(roots: &Roots, resolver: Arc<dyn Resolver>, allow_private: bool) -> Self {
-        Self { resolver, tls: TlsConnector::from(roots.client_config()), allow_private }
+    pub(super) fn new(http: HttpClient, allow_private: bool) -> Self {
+        Self { http, allow_private }
     }
 
     /// Posts, and waits for the answer; `now` is what it makes of times in it.
@@ -83,30 +71,17 @@ impl WebhookClient {
 
     async fn try_post(&self, post: Post<'_>) -> Result<Head, String> {
         let url = post.url;
-        url.check(self.allow_private).map_err(|error| error.to_string())?;
-        let stream = dial(self.addresses(url).await?, url.port(), self.nowhere(url)).await?;
+        let connected = self.http.connect(url, self.allow_private, |_| CONNECT_TIMEOUT).await;
+        let mut connection = connected.map_err(|error| match error {
+            ConnectError::Nowhere => self.nowhere(url),
+            other => chain(&other),
+        })?;
         let request = post.request().map_err(|error| chain(&error))?;
-        if !url.is_secure() {
-            return exchange(stream, request).await;
-        }
-        let name = match url.host() {
-            WebhookHost::Address(address) => ServerName::from(*address),
-            WebhookHost::Name(name) => ServerName::try_from(name.clone()).map_err(|error| chain(&error))?,
-        };
-        let stream = self.tls.connect(name, stream).await.map_err(|error| chain(&error))?;
-        exchange(stream, request).await
+        let response = connection.send(request).await.map_err(|failed| chain(&failed.error))?;
+        Ok(Head { response, _connection: connection })
     }
 
-    /// The addresses that a request may go to.
-    async fn addresses(&self, url: &WebhookUrl) -> Result<Vec<IpAddr>, String> {
-        let found = match url.host() {
-            WebhookHost::Address(address) => vec![*address],
-            WebhookHost::Name(name) => self.resolver.addresses(name).await.map_err(|error| chain(&error))?,
-        };
-        Ok(found.into_iter().filter(|address| url.may_reach(*address, self.allow_private)).collect())
-    }
-
-    fn nowhere(&self, url: &WebhookUrl) -> String {
+    fn nowhere(&self, url: &EndpointUrl) -> String {
         let host = url.host();
         match (self.allow_private, url.is_secure()) {
             (false, _) => {
@@ -139,19 +114,7 @@ impl Post<'_> {
 /// The head of an answer, and the connection, which ends with it.
 struct Head {
     response: Response<Incoming>,
-    _connection: JoinSet<hyper::Result<()>>,
-}
-
-/// Sends a request, and waits for the head of the answer.
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Head, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
-    let mut connections = JoinSet::new();
-    connections.spawn(connection);
-    let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
-    Ok(Head { response, _connection: connections })
+    _connection: Connection,
 }
 
 /// The beginning of a body. The status has decided already: what breaks off or takes too long is as long as it is.
@@ -180,22 +143,6 @@ fn readable(mut octets: Vec<u8>) -> String {
     String::from_utf8(octets).unwrap_or_else(|error| error.as_bytes().escape_ascii().to_string())
 }
 
-/// RFC 9110 §10.2.3: seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = mail_parser::DateTime::parse_rfc822(value)?;
-    Some(Timestamp::from_unix(date.to_timestamp()).since(now))
-}
-
-impl fmt::Debug for WebhookClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebhookClient").field("allow_private", &self.allow_private).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,20 +152,5 @@ mod tests {
         assert_eq!(readable("はい".into()), "はい");
         assert_eq!(readable("はい".as_bytes()[..5].to_vec()), "は");
         assert_eq!(readable(b"no \xff\n".to_vec()), r"no \xff\n");
-    }
-
-    #[test]
-    fn reads_when_to_come_again() {
-        let now = Timestamp::from_unix(784_111_777);
-        let read = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, text.parse().unwrap());
-            retry_after(&headers, now)
-        };
-        assert_eq!(read("120"), Some(Duration::from_secs(120)));
-        assert_eq!(read("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
-        assert_eq!(read("Sun, 06 Nov 1994 08:48:37 GMT"), Some(Duration::ZERO));
-        assert_eq!(read("soon"), None);
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

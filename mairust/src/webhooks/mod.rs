@@ -8,15 +8,12 @@ mod client;
 mod dispatch;
 mod gate;
 
-use std::sync::Arc;
-
-use mairust_smtp::dns::Resolver;
-use mairust_smtp::tls::Roots;
 use mairust_store::Sealer;
 
 pub(crate) use self::client::{Answer, Post, WebhookClient};
 pub(crate) use self::dispatch::Dispatcher;
 pub(crate) use self::gate::{Gate, Pass};
+use crate::outgoing_http::HttpClient;
 
 /// How webhooks are told of events.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +34,7 @@ pub(crate) struct Telling {
 }
 
 impl WebhookSettings {
-    pub(crate) fn client(&self, roots: &Roots, resolver: Arc<dyn Resolver>) -> WebhookClient {
-        WebhookClient::new(roots, resolver, self.allow_private_addresses)
+    pub(crate) fn client(&self, http: HttpClient) -> WebhookClient {
+        WebhookClient::new(http, self.allow_private_addresses)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mairust_core::{Timestamp, WebhookDeliveryId};
-use mairust_hooks::{EventBody, EventKind, Signable, SigningSecret, WebhookUrl};
+use mairust_hooks::{EndpointUrl, EventBody, EventKind, Signable, SigningSecret};
 use mairust_store::webhook::keys;
 use mairust_store::{
     Event, Lease, StoreError, StoreErrorKind, Webhook, WebhookAttempt, WebhookChange, WebhookDelivery,
@@ -26,9 +26,6 @@ const WAITS: [Duration; 6] = [
     Duration::from_secs(6 * 3_600),
     Duration::from_secs(24 * 3_600),
 ];
-
-/// A webhook can't ask for a longer wait.
-const RETRY_AFTER_AT_MOST: Duration = Duration::from_secs(3_600);
 
 /// What a webhook answers that wants to be told of nothing any more.
 const GONE: u16 = 410;
@@ -121,7 +118,7 @@ impl Workers {
         let sealer = self.telling.sealer.as_ref().ok_or_else(|| unusable("this server has no master key"))?;
         let keys = keys::keys(&*self.storage, sealer, webhook.tenant, webhook.id).await?;
         let secrets: Vec<_> = keys.live(at).filter_map(|key| SigningSecret::from_bytes(key)).collect();
-        let url = match WebhookUrl::parse(&webhook.url) {
+        let url = match EndpointUrl::parse(&webhook.url) {
             Ok(url) => url,
             Err(error) => return Ok(Err(error.to_string())),
         };
@@ -202,7 +199,7 @@ fn fate(answer: &Result<Answer, String>, tries: u32, jitter: f64) -> Fate {
     let place = usize::try_from(tries.saturating_sub(1)).unwrap_or(usize::MAX);
     match (WAITS.get(place), wish) {
         (None, _) => Fate::Failed,
-        (Some(_), Some(wish)) => Fate::Again(wish.min(RETRY_AFTER_AT_MOST)),
+        (Some(_), Some(wish)) => Fate::Again(wish),
         (Some(wait), None) => Fate::Again(wait.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0))),
     }
 }
@@ -250,7 +247,6 @@ mod tests {
         assert_eq!(fate(&answer(500, Some(9)), 1, 0.5), usual, "only those who are busy may say when");
         for status in [429, 503] {
             assert_eq!(fate(&answer(status, Some(9)), 1, 0.5), Fate::Again(Duration::from_secs(9)));
-            assert_eq!(fate(&answer(status, Some(86_400)), 3, 0.5), Fate::Again(Duration::from_secs(3_600)));
             assert_eq!(fate(&answer(status, Some(9)), 7, 0.5), Fate::Failed);
         }
     }
