@@ -5,8 +5,8 @@
 //! failures and the merging of verdicts are decided there. [`Scanner`] finds out whether mail is
 //! spam, before any hook is asked. [`PolicyEngine`] decides who may send how much. Programs elsewhere are told by
 //! HTTP what happened: [`event`] says what they get, [`signature`] how they know that it comes from here,
-//! [`endpoint`] where they may be, [`protocol`] what hooks elsewhere are asked and answer, [`settings`] how tenants
-//! have bound them.
+//! [`endpoint`] where they may be, [`protocol`] what hooks elsewhere are asked and answer, [`mod@http`] how they are
+//! reached by HTTP, [`settings`] how tenants have bound them.
 //!
 //! Deliberately absent: SMTP, storage, the queue. Whoever runs the hooks gives them a
 //! [`Mail`](mairust_core::Mail) and acts on what comes back.
@@ -18,6 +18,7 @@ pub mod closure;
 pub mod endpoint;
 pub mod event;
 pub mod handler;
+pub mod http;
 pub mod policy;
 pub mod protocol;
 pub mod remote;
@@ -36,6 +37,7 @@ pub use closure::HookFn;
 pub use endpoint::{EndpointHost, EndpointUrl, EndpointUrlError};
 pub use event::{EventBody, EventKind};
 pub use handler::{FailureKind, HealthReport, HealthStatus, HookCall, HookError, HookHandler, HookPoint};
+pub use http::{HookKey, HttpHook, HttpHookError, ResponseSignature};
 pub use policy::{Decision, PolicyEngine, PolicyError, PolicyRequest, Score, Signal};
 pub use protocol::{Answer, IntoAnswer};
 pub use remote::Remote;

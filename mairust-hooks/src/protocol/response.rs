@@ -200,13 +200,18 @@ pub enum ResponseError {
 }
 
 impl HookResponse {
-    /// Reads an answer: one JSON object of at most 64 KiB or, for `post_receive`, 1 MiB, and nothing but white space
+    /// The length that an answer may have, in octets: 64 KiB or, for `post_receive`, 1 MiB.
+    pub fn max_octets(hook: HookPoint) -> usize {
+        if hook.is_async() { ASYNC_BYTES } else { SYNC_BYTES }
+    }
+
+    /// Reads an answer: one JSON object of at most [so many octets](Self::max_octets), and nothing but white space
     /// around it.
     ///
     /// # Errors
     /// When anything about it is wrong.
     pub fn parse(octets: &[u8], hook: HookPoint) -> Result<Self, ResponseError> {
-        let (size, limit) = (octets.len(), if hook.is_async() { ASYNC_BYTES } else { SYNC_BYTES });
+        let (size, limit) = (octets.len(), Self::max_octets(hook));
         if size > limit {
             return Err(ResponseError::TooLarge { size, limit });
         }
