@@ -73,7 +73,7 @@ pub use error::{Error, Result};
 pub use hooks::process::{ProcessHook, ProcessMode, ProcessTransport};
 pub use hooks::{HttpTransport, TenantHookSettings};
 pub use http::HttpLimits;
-pub use mairust_smtp::tls::{CertificatePair, Certificates};
+pub use mairust_smtp::tls::{CertificatePair, Certificates, Roots};
 pub use outbound::Outbound;
 pub use outgoing_http::HttpClient;
 pub use policy::limits::{SendingException, SendingLimits};
@@ -93,15 +93,17 @@ pub use mairust_core::{
     ManualClock, MessageId, Rate, Rejection, Reply, ReversePath, RuleHit, ScanAction, ScanReport, Secret, SenderLists,
     SenderPattern, SystemClock, TenantId, Timestamp,
 };
+pub use mairust_hooks::protocol as hook_protocol;
 pub use mairust_hooks::protocol::{Action, AttachmentGrant, BodyGrant, Decide, Flag, Grants, MailFacts, Mode};
 pub use mairust_hooks::scan::rspamd::{Rspamd, RspamdEndpoint, RspamdSettings};
 pub use mairust_hooks::scan::{
     FallbackScanner, ListedScanner, Rule, RuleEngine, RuleSettings, ScanError, ScanRequest, Scanner, Thresholds,
 };
 pub use mairust_hooks::{
-    Answer, Binding, Budgets, Circuit, Decision, FailureKind, HealthReport, HealthStatus, HookCall, HookError, HookFn,
-    HookHandler, HookPoint, Incoming, IntoAnswer, OnFailure, Outgoing, PolicyEngine, PolicyError, PolicyRequest,
-    RecipientFilter, Remote, Score, Signal, Transport, Verdict,
+    Answer, Binding, Budgets, Circuit, Decision, EndpointUrl, EndpointUrlError, FailureKind, HealthReport,
+    HealthStatus, HookCall, HookError, HookFn, HookHandler, HookKey, HookPoint, HttpHook, HttpHookError, Incoming,
+    IntoAnswer, OnFailure, Outgoing, PolicyEngine, PolicyError, PolicyRequest, RecipientFilter, Remote,
+    ResponseSignature, Score, Signal, SigningSecret, Transport, Verdict,
 };
 pub use mairust_http::{ApiKeyToken, Scope, SearchFallback, ServerKey};
 pub use mairust_smtp::client::{Login, Protocol, Relay, RelayTls};

@@ -5,6 +5,7 @@ mod authentication;
 mod builder;
 mod deliver;
 mod hooks;
+mod http_hooks;
 mod policy;
 mod process;
 mod queue;
