@@ -17,14 +17,11 @@ use mairust::{
 
 /// What the hook may see and do.
 fn grants() -> Grants {
-    Grants {
-        read_headers: true,
-        read_body: BodyGrant::Preview,
-        read_attachments: AttachmentGrant::Metadata,
-        write_tags: true,
-        decide: BTreeSet::from([Decide::Quarantine, Decide::Reject]),
-        ..Grants::default()
-    }
+    let mut grants = Grants::default();
+    (grants.read_headers, grants.read_body) = (true, BodyGrant::Preview);
+    (grants.read_attachments, grants.write_tags) = (AttachmentGrant::Metadata, true);
+    grants.decide = BTreeSet::from([Decide::Quarantine, Decide::Reject]);
+    grants
 }
 
 fn hook(endpoint: &str, plugin_id: &str, secret: &str) -> mairust::Result<Remote> {

@@ -1,6 +1,7 @@
 """The hooks in examples/hooks: each in its own language, asked by requests of the protocol and by a mail server."""
 
 import copy
+import email.policy
 import hashlib
 import hmac
 import http.client
@@ -281,6 +282,7 @@ def server():
 def reply(port, message):
     """The reply to a message, after its dot."""
     with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+        client.ehlo()
         client.mail("bob@sender.example")
         client.rcpt("alice@example.com")
         code, text = client.data(message.as_bytes())
@@ -288,7 +290,7 @@ def reply(port, message):
 
 
 def letter(subject="hello", **fields):
-    message = EmailMessage()
+    message = EmailMessage(policy=email.policy.SMTP)
     message["From"], message["Subject"] = "bob@sender.example", subject
     for name, value in fields.items():
         message[name.replace("_", "-")] = value

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use mairust::testkit::Dns;
 use mairust::{
-    Clock, EndpointUrl, FailureKind, HealthStatus, HookKey, HookPoint, HttpClient, HttpTransport, Incoming,
-    ManualClock, ResponseSignature, Roots, Transport,
+    EndpointUrl, FailureKind, HealthStatus, HookKey, HookPoint, HttpClient, HttpTransport, Incoming, ManualClock,
+    ResponseSignature, Roots, Transport,
 };
 
 use super::{ALLOW, Act, ID, NOW, PLUGIN, Stand, ask, hook, keys, kind, outgoing, response, signature, way, with};

@@ -15,14 +15,11 @@ use super::{Act, Got, PLUGIN, Stand, Step, hook, keys, response, signature, way}
 const ALICE: &str = "alice@here.example";
 
 fn grants() -> Grants {
-    Grants {
-        read_headers: true,
-        read_body: BodyGrant::Preview,
-        read_attachments: AttachmentGrant::Metadata,
-        write_tags: true,
-        decide: BTreeSet::from([Decide::Quarantine, Decide::Reject]),
-        ..Grants::default()
-    }
+    let mut grants = Grants::default();
+    (grants.read_headers, grants.read_body) = (true, BodyGrant::Preview);
+    (grants.read_attachments, grants.write_tags) = (AttachmentGrant::Metadata, true);
+    grants.decide = BTreeSet::from([Decide::Quarantine, Decide::Reject]);
+    grants
 }
 
 fn remote(url: &str, points: &[HookPoint]) -> Remote {
@@ -32,15 +29,18 @@ fn remote(url: &str, points: &[HookPoint]) -> Remote {
     Remote::new(plugin, points.to_vec(), grants(), grants(), Arc::new(way(hook)))
 }
 
-/// Judges by the subject.
+/// Judges by the subject before a message is stored, and puts a tag on it afterwards.
 fn judge(got: &Got) -> hyper::Response<Full<bytes::Bytes>> {
     let request: Value = serde_json::from_slice(&got.body).unwrap();
     let headers = request["message"]["headers"].as_array().unwrap();
     let subject = headers.iter().find(|field| field["name"] == "Subject").unwrap()["value"].as_str().unwrap();
     let answer = match subject {
+        _ if request["hook"] == "post_receive" => {
+            json!({"verdict": "allow", "actions": [{"op": "tag.add", "tags": ["seen"]}]})
+        }
         "no" => json!({"verdict": "reject", "smtp": {"code": 554, "enhanced": "5.7.1", "text": "not here"}}),
         "odd" => json!({"verdict": "quarantine"}),
-        _ => json!({"verdict": "allow", "actions": [{"op": "tag.add", "tags": ["seen"]}]}),
+        _ => json!({"verdict": "allow"}),
     }
     .to_string();
     let signature = signature(got, &answer, &keys().0);
@@ -55,7 +55,7 @@ async fn send(server: &Server, subject: &str) -> String {
 #[tokio::test]
 async fn a_hook_elsewhere_decides_about_mail() {
     let stand = Stand::start(|_| Act::Serve(Arc::new(judge))).await;
-    let handler = remote(&stand.url("/in"), &[HookPoint::PreReceive]);
+    let handler = remote(&stand.url("/in"), &[HookPoint::PreReceive, HookPoint::PostReceive]);
     let setup = Server::builder().user(ALICE, "correct horse").with(|builder| builder.hook(handler));
     let server = setup.start().await.unwrap();
     assert!(send(&server, "hello").await.starts_with("250"));
@@ -66,12 +66,12 @@ async fn a_hook_elsewhere_decides_about_mail() {
     let inbox = server.inbox(ALICE).await.unwrap();
     assert_eq!(inbox.iter().map(|mail| mail.row.tags.clone()).collect::<Vec<_>>(), [["seen"]]);
     assert_eq!(server.folder(ALICE, Folder::Quarantine).await.unwrap().len(), 1);
-    let got = stand.got();
-    let request: Value = serde_json::from_slice(&got[2].body).unwrap();
-    let id = got[2].headers["x-mairust-request-id"].to_str().unwrap();
-    assert_eq!((&request["invocation_id"], &request["plugin"]["id"]), (&json!(id), &json!(PLUGIN)));
-    assert!(refused.contains(id), "who is refused can ask about it");
-    assert_eq!(stand.connections(), 1);
+    let refusing =
+        stand.got().into_iter().find(|got| refused.contains(got.headers["x-mairust-request-id"].to_str().unwrap()));
+    let request: Value = serde_json::from_slice(&refusing.expect("who is refused can ask about it").body).unwrap();
+    assert_eq!((&request["hook"], &request["plugin"]["id"]), (&json!("pre_receive"), &json!(PLUGIN)));
+    let points: Vec<_> = stand.got().iter().map(|got| got.headers["x-mairust-hook"].clone()).collect();
+    assert_eq!(points.iter().filter(|point| *point == "post_receive").count(), 2, "{points:?}");
 }
 
 #[tokio::test]

@@ -74,3 +74,24 @@ impl<'a> Letter<'a> {
         self.deadline.saturating_duration_since(now) >= now.saturating_duration_since(self.begun)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn half_of_the_time_is_left_until_it_is_not() {
+        let url = EndpointUrl::parse("https://hooks.example/").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let letter = Letter::get(&url, InvocationId::new(Timestamp::default()), deadline, 1);
+        assert!(letter.has_half_of_its_time());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(letter.has_half_of_its_time());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!letter.has_half_of_its_time());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(!letter.has_half_of_its_time());
+    }
+}
