@@ -3,6 +3,7 @@
 //! Deliberately absent: requests. Whoever has DNS, TLS and connections makes them.
 
 use mairust_core::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{EndpointUrl, EndpointUrlError};
 use crate::signature::SigningSecret;
@@ -40,7 +41,8 @@ pub struct HookKey {
 /// Whether the answers of a hook have to be signed.
 ///
 /// Without TLS, any program of the machine that gets hold of the port could answer instead of the hook.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ResponseSignature {
     /// Signatures are not looked at.

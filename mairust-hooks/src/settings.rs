@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::binding::{Binding, Circuit, OnFailure, RecipientFilter};
 use crate::handler::{HookHandler, HookPoint};
+use crate::http::ResponseSignature;
 use crate::protocol::request::Plugin;
 use crate::protocol::{Decide, Grants, Mode};
 
@@ -20,7 +21,7 @@ mod read;
 mod transport;
 
 pub use check::NO_LEAVE;
-pub use transport::{HookTransport, ProcessMode, ResponseSignature};
+pub use transport::{HookTransport, ProcessMode};
 
 /// How a hook is bound.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -70,7 +70,7 @@ pub mod config;
 pub use audit::AuditSettings;
 pub use builder::{Limits, ServerBuilder};
 pub use error::{Error, Result};
-pub use hooks::process::{ProcessHook, ProcessMode, ProcessTransport};
+pub use hooks::process::{ProcessHook, ProcessTransport};
 pub use hooks::{HttpTransport, TenantHookSettings};
 pub use http::HttpLimits;
 pub use mairust_smtp::tls::{CertificatePair, Certificates, Roots};
@@ -94,7 +94,6 @@ pub use mairust_core::{
     SenderPattern, SystemClock, TenantId, Timestamp,
 };
 pub use mairust_hooks::protocol as hook_protocol;
-pub use mairust_hooks::protocol::{Action, AttachmentGrant, BodyGrant, Decide, Flag, Grants, MailFacts, Mode};
 pub use mairust_hooks::scan::rspamd::{Rspamd, RspamdEndpoint, RspamdSettings};
 pub use mairust_hooks::scan::{
     FallbackScanner, ListedScanner, Rule, RuleEngine, RuleSettings, ScanError, ScanRequest, Scanner, Thresholds,
@@ -102,7 +101,7 @@ pub use mairust_hooks::scan::{
 pub use mairust_hooks::{
     Answer, Binding, Budgets, Circuit, Decision, EndpointUrl, EndpointUrlError, FailureKind, HealthReport,
     HealthStatus, HookCall, HookError, HookFn, HookHandler, HookKey, HookPoint, HttpHook, HttpHookError, Incoming,
-    IntoAnswer, OnFailure, Outgoing, PolicyEngine, PolicyError, PolicyRequest, RecipientFilter, Remote,
+    IntoAnswer, OnFailure, Outgoing, PolicyEngine, PolicyError, PolicyRequest, ProcessMode, RecipientFilter, Remote,
     ResponseSignature, Score, Signal, SigningSecret, Transport, Verdict,
 };
 pub use mairust_http::{ApiKeyToken, Scope, SearchFallback, ServerKey};

@@ -16,11 +16,12 @@ use tokio::task::JoinSet;
 
 use crate::audit::{AuditSettings, AuditTask};
 use crate::error::{Error, Result};
-use crate::hooks::TenantHookSettings;
+use crate::hooks::{BoundHooks, Handlers, TenantHookSettings};
 use crate::http::{self, HttpLimits};
 use crate::listen::{Bind, bind_all};
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
+use crate::outgoing_http::HttpClient;
 use crate::receipts::Receipts;
 use crate::receive::login::Accounts;
 use crate::receive::recipient::Recipients;
@@ -94,6 +95,7 @@ pub(crate) struct Parts {
     pub(crate) events_days: u32,
     pub(crate) hook_calls_days: u32,
     pub(crate) tenant_hooks: TenantHookSettings,
+    pub(crate) http_client: HttpClient,
     pub(crate) webhooks: WebhookClient,
     pub(crate) allow_private_webhooks: bool,
     pub(crate) retired_dkim_keys_days: u32,
@@ -103,8 +105,19 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    fn hook_runner(&self, metrics: Arc<Metrics>) -> HookRunner {
-        HookRunner::new(self.hooks.clone(), self.hook_budgets).with_clock(self.clock.clone()).with_observer(metrics)
+    fn bound_hooks(&self, metrics: Arc<Metrics>) -> BoundHooks {
+        let runner = HookRunner::new(self.hooks.clone(), self.hook_budgets)
+            .with_clock(self.clock.clone())
+            .with_observer(metrics.clone());
+        let handlers = Handlers {
+            storage: self.storage.clone(),
+            sealer: self.sealer.clone(),
+            http: self.http_client.clone(),
+            allow_private: self.tenant_hooks.allow_private_addresses,
+            clock: self.clock.clone(),
+            metrics,
+        };
+        BoundHooks::new(runner, self.storage.clone(), handlers)
     }
 
     fn submissions(&self, metrics: Arc<Metrics>) -> Submissions {
@@ -112,7 +125,7 @@ impl Parts {
         Submissions {
             hostname: self.hostname.clone(),
             storage: self.storage.clone(),
-            hooks: Arc::new(self.hook_runner(metrics.clone())),
+            hooks: Arc::new(self.bound_hooks(metrics.clone())),
             policy: self.policy.clone(),
             recipients: Arc::new(self.recipients.clone()),
             outbound: self.outbound,
@@ -133,7 +146,7 @@ pub struct RunningServer {
     addresses: Addresses,
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<()>>,
-    hooks: Arc<HookRunner>,
+    hooks: Arc<BoundHooks>,
     drain: Duration,
     audit: Option<AuditTask>,
 }
@@ -272,7 +285,7 @@ impl Server {
             running.serve_smtp(&smtp, listener, socket)?;
         }
         if let (Some(socket), Some(server_key)) = (http, parts.server_key) {
-            let submitter = Arc::new(ApiSubmitter(submissions));
+            let submitter = Arc::new(ApiSubmitter(submissions.clone()));
             let mut state = ApiState::new(parts.storage.clone(), submitter, server_key, parts.clock.clone())
                 .with_metrics(metrics.clone())
                 .with_key_guard(throttle)
@@ -283,13 +296,19 @@ impl Server {
             if let Some(sealer) = parts.sealer {
                 state = state
                     .with_webhooks(sealer.clone(), parts.allow_private_webhooks)
-                    .with_hooks(sealer, parts.tenant_hooks.allow_private_addresses);
+                    .with_hooks(sealer, parts.tenant_hooks.allow_private_addresses)
+                    .with_hook_control(hooks.clone());
             }
             running.serve_http(state, parts.http_limits, socket)?;
         }
         let stopped = running.stopped();
         running.tasks.spawn(async move {
             workers.run(stopped).await;
+            Ok(())
+        });
+        let (calls, stopped) = (hooks.clone(), running.stopped());
+        running.tasks.spawn(async move {
+            calls.calls().run(stopped).await;
             Ok(())
         });
         let dispatcher = Dispatcher { storage: parts.storage.clone(), clock: parts.clock.clone() };

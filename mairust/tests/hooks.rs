@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use mairust::hook_protocol::Action;
 use mairust::testkit::{Folder, Server, Sink};
-use mairust::{Action, Answer, Binding, HookCall, HookError, HookHandler, HookPoint, Mail, OnFailure, Verdict};
+use mairust::{Answer, Binding, HookCall, HookError, HookHandler, HookPoint, Mail, OnFailure, Verdict};
 use mairust_store::{HoldReason, Metadata, QueueFilter, StorageBackend};
 use serde_json::{Value, json};
 

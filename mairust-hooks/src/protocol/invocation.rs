@@ -24,7 +24,15 @@ impl InvocationId {
         let (seconds, nanos) = now.to_unix();
         let millis = seconds.saturating_mul(1_000).saturating_add(u64::from(nanos / 1_000_000));
         let random = rand::random::<u128>() >> 48;
-        let value = (u128::from(millis) << 80) | random;
+        Self::of((u128::from(millis) << 80) | random)
+    }
+
+    /// The id with these 128 bits. Those of a UUID of version 7 begin with the time, as an id does.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self::of(u128::from_be_bytes(bytes))
+    }
+
+    fn of(value: u128) -> Self {
         let digits = (0..26).rev().map(|place| char::from(DIGITS[(value >> (5 * place)) as usize & 31]));
         Self(PREFIX.chars().chain(digits).collect())
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{HookSettings, HookTransport, SettingsError};
 use crate::binding::{OnFailure, RecipientFilter};
-use crate::endpoint::{WebhookUrl, WebhookUrlError};
+use crate::endpoint::{EndpointUrl, EndpointUrlError};
 use crate::handler::HookPoint;
 use crate::protocol::{BodyGrant, Decide, Mode};
 
@@ -179,7 +179,7 @@ impl HookTransport {
         match self {
             Self::Http { endpoint, health_endpoint, private_address, .. } => {
                 let allow = allow_private || *private_address;
-                let checked = |url: &str| WebhookUrl::parse(url).and_then(|url| url.check(allow).map(|()| url));
+                let checked = |url: &str| EndpointUrl::parse(url).and_then(|url| url.check(allow).map(|()| url));
                 let endpoint = checked(endpoint);
                 if let Err(error) = &endpoint {
                     wrong("/transport/endpoint", refused(*error));
@@ -223,14 +223,14 @@ impl HookTransport {
 pub const NO_LEAVE: &str = "for which this hook has no leave";
 
 /// Why a URL is none for a hook.
-fn refused(error: WebhookUrlError) -> String {
+fn refused(error: EndpointUrlError) -> String {
     match error {
-        WebhookUrlError::Insecure => format!("http is for private addresses, {NO_LEAVE}; write https://"),
-        WebhookUrlError::Private => format!("the address is a private one, {NO_LEAVE}"),
+        EndpointUrlError::Insecure => format!("http is for private addresses, {NO_LEAVE}; write https://"),
+        EndpointUrlError::Private => format!("the address is a private one, {NO_LEAVE}"),
         other => other.to_string(),
     }
 }
 
-fn is_same_origin(one: &WebhookUrl, other: &WebhookUrl) -> bool {
+fn is_same_origin(one: &EndpointUrl, other: &EndpointUrl) -> bool {
     (one.is_secure(), one.host(), one.port()) == (other.is_secure(), other.host(), other.port())
 }

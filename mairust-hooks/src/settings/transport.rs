@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::http::ResponseSignature;
+
 /// How a program is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -46,29 +48,6 @@ pub enum ProcessMode {
     /// All of them, one line for each.
     #[default]
     Worker,
-}
-
-/// Whether answers have to be signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ResponseSignature {
-    /// Signatures are not looked at.
-    Off,
-    /// One that is there has to be right.
-    Prefer,
-    /// There has to be one.
-    Require,
-}
-
-impl ResponseSignature {
-    /// Its name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-        }
-    }
 }
 
 impl HookTransport {

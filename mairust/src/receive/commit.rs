@@ -12,6 +12,7 @@ use super::verify::Verified;
 use super::{Receiver, refuse_for_store};
 use crate::acceptance::accept;
 use crate::distribution::{Destination, Distribution, Keeping, Original};
+use crate::hooks::About;
 use crate::receipts::Fingerprint;
 use crate::return_path::Returned;
 use crate::timeline;
@@ -23,7 +24,7 @@ pub(crate) async fn commit(
     receiver: &Receiver,
 ) -> Result<MessageId, Rejection> {
     let now = receiver.clock.now();
-    let Judged { verified, report, runs, wanted, folder, status } = judged;
+    let Judged { verified, report, runs, outcomes, wanted, folder, status } = judged;
     let Verified { inspected, auth_results, .. } = verified;
     let keeping = Keeping { folder, status, ..Keeping::inbox(receiver.outbound, now) };
     let returned = Returned::read(&inspected.destinations, &inspected.body).await?;
@@ -70,12 +71,16 @@ pub(crate) async fn commit(
         marks: wanted.marks,
     };
     receiver.receipts.begin(fingerprint, tenant, id, now);
-    let acceptance = distribution
-        .map_or_else(|| Acceptance::new(tenant), |distribution| distribution.acceptance(&original, &receiver.hooks));
+    let acceptance = distribution.map_or_else(
+        || Acceptance::new(tenant),
+        |distribution| distribution.acceptance(&original, receiver.hooks.runner()),
+    );
     match (&receiver.return_paths, &returned) {
         (Some(paths), Some(returned)) => paths.accept(returned, acceptance).await?,
         _ => accept(&*receiver.storage, acceptance).await.map_err(|error| refuse_for_store(&error))?,
     }
+    let (sender, recipients) = (&original.sender, &inspected.envelope.recipients[..]);
+    receiver.hooks.note(&runs, &About { tenant, sender, recipients, message: Some(id), actions: &outcomes });
     tracing::info!(component = "receive", message_id = %id, tenant_id = %tenant, "message stored");
     Ok(id)
 }

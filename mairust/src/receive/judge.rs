@@ -1,12 +1,14 @@
 //! Fourth stage: sender authentication, the scanner's report and the `pre_receive` hooks decide.
 
 use mairust_core::{Rejection, ScanAction, ScanReport};
-use mairust_hooks::{HookPoint, HookRun, HookRunner, Stage, Verdict};
+use mairust_hooks::protocol::ActionOutcome;
+use mairust_hooks::{HookPoint, HookRun, Stage, Verdict};
 use mairust_store::{Folder, MessageStatus};
 
+use super::refuse_for_store;
 use super::scan::{Scanned, refusal};
 use super::verify::Verified;
-use crate::hooks::Wanted;
+use crate::hooks::{About, BoundHooks, Wanted};
 
 /// A message that is to be kept.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub(crate) struct Judged {
     pub(crate) report: Option<ScanReport>,
     /// The hooks that were called.
     pub(crate) runs: Vec<HookRun>,
+    /// What became of what they want done.
+    pub(crate) outcomes: Vec<ActionOutcome>,
     /// What they want done with it.
     pub(crate) wanted: Wanted,
     /// Where in the mailbox.
@@ -26,23 +30,28 @@ pub(crate) struct Judged {
 
 /// Refuses what the scanner wants refused, and asks the hooks about the rest; a refusal is the answer
 /// to the peer. What verification puts into quarantine stays there, whatever the others say.
-pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner) -> Result<Judged, Rejection> {
+pub(crate) async fn judge(scanned: Scanned, hooks: &BoundHooks) -> Result<Judged, Rejection> {
     let report = scanned.report().cloned();
     if let Some(rejection) = report.as_ref().and_then(refusal) {
         return Err(rejection);
     }
     let verified = scanned.verified;
-    let hooks = verified.inspected.tenant().map(|tenant| hooks.of(tenant));
-    let hooks = hooks.filter(|hooks| hooks.has(HookPoint::PreReceive));
-    let asked = hooks.and_then(|hooks| Some((hooks, scanned.mail.or_else(|| verified.mail())?)));
-    let (mut runs, mut wanted) = (Vec::new(), Wanted::default());
+    let runner = hooks.current().await.map_err(|error| refuse_for_store(&error))?;
+    let of_tenant = verified.inspected.tenant().map(|tenant| runner.of(tenant));
+    let of_tenant = of_tenant.filter(|hooks| hooks.has(HookPoint::PreReceive));
+    let asked = of_tenant.and_then(|hooks| Some((hooks, scanned.mail.or_else(|| verified.mail())?)));
+    let (mut runs, mut outcomes, mut wanted) = (Vec::new(), Vec::new(), Wanted::default());
     let verdict = match asked {
-        Some((hooks, mail)) => {
+        Some((of_tenant, mail)) => {
             let point = HookPoint::PreReceive;
             let facts = verified.inspected.way.facts(&mail).await?;
-            let stage = Stage { deadline: hooks.deadline(point), ..Stage::new(point, mail, facts) };
-            let asked = hooks.ask(&stage).await;
+            let stage = Stage { deadline: of_tenant.deadline(point), ..Stage::new(point, mail, facts) };
+            let asked = of_tenant.ask(&stage).await;
             let verdict = asked.merged.verdict.clone();
+            if verdict.reply().is_some() {
+                hooks.note(&asked.runs, &About::mail(&stage.mail));
+            }
+            outcomes.clone_from(&asked.merged.outcomes);
             wanted.add(asked.merged, &asked.runs);
             runs = asked.runs;
             verdict
@@ -55,7 +64,7 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &HookRunner) -> Result<Judged
         (Verdict::Allow, Some(reason)) => quarantine(reason),
         (Verdict::Allow, None) => place(report.as_ref(), wanted.folder),
     };
-    Ok(Judged { verified, report, runs, wanted, folder, status })
+    Ok(Judged { verified, report, runs, outcomes, wanted, folder, status })
 }
 
 fn quarantine(reason: &str) -> (Folder, MessageStatus) {

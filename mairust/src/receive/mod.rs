@@ -18,11 +18,12 @@ pub(crate) mod verify;
 use std::sync::Arc;
 
 use mairust_core::{Clock, Domain, EnhancedCode, MessageId, Rejection};
-use mairust_hooks::{HookRunner, Scanner};
+use mairust_hooks::Scanner;
 use mairust_smtp::server::{Received, Service, SessionInfo};
 use mairust_store::{StorageBackend, StoreError, StoreErrorKind};
 
 use self::verify::Authenticator;
+use crate::hooks::BoundHooks;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::receipts::{Fingerprint, Receipts};
@@ -38,7 +39,7 @@ const MAX_RECEIVED: usize = 50;
 pub(crate) struct Receiver {
     pub(crate) hostname: Domain,
     pub(crate) storage: Arc<dyn StorageBackend>,
-    pub(crate) hooks: Arc<HookRunner>,
+    pub(crate) hooks: Arc<BoundHooks>,
     pub(crate) outbound: Outbound,
     /// `None`: senders are not verified.
     pub(crate) authenticator: Option<Authenticator>,

@@ -19,7 +19,7 @@ use mairust_core::{
     Clock, Domain, EmailAddress, EnhancedCode, Envelope, ForwardPath, MailboxId, MessageDsn, MessageId, Origin,
     RecipientDsn, Rejection, ReversePath, TenantId, Timestamp, TlsWish,
 };
-use mairust_hooks::{HookRunner, PolicyEngine};
+use mairust_hooks::PolicyEngine;
 use mairust_http::trace::{Arrival, PolicyFacts, SessionFacts};
 use mairust_store::{
     Acceptance, DeliveryState, Direction, DirectoryExt, Folder, Marks, MessageStatus, NewMessage, Placement,
@@ -30,7 +30,7 @@ use crate::audit::Recorder;
 use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original, RemoteDestination};
 use crate::events;
 use crate::expansion::{Expansion, expand};
-use crate::hooks::Way;
+use crate::hooks::{BoundHooks, Way};
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::receipts::{Fingerprint, Receipts};
@@ -51,7 +51,7 @@ use self::screening::Screening;
 pub(crate) struct Submissions {
     pub(crate) hostname: Domain,
     pub(crate) storage: Arc<dyn StorageBackend>,
-    pub(crate) hooks: Arc<HookRunner>,
+    pub(crate) hooks: Arc<BoundHooks>,
     pub(crate) policy: Arc<dyn PolicyEngine>,
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) outbound: Outbound,
@@ -221,6 +221,7 @@ impl Submissions {
         for answer in self.storage.messages().accept(acceptances).await {
             answer?;
         }
+        plan.screening.note(&self.hooks, &plan.submission, Some(id));
         tracing::info!(
             component = "submit",
             message_id = %submitted.id,
@@ -248,9 +249,13 @@ impl Submissions {
         let mut fixed = fix_up(&submission.body, &self.hostname, id, now).await?;
         self.check_authors(&submission.author, &fixed.authors).await?;
         let mailbox = self.senders_mailbox(&submission).await?;
-        let hooks = self.hooks.of(submission.author.tenant);
+        let hooks = self.hooks.current().await?.of(submission.author.tenant);
         let mut screening = Screening::begin(hooks, &submission, &fixed, purpose).await?;
-        let admission = self.admit(&submission, &fixed.content, purpose, &mut screening, now).await?;
+        let admitted = self.admit(&submission, &fixed.content, purpose, &mut screening, now).await;
+        if admitted.is_err() || purpose == Purpose::Preview {
+            screening.note(&self.hooks, &submission, None);
+        }
+        let admission = admitted?;
         fixed.added.insert_str(0, &screening.wanted.fields);
         let signatures = self.signatures(submission.author.tenant, &fixed).await?;
         Ok(Plan { submission, fixed, signatures, id, mailbox, screening, admission, now })
@@ -339,7 +344,7 @@ impl Submissions {
         let mut others = Vec::new();
         let keeping = Keeping::inbox(self.outbound, plan.now);
         for distribution in Distribution::of(plan.at_once(), keeping) {
-            let local = distribution.acceptance(&original, &self.hooks);
+            let local = distribution.acceptance(&original, self.hooks.runner());
             if local.tenant == tenant {
                 own.messages.extend(local.messages);
                 own.recipients.extend(local.recipients);
@@ -380,7 +385,7 @@ impl Submissions {
         });
         let distribution = Distribution::of(&[destination], Keeping::inbox(self.outbound, plan.now)).pop();
         let original = notice.write(&self.signing, plan.submission.author.tenant).await?;
-        Ok(distribution.map(|distribution| distribution.acceptance(&original, &self.hooks)))
+        Ok(distribution.map(|distribution| distribution.acceptance(&original, self.hooks.runner())))
     }
 
     fn original(&self, plan: &Plan) -> Original {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mairust_core::{Body, Content, Mail, Rejection};
-use mairust_hooks::protocol::{Mode, request};
+use mairust_core::{Body, Content, Mail, MessageId, Rejection};
+use mairust_hooks::protocol::{ActionOutcome, Mode, request};
 use mairust_hooks::{HookPoint, HookRun, Hooks, RunOutcome, Score, Stage, Verdict};
 
 use super::fix_up::FixedUp;
 use super::{Purpose, Submission, SubmissionError};
-use crate::hooks::Wanted;
+use crate::hooks::{About, BoundHooks, Wanted};
 use crate::receive::parse;
 
 /// What hooks say about a message.
@@ -19,6 +19,8 @@ pub(super) struct Screening {
     asking: Option<(Hooks, Stage)>,
     /// The calls so far.
     pub(super) runs: Vec<HookRun>,
+    /// What became of what they want done.
+    outcomes: Vec<ActionOutcome>,
     /// What they want done with it.
     pub(super) wanted: Wanted,
     /// Why somebody has to look at it first, if so.
@@ -66,11 +68,19 @@ impl Screening {
         self.ask(false).await
     }
 
+    /// Has it written down what calls came to; `message` is its id if it is taken.
+    pub(super) fn note(&self, hooks: &BoundHooks, submission: &Submission, message: Option<MessageId>) {
+        let (tenant, envelope) = (submission.author.tenant, &submission.envelope);
+        let (sender, recipients) = (&envelope.sender, &envelope.recipients[..]);
+        hooks.note(&self.runs, &About { tenant, sender, recipients, message, actions: &self.outcomes });
+    }
+
     async fn ask(&mut self, before_policy: bool) -> Result<(), SubmissionError> {
         let Some((hooks, stage)) = &mut self.asking else { return Ok(()) };
         stage.before_policy = before_policy;
         let asked = hooks.ask(stage).await;
         let verdict = asked.merged.verdict.clone();
+        self.outcomes.extend_from_slice(&asked.merged.outcomes);
         self.wanted.add(asked.merged, &asked.runs);
         self.runs.extend(asked.runs);
         match verdict {

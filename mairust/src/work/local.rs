@@ -48,7 +48,8 @@ impl Workers {
         let keeping =
             Keeping { later_copies_of: Some((delivery.row.id, delivery.due)), ..Keeping::inbox(self.outbound, now) };
         let original = original(&delivery.row, body, now).await?;
-        let copy = |one: Distribution| one.acceptance(&original, &self.hooks);
+        let hooks = self.hooks.current().await?;
+        let copy = |one: Distribution| one.acceptance(&original, hooks);
         let copies = Distribution::of(&destinations, keeping).into_iter().map(copy).collect();
         Ok(Attempted { results, copies })
     }

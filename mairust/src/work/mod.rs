@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use mairust_core::{Clock, Domain, Rate, Timestamp};
-use mairust_hooks::{HookRunner, PolicyEngine};
+use mairust_hooks::PolicyEngine;
 use mairust_smtp::client::{Client, Relay};
 use mairust_store::{
     HoldReason, Lease, QueueAction, QueueBackend, QueueFilter, StorageBackend, StoreError, StoreErrorKind, pause,
@@ -41,6 +41,7 @@ use self::lanes::Lanes;
 use self::ramp_up::RampUp;
 use self::retry::{Next, RetryPolicy, jitter};
 use crate::audit::Recorder;
+use crate::hooks::BoundHooks;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::receive::recipient::Recipients;
@@ -65,7 +66,7 @@ const FULL_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Workers {
     pub(crate) hostname: Domain,
     pub(crate) storage: Arc<dyn StorageBackend>,
-    pub(crate) hooks: Arc<HookRunner>,
+    pub(crate) hooks: Arc<BoundHooks>,
     pub(crate) client: Client,
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) outbound: Outbound,
@@ -380,7 +381,7 @@ impl Workers {
     }
 
     async fn after_panic(&self, lease: &Lease, job: &Job, reason: String) -> Disposition {
-        let Job::Deliver { message, domain } = job else { return self.again(lease, reason) };
+        let Job::Deliver { message, domain } = job else { return post_receive::again(lease, None, reason) };
         let age = self.clock.now().since(lease.created_at);
         match self.settings.retry.next(lease.attempts, age, jitter(lease.job, lease.attempts)) {
             Next::After(wait) => Disposition::Retry(wait, reason),

@@ -37,7 +37,8 @@ impl Workers {
         let destination = self.goes_to(row, sender).await?;
         let distribution = Distribution::of(&[destination], Keeping::inbox(Outbound::Deliver, now)).pop();
         let distribution = distribution.ok_or_else(|| unwritten(&"it goes nowhere"))?;
-        Ok(distribution.acceptance(&notice.write(&self.signing, row.tenant).await?, &self.hooks))
+        let original = notice.write(&self.signing, row.tenant).await?;
+        Ok(distribution.acceptance(&original, self.hooks.current().await?))
     }
 
     async fn goes_to(&self, row: &MessageRow, sender: &EmailAddress) -> Result<Destination, StoreError> {

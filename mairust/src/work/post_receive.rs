@@ -1,54 +1,75 @@
 //! Calls a `post_receive` hook with a stored message and applies what it wants done.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use mairust_core::{Envelope, Mail, MessageId};
-use mairust_hooks::protocol::request::SessionOrigin;
-use mairust_hooks::protocol::{MailFacts, Merged, merge};
-use mairust_hooks::{Fingerprint, HookCall, HookPoint, Verdict};
-use mairust_store::{Lease, StoreErrorKind};
+use mairust_core::MessageId;
+use mairust_hooks::protocol::{InvocationId, Merged, Mode, merge};
+use mairust_hooks::{Called, FailureKind, HookCall, HookPoint, RunOutcome, Verdict};
+use mairust_store::{HookChange, HookState, Lease, StoreError, StoreErrorKind};
 
-use super::retry::{Next, RetryPolicy, jitter};
+use super::retry::jitter;
 use super::{Disposition, Workers};
 use crate::hooks::wanted::{change, quarantine};
+use crate::hooks::{About, stored};
 
-/// A hook that failed is called again for a day.
-const RETRY: RetryPolicy = RetryPolicy {
-    first: Duration::from_secs(10),
-    max: Duration::from_secs(3_600),
-    give_up_after: Duration::from_secs(86_400),
-};
+/// Waits after the first attempt, the second, and so on; there is one attempt more than there are waits.
+const WAITS: [Duration; 3] = [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600)];
+
+/// Wait before a hook is called that could not be, since too many calls failed before or too many go on.
+const NOT_NOW: Duration = Duration::from_secs(60);
+
+/// How long it is waited for a hook to be called at all. Then, and not before, its jobs are given up.
+const PATIENCE: Duration = Duration::from_secs(86_400);
+
+/// A hook can't ask for a longer wait.
+const LONGEST_WISH: Duration = Duration::from_secs(3_600);
 
 impl Workers {
     pub(super) async fn post_receive(&self, lease: &Lease, message: MessageId, hook: &str) -> Disposition {
-        let again = |why: String| self.again(lease, why);
-        let mail = match self.stored_mail(lease, message).await {
-            Ok(Some(mail)) => mail,
+        let unknown = |error: &StoreError| Disposition::Retry(NOT_NOW, crate::error::chain(error));
+        let runner = match self.hooks.current().await {
+            Ok(runner) => runner,
+            Err(error) => return unknown(&error),
+        };
+        let (mail, facts) = match stored(&*self.storage, lease.tenant, message).await {
+            Ok(Some(found)) => found,
             // Purged in the meantime.
             Ok(None) => return Disposition::Complete,
-            Err(error) => return again(error),
+            Err(error) => return Disposition::Retry(NOT_NOW, error),
         };
-        let facts = match Fingerprint::of(mail.body()).await {
-            Ok(fingerprint) => Arc::new(MailFacts::new(fingerprint, SessionOrigin::Smtp)),
-            Err(error) => return again(format!("the message can't be read: {error}")),
-        };
-        let mut call = HookCall::new(HookPoint::PostReceive, mail, facts, self.clock.now());
-        call.attempt = lease.attempts;
-        let Some(called) = self.hooks.of(lease.tenant).call(hook, call).await else {
+        let mut call = HookCall::new(HookPoint::PostReceive, mail.clone(), facts, self.clock.now());
+        call.id = InvocationId::from_bytes(*lease.job.as_bytes());
+        (call.attempt, call.occurred_at) = (lease.attempts, lease.created_at);
+        let Some(called) = runner.of(lease.tenant).call(hook, call).await else {
             return Disposition::Bury(format!("there is no post_receive hook named {hook} any more"));
         };
-        if !called.run.outcome.is_done() {
-            return again(called.run.outcome.to_string());
+        let Called { answer, run, wait } = called;
+        let done = run.outcome.is_done();
+        let merged = merge([(hook.to_owned(), answer)]);
+        self.hooks.note(std::slice::from_ref(&run), &About { actions: &merged.outcomes, ..About::mail(&mail) });
+        match &run.outcome {
+            RunOutcome::Failed(FailureKind::Gone, _) => {
+                if let Err(error) = self.switch_off(lease, hook).await {
+                    return unknown(&error);
+                }
+                Disposition::Bury("the hook answered that it is not there any more, and is disabled".to_owned())
+            }
+            RunOutcome::Open(_) | RunOutcome::Overload if self.age(lease) < PATIENCE => {
+                Disposition::Retry(spread(NOT_NOW, lease), run.outcome.to_string())
+            }
+            _ if !done => again(lease, wait, run.outcome.to_string()),
+            // What is on trial changes nothing.
+            _ if run.mode != Mode::Enforce => Disposition::Complete,
+            _ => self.apply(lease, message, merged).await,
         }
-        let merged = merge([(hook.to_owned(), called.answer)]);
-        self.apply(lease, message, merged).await
     }
 
     async fn apply(&self, lease: &Lease, message: MessageId, wanted: Merged) -> Disposition {
         let change = match &wanted.verdict {
-            Verdict::Quarantine { .. } => quarantine(change(wanted)),
-            _ => change(wanted),
+            Verdict::Tempfail(_) => return again(lease, None, "the hook wants to be called again".to_owned()),
+            // It was taken: it can't be refused any more.
+            Verdict::Quarantine { .. } | Verdict::Reject(_) => quarantine(change(wanted)),
+            Verdict::Allow => change(wanted),
         };
         if change.is_empty() {
             return Disposition::Complete;
@@ -56,26 +77,39 @@ impl Workers {
         match self.storage.messages().change(lease.tenant, message, &change).await {
             Ok(()) => Disposition::Complete,
             Err(error) if error.kind() == StoreErrorKind::NotFound => Disposition::Complete,
-            Err(error) => self.again(lease, crate::error::chain(&error)),
+            Err(error) => Disposition::Retry(NOT_NOW, crate::error::chain(&error)),
         }
     }
 
-    /// The message as hooks see it; `None` if it is gone.
-    async fn stored_mail(&self, lease: &Lease, id: MessageId) -> Result<Option<Mail>, String> {
-        let store = self.storage.lifecycle();
-        let text = |error: mairust_store::StoreError| crate::error::chain(&error);
-        let Some(row) = store.kept(lease.tenant, id).await.map_err(text)? else { return Ok(None) };
-        let body = store.kept_body(lease.tenant, id).await.map_err(text)?;
-        let content = crate::receive::parse(body.clone()).await.map_err(|rejection| rejection.reason().to_owned())?;
-        let envelope = Envelope { sender: row.sender, recipients: vec![row.address] };
-        Ok(Some(Mail::stored(id, lease.tenant, envelope, body, content)))
+    /// Has a hook of a tenant called no more.
+    async fn switch_off(&self, lease: &Lease, hook: &str) -> Result<(), StoreError> {
+        const REASON: &str = "it answered 410 Gone";
+        let Some(id) = self.hooks.id(lease.tenant, hook) else { return Ok(()) };
+        let change = HookChange { state: Some(HookState::Disabled(REASON.to_owned())), ..HookChange::default() };
+        match self.storage.hooks().change(lease.tenant, id, &change).await {
+            Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(()),
+            changed => changed?,
+        };
+        tracing::warn!(component = "hooks", hook, hook_id = %id, reason = REASON, "a hook is disabled");
+        Ok(())
     }
 
-    pub(super) fn again(&self, lease: &Lease, why: String) -> Disposition {
-        let age = self.clock.now().since(lease.created_at);
-        match RETRY.next(lease.attempts, age, jitter(lease.job, lease.attempts)) {
-            Next::After(wait) => Disposition::Retry(wait, why),
-            Next::GiveUp => Disposition::Bury(why),
-        }
+    fn age(&self, lease: &Lease) -> Duration {
+        self.clock.now().since(lease.created_at)
     }
+}
+
+/// Tries a call again that had no answer, unless it was tried often enough.
+pub(super) fn again(lease: &Lease, wish: Option<Duration>, why: String) -> Disposition {
+    let place = usize::try_from(lease.attempts.saturating_sub(1)).unwrap_or(usize::MAX);
+    match (WAITS.get(place), wish) {
+        (None, _) => Disposition::Bury(why),
+        (Some(_), Some(wish)) => Disposition::Retry(wish.min(LONGEST_WISH), why),
+        (Some(wait), None) => Disposition::Retry(spread(*wait, lease), why),
+    }
+}
+
+/// A wait, up to a fifth longer or shorter.
+fn spread(wait: Duration, lease: &Lease) -> Duration {
+    wait.mul_f64(0.8 + 0.4 * jitter(lease.job, lease.attempts).clamp(0.0, 1.0))
 }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mairust_core::Clock;
 use mairust_hooks::protocol::Grants;
-use mairust_hooks::{HealthReport, HookError, Incoming, Outgoing, Transport};
+use mairust_hooks::{HealthReport, HookError, Incoming, Outgoing, ProcessMode, Transport};
 use serde_json::{Map, Value};
 
 use self::log::PluginLog;
@@ -61,16 +61,6 @@ pub struct ProcessHook {
     pub config: Map<String, Value>,
     /// What it may see and do.
     pub granted: Grants,
-}
-
-/// How long a process lives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum ProcessMode {
-    /// For one message. Each costs the start of a program.
-    Oneshot,
-    /// As long as the server.
-    #[default]
-    Worker,
 }
 
 impl ProcessHook {
