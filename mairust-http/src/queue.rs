@@ -15,7 +15,7 @@ pub struct QueueEntry {
     pub destination: String,
     /// `ready`, `waiting`, `leased`, `held` or `buried`.
     pub state: &'static str,
-    /// Why it is held: `operator`, `paused`, `policy` or `in_doubt`.
+    /// Why it is held: `hook`, `operator`, `paused`, `policy` or `in_doubt`.
     pub held_because: Option<&'static str>,
     /// Number of attempts.
     pub attempts: u32,
