@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use mairust_core::{Clock, Domain, EmailAddress, IpNetwork, Mail, SystemClock};
@@ -45,6 +46,7 @@ pub struct ServerBuilder {
     http: Option<Bind>,
     certificates: Option<Result<Certificates, TlsError>>,
     hooks: Vec<Binding>,
+    python_threads: Option<Arc<AtomicI64>>,
     hook_budgets: Budgets,
     scanner: Option<Arc<dyn Scanner>>,
     policy: Option<Arc<dyn PolicyEngine>>,
@@ -142,6 +144,7 @@ impl ServerBuilder {
             http: None,
             certificates: None,
             hooks: Vec::new(),
+            python_threads: None,
             hook_budgets: Budgets::default(),
             scanner: None,
             policy: None,
@@ -364,6 +367,12 @@ impl ServerBuilder {
         self.bind_hook(Binding::new(Arc::new(handler)))
     }
 
+    /// Has the metrics tell how many threads are blocked by hooks in Python that nobody waits for any more.
+    pub(crate) fn python_threads(mut self, stuck: Arc<AtomicI64>) -> Self {
+        self.python_threads = Some(stuck);
+        self
+    }
+
     /// Adds a hook in its place.
     pub fn bind_hook(mut self, binding: Binding) -> Self {
         self.hooks.push(binding);
@@ -578,6 +587,7 @@ impl ServerBuilder {
             http_limits: self.http_limits,
             login_limits: self.login_limits,
             hooks: self.hooks,
+            python_threads: self.python_threads,
             hook_budgets: self.hook_budgets,
             scanner: self.scanner,
             delivery: self.delivery,

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mairust_core::{AuthResults, ScanReport, Timestamp};
@@ -52,6 +53,9 @@ pub struct Metrics {
     plugin_restarts: Counters,
     plugin_log_dropped: Counters,
     plugin_lines_ignored: Counters,
+    py_stuck_threads: Gauge,
+    /// Where hooks in Python count.
+    py_threads: OnceLock<Arc<AtomicI64>>,
     policy_decisions: Counters,
     spam_scans: Counters,
     spam_scan_seconds: Histograms,
@@ -259,6 +263,13 @@ impl Metrics {
                 "Messages that came again, because their client had not heard that they were accepted",
                 Counter::default(),
             ),
+            py_stuck_threads: table.add(
+                "py_stuck_threads",
+                "gauge",
+                "Threads that are blocked by hooks in Python which nobody waits for any more",
+                Gauge::default(),
+            ),
+            py_threads: OnceLock::new(),
             spooled_bodies: table.add(
                 "storage_spooled_bodies",
                 "gauge",
@@ -314,10 +325,21 @@ impl Metrics {
 
     /// The state of all counters in the OpenMetrics text format.
     pub fn render(&self) -> String {
+        if let Some(stuck) = self.py_threads.get() {
+            self.py_stuck_threads.set(stuck.load(Ordering::Relaxed));
+        }
         let mut text = String::new();
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+
+    /// Tells what hooks in Python count here.
+    pub(crate) fn watch_python(&self, stuck: Option<Arc<AtomicI64>>) {
+        if let Some(stuck) = stuck {
+            // Watched once, when the server starts.
+            let _ = self.py_threads.set(stuck);
+        }
     }
 
     pub(crate) fn sender_verified(&self, results: &AuthResults) {

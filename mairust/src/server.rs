@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use mairust_core::{Clock, Domain, Secret};
@@ -82,6 +83,7 @@ pub(crate) struct Parts {
     pub(crate) authenticator: Option<Authenticator>,
     pub(crate) client: Client,
     pub(crate) hooks: Vec<Binding>,
+    pub(crate) python_threads: Option<Arc<AtomicI64>>,
     pub(crate) hook_budgets: Budgets,
     pub(crate) scanner: Option<Arc<dyn Scanner>>,
     pub(crate) policy: Arc<dyn PolicyEngine>,
@@ -188,6 +190,7 @@ impl Server {
     pub async fn start(self) -> Result<RunningServer> {
         let parts = self.0;
         let metrics = Arc::new(Metrics::new());
+        metrics.watch_python(parts.python_threads.clone());
         let mut submissions = parts.submissions(metrics.clone());
         let (sockets, http) = bind_all(parts.listeners, parts.http)?;
         let throttle = Arc::new(Throttle::new(parts.login_limits, parts.clock.clone(), metrics.clone()));

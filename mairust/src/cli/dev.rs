@@ -14,7 +14,7 @@ use mairust_store::{Directory, NewTenant, NewUser, SqlStorage, StorageBackend, T
 
 use super::output::{Failure, print};
 use super::run::{self, Ready};
-use super::{loopback, open};
+use super::{HooksFile, PythonHooks, loopback, open};
 use crate::config::{Config, Listener, ListenerKind, LogFormat, Relay};
 use crate::{ApiKeyToken, CatchAll, Scope, SendingLimits, ServerKey, Thresholds};
 
@@ -47,12 +47,20 @@ pub(super) struct DevArgs {
     /// Send mail to other servers through this one, instead of keeping it
     #[arg(long, value_name = "HOST:PORT", value_parser = relay)]
     relay: Option<Relay>,
+    #[command(flatten)]
+    pub(super) hooks: HooksFile,
+    /// Start anew when a Python file beside the hooks changes. Only in the program that pip install mairust brings
+    #[arg(long, requires = "hooks")]
+    reload: bool,
     /// Write a JSON object with addresses and credentials to this file when everything listens
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 }
 
-pub(super) async fn run(arguments: DevArgs) -> Result<(), Failure> {
+pub(super) async fn run(arguments: DevArgs, hooks: Option<PythonHooks>) -> Result<(), Failure> {
+    if arguments.reload {
+        return Err(Failure::configuration("--reload is for whoever starts this process anew: run python -m mairust"));
+    }
     let began = Instant::now();
     // Removed when it is dropped.
     let temporary = match arguments.ephemeral {
@@ -73,6 +81,9 @@ pub(super) async fn run(arguments: DevArgs) -> Result<(), Failure> {
         run::builder(&config, storage, server_key)?.catch_all(CatchAll { tenant: tenant.id, mailbox: user.mailbox });
     if arguments.relay.is_none() {
         builder = builder.capture_outbound();
+    }
+    if let Some(hooks) = hooks {
+        builder = hooks.bind(builder);
     }
     let running = builder.build()?.start().await?;
     let ready = Ready {

@@ -37,8 +37,13 @@ mod webhook;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use clap::{Args, Parser, Subcommand};
+use mairust_hooks::Binding;
+
+use crate::builder::ServerBuilder;
 
 pub use self::output::{Failure, OutputFormat};
 
@@ -152,6 +157,21 @@ struct ConfigFile {
     config: PathBuf,
 }
 
+/// Hooks in Python.
+#[derive(Debug, Clone, Args)]
+struct HooksFile {
+    /// Hooks in Python: my_hooks.py or my_hooks:app. Only in the program that pip install mairust brings
+    #[arg(long, value_name = "FILE[:APP]")]
+    hooks: Option<String>,
+}
+
+impl HooksFile {
+    fn load(&self, load: LoadHooks<'_>) -> Result<Option<PythonHooks>, Failure> {
+        let wrong = |error| Failure::configuration(format_args!("--hooks: {error}"));
+        self.hooks.as_deref().map(load).transpose().map_err(wrong)
+    }
+}
+
 /// How data is printed.
 #[derive(Debug, Clone, Copy, Args)]
 struct Output {
@@ -160,11 +180,44 @@ struct Output {
     output: OutputFormat,
 }
 
+/// Hooks in Python, for a server in the same process.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PythonHooks {
+    /// The hooks in their places.
+    pub bindings: Vec<Binding>,
+    /// How many threads are blocked by calls that nobody waits for any more; told by the metrics.
+    pub stuck_threads: Arc<AtomicI64>,
+}
+
+impl PythonHooks {
+    /// These hooks.
+    pub fn new(bindings: Vec<Binding>, stuck_threads: Arc<AtomicI64>) -> Self {
+        Self { bindings, stuck_threads }
+    }
+
+    /// Puts them on a server.
+    pub fn bind(self, builder: ServerBuilder) -> ServerBuilder {
+        self.bindings.into_iter().fold(builder, ServerBuilder::bind_hook).python_threads(self.stuck_threads)
+    }
+}
+
+/// Gives the hooks that `--hooks` names, or says why it can't.
+pub type LoadHooks<'a> = &'a dyn Fn(&str) -> Result<PythonHooks, String>;
+
 /// Runs the command line; the first argument is the name of the program. Returns the exit code
 /// of the process.
 ///
 /// The logs of `dev` and `serve` go to a global `tracing` subscriber, unless the process has one.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let refuse =
+        |_: &str| Err("this program has no Python in it: use the one that pip install mairust brings".to_owned());
+    run_with_python(arguments, &refuse)
+}
+
+/// Runs the command line inside a Python process, where `load` gives the hooks that `--hooks` names. It is called before
+/// anything is started, on this thread.
+pub fn run_with_python(arguments: impl IntoIterator<Item = OsString>, load: LoadHooks<'_>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -173,7 +226,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    match dispatch(cli.command) {
+    match dispatch(cli.command, load) {
         Ok(()) => 0,
         Err(failure) => {
             anstream::eprintln!("error: {failure}");
@@ -182,7 +235,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn dispatch(command: Command) -> Result<(), Failure> {
+fn dispatch(command: Command, load: LoadHooks<'_>) -> Result<(), Failure> {
+    let hooks = match &command {
+        Command::Dev(arguments) => arguments.hooks.load(load)?,
+        Command::Serve(arguments) => arguments.hooks.load(load)?,
+        _ => None,
+    };
     match command {
         Command::Config(command) => return configuration::run(&command),
         Command::Openapi => return output::print(&mairust_http::openapi_json()),
@@ -196,8 +254,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format_args!("the async runtime could not be started: {error}")))?;
     runtime.block_on(async {
         match command {
-            Command::Dev(arguments) => dev::run(arguments).await,
-            Command::Serve(arguments) => run::serve(&arguments).await,
+            Command::Dev(arguments) => dev::run(arguments, hooks).await,
+            Command::Serve(arguments) => run::serve(&arguments, hooks).await,
             Command::Migrate { command: Some(MigrateCommand::Status), config } => open::migration_status(&config).await,
             Command::Migrate { config, .. } => open::migrate(&config).await,
             Command::Tenant(command) => tenant::run(command).await,

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output::Failure;
-use super::{ConfigFile, certificates, open, spam};
+use super::{ConfigFile, HooksFile, PythonHooks, certificates, open, spam};
 use crate::builder::{Limits, ServerBuilder};
 use crate::config::{self, Config, ListenerKind, LogFormat};
 use crate::logging;
@@ -25,6 +25,8 @@ use crate::{
 pub(super) struct ServeArgs {
     #[command(flatten)]
     config: ConfigFile,
+    #[command(flatten)]
+    pub(super) hooks: HooksFile,
     /// Write a JSON object with pid and addresses to this file when everything listens
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -75,12 +77,15 @@ impl Ready {
     }
 }
 
-pub(super) async fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
+pub(super) async fn serve(arguments: &ServeArgs, hooks: Option<PythonHooks>) -> Result<(), Failure> {
     let config = open::load(&arguments.config)?;
     start_log(&config)?;
     let storage = open::storage_of_server(&config).await?;
     let server_key = open::server_key(&config, &storage).await?;
     let mut builder = builder(&config, storage, server_key)?;
+    if let Some(hooks) = hooks {
+        builder = hooks.bind(builder);
+    }
     if !config.tls.is_empty() {
         let certificates = certificates::load(&config.tls)?;
         tokio::spawn(certificates::keep_fresh(config.tls.clone(), certificates.clone()));
