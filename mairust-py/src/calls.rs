@@ -43,6 +43,10 @@ struct State {
     /// Whether the loop was woken, and has not looked yet.
     woken: bool,
     for_pool: VecDeque<Arc<Job>>,
+    /// Threads of the pool.
+    threads: usize,
+    /// Threads that answer calls which nobody waits for; at most half of the pool, so that a sender never waits for one.
+    background: usize,
     /// Threads that may still take the place of blocked ones.
     spare: usize,
     /// Threads that are to be made.
@@ -101,6 +105,7 @@ impl Queues {
                 self.stuck.fetch_add(1, Ordering::Relaxed);
                 if replaced {
                     (state.spare, state.missing) = (state.spare - 1, state.missing + 1);
+                    state.leave(job);
                     self.missing.notify_one();
                 }
             }
@@ -116,11 +121,17 @@ impl Queues {
                 self.stuck.fetch_sub(1, Ordering::Relaxed);
                 if replaced {
                     (state.spare, state.surplus) = (state.spare + 1, state.surplus + 1);
+                } else {
+                    state.leave(job);
                 }
             }
             Phase::Done => {}
             // Nobody may wait any more: whoever did has gone just now.
-            Phase::Running(sender) | Phase::Waiting(sender) => drop(sender.send(reply)),
+            Phase::Waiting(sender) => drop(sender.send(reply)),
+            Phase::Running(sender) => {
+                state.leave(job);
+                let _ = sender.send(reply);
+            }
         }
     }
 
@@ -152,8 +163,9 @@ impl Queues {
                 state.surplus -= 1;
                 return None;
             }
-            while let Some(job) = state.for_pool.pop_front() {
+            while let Some(job) = state.pop_for_pool() {
                 if begin(&job) {
+                    state.background += usize::from(job.call.point.is_async());
                     return Some(job);
                 }
             }
@@ -189,6 +201,21 @@ impl Queues {
     }
 }
 
+impl State {
+    /// The next call that a thread of the pool may answer.
+    fn pop_for_pool(&mut self) -> Option<Arc<Job>> {
+        let full = self.background >= (self.threads / 2).max(1);
+        let place = self.for_pool.iter().position(|job| !full || !job.call.point.is_async())?;
+        self.for_pool.remove(place)
+    }
+
+    /// A thread of the pool has no more to do with it.
+    fn leave(&mut self, job: &Job) {
+        let counted = !job.is_async && job.call.point.is_async();
+        self.background -= usize::from(counted);
+    }
+}
+
 /// Takes a call out of its queue; `false` if nobody waits for it any more.
 fn begin(job: &Job) -> bool {
     let mut phase = job.phase();
@@ -212,7 +239,6 @@ pub(crate) struct Calls {
     bindings: Mutex<Vec<Binding>>,
     /// The other end of what wakes the loop.
     woken: UnixStream,
-    threads: usize,
 }
 
 impl Calls {
@@ -238,6 +264,8 @@ impl Calls {
             for_loop: VecDeque::new(),
             woken: false,
             for_pool: VecDeque::new(),
+            threads,
+            background: 0,
             spare,
             missing: 0,
             surplus: 0,
@@ -250,7 +278,7 @@ impl Calls {
             waker,
             stuck: Arc::default(),
         };
-        Ok(Self { queues: Arc::new(queues), bindings: Mutex::default(), woken, threads })
+        Ok(Self { queues: Arc::new(queues), bindings: Mutex::default(), woken })
     }
 
     /// Adds a hook. Times are in seconds.
@@ -296,12 +324,6 @@ impl Calls {
     #[getter]
     fn fd(&self) -> i32 {
         self.woken.as_raw_fd()
-    }
-
-    /// How many threads have the pool at the start.
-    #[getter]
-    fn threads(&self) -> usize {
-        self.threads
     }
 
     /// Threads that are blocked by calls which nobody waits for any more.

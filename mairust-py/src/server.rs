@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mairust::{
-    Addresses, CertificatePair, DeliverySettings, Relay, RelayTls, RunningServer, Secret, ServerBuilder, ServerKey,
+    Addresses, Authentication, CertificatePair, DeliverySettings, Relay, RelayTls, RunningServer, Secret, ServerBuilder, ServerKey,
     Service,
 };
 use pyo3::exceptions::PyOSError;
@@ -31,7 +31,7 @@ impl Server {
     /// A server that listens at these addresses. Times are in seconds.
     #[new]
     #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
-    #[pyo3(signature = (hostname, storage, listeners, calls, *, certificate, server_key, capture_outbound, relay, drain))]
+    #[pyo3(signature = (hostname, storage, listeners, calls, *, certificate, server_key, capture_outbound, relay, verify_senders, drain))]
     fn new(
         hostname: &str,
         storage: &Storage,
@@ -41,6 +41,7 @@ impl Server {
         server_key: Option<[u8; 32]>,
         capture_outbound: bool,
         relay: Option<&str>,
+        verify_senders: bool,
         drain: f64,
     ) -> PyResult<Self> {
         let drain =
@@ -66,6 +67,9 @@ impl Server {
         }
         if capture_outbound {
             builder = builder.capture_outbound();
+        }
+        if verify_senders {
+            builder = builder.authentication(Authentication::default());
         }
         if let Some(relay) = relay {
             let mut delivery = DeliverySettings::default();

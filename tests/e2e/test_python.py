@@ -1,26 +1,25 @@
 """The same server inside a Python process."""
 
 import os
-import pathlib
-import shutil
 import signal
 import smtplib
 import subprocess
 import sys
+import zipfile
 
 import json
 import pytest
-from conftest import ROOT, Api, wait_until
+from conftest import Api, wait_until
 
 
 @pytest.fixture
 def package(tmp_path):
-    """The package as a wheel would lay it out."""
-    native = os.environ.get("MAIRUST_PY")
-    if not native:
-        pytest.fail("MAIRUST_PY names no built module; tests/run builds it")
-    shutil.copytree(ROOT / "mairust-py/python", tmp_path / "site")
-    shutil.copy(native, tmp_path / "site/mairust/_mairust.abi3.so")
+    """The package as the wheel lays it out."""
+    wheel = os.environ.get("MAIRUST_WHEEL")
+    if not wheel:
+        pytest.fail("MAIRUST_WHEEL names no built wheel; tests/run builds it")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
     return {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
 
 

@@ -154,10 +154,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._reply(200, b'{"status":"ok"}', request_id, secret)
 
     def _verify(self, body: bytes) -> tuple[str, bytes]:
-        read = lambda name: self.headers.get(name, "")  # noqa: E731
-        request_id = read("X-MaiRust-Request-Id")
-        signed = read("X-MaiRust-Timestamp"), body, read("X-MaiRust-Signature")
-        return request_id, signature.verify(self.endpoint.secrets, request_id, *signed)
+        names = ("X-MaiRust-Request-Id", "X-MaiRust-Timestamp", "X-MaiRust-Signature")
+        request_id, timestamp, signatures = (self.headers.get(name, "") for name in names)
+        return request_id, signature.verify(self.endpoint.secrets, request_id, timestamp, body, signatures)
 
     def _time(self) -> float:
         left = self.headers.get("X-MaiRust-Deadline-Ms", "")

@@ -18,8 +18,8 @@ from .verdicts import Verdict
 
 _log = logging.getLogger("mairust.hooks")
 
-#: How long startup, shutdown and threads may take, in seconds.
-PATIENCE = 30.0
+#: How long `on_shutdown` and threads may take to end, in seconds.
+PATIENCE = 5.0
 
 
 class Runtime:

@@ -185,9 +185,9 @@ class App:
         if lifespan:
             await self.startup()
         try:
-            if hook is not None:
-                return await ask(self._named(hook), message)
-            return await self.ask(message, point)
+            verdict = await (self.ask(message, point) if hook is None else ask(self._named(hook), message))
+            _check(verdict, point if hook is None else self._named(hook).point)
+            return verdict
         finally:
             if lifespan:
                 await self.shutdown()
@@ -291,6 +291,15 @@ def _patterns(recipients: str | Iterable[str] | None) -> str | None:
     globs = [recipients] if isinstance(recipients, str) else list(recipients)
     wild = {"*": ".*", "?": "."}
     return "|".join("".join(wild.get(one) or re.escape(one) for one in glob) for glob in globs)
+
+
+def _check(verdict: Verdict, point: str) -> None:
+    """Refuses what the server would refuse, where it is at hand."""
+    try:
+        from ._mairust import check_answer
+    except ImportError:
+        return
+    check_answer(verdict.to_json(), point)
 
 
 async def _await(result: Any) -> Any:

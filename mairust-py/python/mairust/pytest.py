@@ -66,7 +66,8 @@ def mairust_server() -> Iterator[Callable[..., TestServer]]:
     started: list[Server] = []
 
     def start(*apps: App, users: dict[str, str] | None = None, **options: Any) -> TestServer:
-        server = Server("mx.test", storage=memory(), capture_outbound=True, **options)
+        options = {"capture_outbound": True, "verify_senders": False, **options}
+        server = Server("mx.test", storage=memory(), **options)
         for address, password in (users or {"alice@example.com": "correct horse"}).items():
             server.add_user(address, password)
         server.listen_smtp("127.0.0.1:0").listen_submission("127.0.0.1:0")

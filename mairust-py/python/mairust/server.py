@@ -5,12 +5,14 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import os
+import secrets
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from . import _logs
 from ._load import loading
 from .app import App
 from .errors import ConfigurationError, ForkRefused, ServerError
@@ -89,16 +91,19 @@ class Server:
         server_key: bytes | None = None,
         capture_outbound: bool = False,
         relay: str | None = None,
+        verify_senders: bool = True,
         drain: float = 30.0,
         threads: int = 8,
+        log: str = "info,rustls=error",
     ) -> None:
         """`hostname` is its name in greetings and Received fields.
 
         `certificate` names two PEM files: the certificate and its key; without it, one is made that nobody believes.
         `server_key` has 32 octets: API keys are made under it, and no API is served without it. With
         `capture_outbound`, mail to other servers is kept instead of sent; `relay` is ``HOST:PORT``, through which it is
-        sent. `drain` is how long sessions may take to end, in seconds. `threads` is how many hooks that are no coroutines
-        run at the same time.
+        sent. With `verify_senders`, SPF, DKIM and DMARC are looked at, which asks DNS. `drain` is how long sessions may take to end, in seconds. `threads` is how many hooks that are no coroutines
+        run at the same time. `log` is the level from which lines of the server come to `logging`; the first server of
+        the process says it for all.
         """
         if server_key is not None and len(server_key) != 32:
             raise ConfigurationError("server_key has 32 octets")
@@ -110,9 +115,10 @@ class Server:
             "server_key": server_key,
             "capture_outbound": capture_outbound,
             "relay": relay,
+            "verify_senders": verify_senders,
             "drain": drain,
         }
-        self._threads = threads
+        self._threads, self._log = threads, log
         self._listeners: list[tuple[str, str]] = []
         self._apps: list[App] = []
         self._native: _mairust.Server | None = None
@@ -159,6 +165,13 @@ class Server:
         """The messages of a user, see `Storage.messages`."""
         return self.storage.messages(address, folder=folder)
 
+    def create_api_key(self, name: str) -> str:
+        """A new key for the REST API, with all rights, that `server_key` vouches for."""
+        key = self._options["server_key"]
+        if key is None:
+            raise ConfigurationError("API keys need server_key")
+        return self.storage._native().create_api_key(key, secrets.token_hex(8), name)
+
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
         """Where it listens: host and port of the first listener of each kind (``smtp``, ``submission``, ``http`` …)."""
@@ -180,6 +193,7 @@ class Server:
             raise ConfigurationError('the file is read for its hooks: start servers under if __name__ == "__main__":')
         self._configurable()
         _no_forks()
+        _logs.bridge(self._log)
         runtime = Runtime(self._apps, threads=self._threads)
         runtime.start()
         try:
