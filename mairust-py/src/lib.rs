@@ -40,6 +40,7 @@ mod _mairust {
     /// Runs the command line `arguments`, the name of the program first, until it ends, and returns its exit code.
     /// Other Python threads go on meanwhile. `hooks` is called with what `--hooks` says, and returns [`Calls`].
     #[pyfunction]
+    #[pyo3(signature = (arguments, hooks=None))]
     fn run(py: Python<'_>, arguments: Vec<OsString>, hooks: Option<Py<PyAny>>) -> u8 {
         let Some(hooks) = hooks else {
             return py.detach(|| mairust::cli::run(arguments));

@@ -1,12 +1,14 @@
 """Messages as the server reads them, and a server inside this process."""
 
 import asyncio
+import json
 import logging
 import os
 import smtplib
 import subprocess
 import sys
 import threading
+import urllib.request
 
 import mairust
 import pytest
@@ -240,22 +242,21 @@ def test_mistakes_are_told(app, tmp_path):
         mairust.sqlite(tmp_path / "missing" / "mail.db", bodies=tmp_path / "mail").add_user("a@b.example", "x")
 
 
-def test_the_api_is_served(app):
-    import json
-    import urllib.request
-
+def test_the_api_is_served():
     server = mairust.Server("mx.test", storage=mairust.memory(), server_key=bytes(range(32)), verify_senders=False)
     server.add_user("alice@example.com", "correct horse").listen_smtp("127.0.0.1:0").listen_http("127.0.0.1:0")
     with server:
         with smtplib.SMTP(*server.addresses["smtp"]) as client:
             client.sendmail("a@b.example", ["alice@example.com"], "Subject: hello\r\n\r\nx\r\n")
         host, port = server.addresses["http"]
-        request = urllib.request.Request(f"http://{host}:{port}/api/v1/messages",
-                                         headers={"Authorization": f"Bearer {server.create_api_key('test')}"})
-        with urllib.request.urlopen(request) as response:
-            assert json.load(response)["items"][0]["subject"] == "hello"
-        with urllib.request.urlopen(f"http://{host}:{port}/metrics") as response:
-            assert "mairust_py_stuck_threads 0" in response.read().decode()
+        headers = {"Authorization": f"Bearer {server.create_api_key('test')}"}
+
+        def get(path):
+            with urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}{path}", headers=headers)) as response:
+                return response.read()
+
+        assert json.loads(get("/api/v1/messages"))["items"][0]["subject"] == "hello"
+        assert b"mairust_py_stuck_threads 0" in get("/metrics")
 
 
 def test_lines_of_the_server_come_to_logging(mairust_server, caplog):

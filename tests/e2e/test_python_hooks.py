@@ -137,12 +137,17 @@ def test_the_example_is_a_worker_and_needs_no_native_module(python, tmp_path):
         "message": {"id": None, "size": 1, "has_attachments": False, "headers": [{"name": "Subject", "value": "請求書"}], "attachments": []},
     }
     frames = [{"type": "hello", "protocol": 1, "max_inflight": 4}, {"type": "hook", "id": "inv_1", "request": request}]
-    output, _ = worker.communicate("".join(json.dumps(frame) + "\n" for frame in frames).encode(), timeout=30)
-    said = [json.loads(line) for line in output.splitlines()]
-    assert said[0]["type"] == "ready" and worker.returncode == 0
-    assert [frame["response"]["smtp"] for frame in said if frame["type"] == "result"] == [
-        {"code": 550, "enhanced": "5.7.1", "text": "Lookalike invoice"}
-    ]
+    try:
+        worker.stdin.write("".join(json.dumps(frame) + "\n" for frame in frames).encode())
+        worker.stdin.flush()
+        assert json.loads(worker.stdout.readline())["type"] == "ready"
+        smtp = {"code": 550, "enhanced": "5.7.1", "text": "Lookalike invoice"}
+        assert json.loads(worker.stdout.readline())["response"]["smtp"] == smtp
+        worker.stdin.close()
+        assert worker.wait(10) == 0
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 HOSTILE = """
@@ -273,7 +278,8 @@ def test_the_program_has_hooks(python, tmp_path):
         assert code == 550 and text.startswith("5.7.1 no [inv_")
         id = re.search(r"\[(inv_\w+)\]", text)[1]
         wait_until(lambda: re.search(rf"saw hello.*{id}", server.log()), "the line in the log of the server")
-        assert server.stop() == 0
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(40) == 0 and "KeyboardInterrupt" not in server.log()
     finally:
         server.kill()
 

@@ -1,4 +1,4 @@
-//! One way only: `py -> mairust -> {http, smtp, store, hooks} -> core`, `http -> {store, hooks}`.
+//! One way only: `py -> mairust -> {http, smtp, store, hooks} -> core`, `http -> {store, hooks}`, `py -> {store, hooks}`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mairust-hooks", &["mairust-core"]),
     ("mairust-http", &["mairust-core", "mairust-store", "mairust-hooks"]),
     ("mairust", &["mairust-core", "mairust-smtp", "mairust-store", "mairust-hooks", "mairust-http"]),
-    ("mairust-py", &["mairust"]),
+    ("mairust-py", &["mairust", "mairust-core", "mairust-store", "mairust-hooks"]),
 ];
 
 /// Packages for developers, which nothing may depend on and which may depend on everything.

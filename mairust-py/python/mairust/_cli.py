@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from . import _mairust
 from ._call import invocation_id
-from ._load import load
+from ._load import load, loading
 from ._reload import reload
 from ._runtime import Runtime
 from .server import _no_forks
@@ -35,11 +37,20 @@ def run(arguments: Sequence[str]) -> int:
         runtimes.append(runtime)
         return runtime.calls
 
+    # The server itself hears Ctrl-C. Python would raise it again once the server has ended.
+    former = signal.signal(signal.SIGINT, _interrupt) if threading.current_thread() is threading.main_thread() else None
     try:
         return _mairust.run(arguments, start)
     finally:
         for runtime in runtimes:
             runtime.stop()
+        if former is not None:
+            signal.signal(signal.SIGINT, former)
+
+
+def _interrupt(*_: object) -> None:
+    if loading.get():
+        raise KeyboardInterrupt
 
 
 class ServerLog(logging.Handler):

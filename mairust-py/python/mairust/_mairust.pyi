@@ -1,6 +1,7 @@
 from collections.abc import Callable, Sequence
 from typing import final
 
+__all__: list[str]
 __version__: str
 
 def run(arguments: Sequence[str], hooks: Callable[[str], Calls] | None = None) -> int: ...
