@@ -167,6 +167,19 @@ def endpoint(request, tmp_path):
     assert not path.exists()
 
 
+def test_sockets_of_the_dead_are_removed_and_others_are_not(tmp_path):
+    path = tmp_path / "hooks.sock"
+    env = {**ENV, "MAIRUST_SECRET": SECRET}
+    arguments = [sys.executable, "-m", "mairust.plugin", "hooks_example:app", "--http", f"unix:{path}"]
+    for end in (signal.SIGKILL, signal.SIGTERM):
+        with subprocess.Popen(arguments, cwd=HERE, env=env, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr.readline().endswith(f"unix:{path}\n")
+            second = subprocess.run(arguments, cwd=HERE, env=env, capture_output=True, text=True)
+            assert (second.returncode, second.stderr) == (2, f"error: unix:{path}: Address already in use\n")
+            process.send_signal(end)
+    assert not path.exists()
+
+
 def ask(connection, body, call, secret=SECRET, method="POST", **headers):
     now = str(int(time.time()))
     signed = signature.sign(signature.parse_secret(secret), call, now, body)

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import socketserver
 import threading
 import time
@@ -41,7 +42,11 @@ def run(app: App, where: str, plugin_id: str | None, secrets: str | None) -> int
     logging.basicConfig(level=logging.INFO)
     for handler in logging.getLogger().handlers:
         handler.addFilter(InvocationFilter())
-    with Endpoint(app, where, keys, plugin_id) as endpoint:
+    try:
+        endpoint = Endpoint(app, where, keys, plugin_id)
+    except OSError as error:
+        raise ConfigurationError(f"{where}: {error.strerror or error}") from None
+    with endpoint:
         ended = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: ended.set())
@@ -63,6 +68,7 @@ class Endpoint:
         self._path = where.removeprefix("unix:") if where.startswith("unix:") else None
         handler = type("Bound", (Handler,), {"endpoint": self})
         if self._path is not None:
+            _remove_stale(self._path)
             self._server: socketserver.BaseServer = UnixServer(self._path, handler)
             self.address = where
         else:
@@ -111,6 +117,18 @@ class Endpoint:
         except (KeyboardInterrupt, SystemExit) as error:
             # These would end the loop.
             raise RuntimeError(f"the hook raised {type(error).__name__}") from error
+
+
+def _remove_stale(path: str) -> None:
+    """Removes the socket of a process that has ended without doing so."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            # There is none, or something else stands there.
+            pass
 
 
 class TcpServer(http.server.ThreadingHTTPServer):

@@ -4,6 +4,7 @@ threads. The server puts calls into queues and never enters the interpreter itse
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ class Runtime:
                 _log.exception("on_shutdown failed")
         self._stopping = True
         self.calls.close()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop)
         self._looping.join(PATIENCE)
         if not self._looping.is_alive():
             self._loop.close()
@@ -86,6 +87,16 @@ class Runtime:
 
     # The loop.
 
+    async def _end(self) -> None:
+        """Ends what hooks have begun, and then the loop."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=PATIENCE / 2)
+        await self._loop.shutdown_asyncgens()
+        self._loop.stop()
+
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
         while not self._stopping:
@@ -99,9 +110,14 @@ class Runtime:
         for call, id in self.calls.take():
             if call is not None:
                 task = self._tasks[id] = self._loop.create_task(self._answer(call))
-                task.add_done_callback(lambda _, id=id: self._tasks.pop(id, None))  # type: ignore[misc]
+                task.add_done_callback(functools.partial(self._forget, id))
             elif task := self._tasks.get(id):  # type: ignore[assignment]
                 task.cancel()
+
+    def _forget(self, id: str, task: asyncio.Task[None]) -> None:
+        # Another attempt has the same id.
+        if self._tasks.get(id) is task:
+            del self._tasks[id]
 
     async def _answer(self, call: _mairust.Call) -> None:
         invocation_id.set(call.id)

@@ -230,7 +230,14 @@ class Server:
         told = threading.Event()
         if threading.current_thread() is not threading.main_thread():
             raise ServerError("only the main thread hears signals: use start() and stop() elsewhere")
-        former = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def tell(*_: object) -> None:
+            if told.is_set():
+                # The second time, nobody wants to wait.
+                os._exit(130)
+            told.set()
+
+        former = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self.start()
             for host, port in self.addresses.values():
