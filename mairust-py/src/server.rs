@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mairust::{
-    Addresses, Authentication, CertificatePair, DeliverySettings, Relay, RelayTls, RunningServer, Secret, ServerBuilder, ServerKey,
-    Service,
+    Addresses, Authentication, CertificatePair, DeliverySettings, Relay, RelayTls, RunningServer, Secret,
+    ServerBuilder, ServerKey, Service,
 };
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
