@@ -1,7 +1,8 @@
 from collections.abc import Callable, Sequence
 from typing import final
 
-__all__: list[str]
+__all__ = ["Call", "Calls", "Logs", "Mail", "Server", "Storage", "__version__", "check_answer", "log", "run"]
+
 __version__: str
 
 def run(arguments: Sequence[str], hooks: Callable[[str], Calls] | None = None) -> int: ...
