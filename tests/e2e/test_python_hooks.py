@@ -44,9 +44,10 @@ def program(python, tmp_path):
     """Runs programs in the folder of the test, and ends them."""
     processes = []
 
-    def start(*arguments, ready=None):
+    def start(*arguments, ready=None, env=None):
         with open(tmp_path / "log.txt", "ab") as log:
-            process = subprocess.Popen([python, *map(str, arguments)], cwd=tmp_path, stdout=log, stderr=log)
+            process = subprocess.Popen([python, *map(str, arguments)], cwd=tmp_path, stdout=log, stderr=log,
+                                       env={**os.environ, **(env or {})})
         processes.append(process)
         if ready:
             wait_until(lambda: ready() or process.poll() is not None, "start", 60)
@@ -130,12 +131,9 @@ def test_the_example_is_a_worker_and_needs_no_native_module(python, tmp_path):
     block = "import sys; sys.modules['mairust._mairust'] = None; sys.argv[0:1] = []; import runpy; "
     worker = subprocess.Popen([python, "-c", block + "runpy.run_module('mairust.plugin', run_name='__main__')", "plugin", "my_hooks:app"],
                               cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    request = {
-        "invocation_id": "inv_01JABCDEFGHJKMNPQRSTVWXYZ0", "hook": "pre_receive", "redacted": [], "granted": {},
-        "envelope": {"mail_from": "a@b.example", "rcpt_to": [{"address": USER}]},
-        "auth_results": {"spf": None, "dkim": [], "dmarc": {"result": "fail", "policy": None, "domain": None}},
-        "message": {"id": None, "size": 1, "has_attachments": False, "headers": [{"name": "Subject", "value": "請求書"}], "attachments": []},
-    }
+    request = json.loads((ROOT / "docs/schema/examples/request-pre-receive.json").read_text())
+    request["auth_results"]["dmarc"]["result"] = "fail"
+    assert "請求書" in next(one["value"] for one in request["message"]["headers"] if one["name"] == "Subject")
     frames = [{"type": "hello", "protocol": 1, "max_inflight": 4}, {"type": "hook", "id": "inv_1", "request": request}]
     try:
         worker.stdin.write("".join(json.dumps(frame) + "\n" for frame in frames).encode())
@@ -282,6 +280,29 @@ def test_the_program_has_hooks(python, tmp_path):
         assert server.process.wait(40) == 0 and "KeyboardInterrupt" not in server.log()
     finally:
         server.kill()
+
+
+def test_the_same_file_is_an_endpoint(program, tmp_path):
+    examples = os.environ.get("MAIRUST_EXAMPLES")
+    assert examples, "MAIRUST_EXAMPLES names the folder of the built examples; tests/run sets it"
+    (tmp_path / "my_hooks.py").write_text(DEV_HOOKS.replace("VERDICT", "not by HTTP"))
+    secret, plugin, http, smtp = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "com.example.python", free_port(), free_port()
+    endpoint = program("-m", "mairust.plugin", "my_hooks:app", "--http", f"127.0.0.1:{http}", ready=accepts(http),
+                       env={"MAIRUST_SECRET": secret, "MAIRUST_PLUGIN_ID": plugin})
+    env = {**os.environ, "HOOK_SECRET": secret, "HOOK_PLUGIN_ID": plugin}
+    server = subprocess.Popen([pathlib.Path(examples) / "http_hook", f"http://127.0.0.1:{http}/", f"127.0.0.1:{smtp}"], env=env,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: accepts(smtp)() or server.poll() is not None, "start")
+        code, text = send(smtp, message("hello"), "alice@example.com")
+        assert code == 550 and text.startswith("5.7.1 not by HTTP [inv_")
+        endpoint.kill()
+        endpoint.wait()
+        # Nobody answers in its name, and it is required.
+        assert send(smtp, message("hello"), "alice@example.com")[0] == 451
+    finally:
+        server.terminate()
+        server.wait(40)
 
 
 def test_the_program_starts_anew_when_hooks_change(python, tmp_path):

@@ -1,4 +1,4 @@
-//! The examples, asked about mail that comes by SMTP.
+//! The examples and the Python package, asked about mail that comes by SMTP.
 
 use mairust::testkit::{Folder, Server};
 use mairust::{Binding, HookHandler, ProcessMode};
@@ -12,9 +12,14 @@ const ALICE: &str = "alice@here.example";
 
 fn sample(program: &str, mode: ProcessMode, grants: Value) -> Binding {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/hooks/stdin");
-    let granted: Grants = serde_json::from_value(grants).unwrap();
     let mut hook = ProcessHook::new("com.example.sample", program, examples);
-    (hook.mode, hook.granted) = (mode, granted.clone());
+    hook.mode = mode;
+    bind(hook, grants)
+}
+
+fn bind(mut hook: ProcessHook, grants: Value) -> Binding {
+    let granted: Grants = serde_json::from_value(grants).unwrap();
+    hook.granted = granted.clone();
     let (clock, metrics) = (Arc::new(mairust::SystemClock), Arc::new(Metrics::new()));
     let transport = Arc::new(ProcessTransport::start(hook, clock, metrics));
     let plugin = Plugin {
@@ -73,4 +78,26 @@ async fn the_program_for_one_message_refuses() {
     assert!(reply.starts_with("550 5.7.1 Message rejected [inv_"), "{reply}");
     assert!(send(&server, "Subject: hello", "Hello!\r\n").await.starts_with("250"));
     assert_eq!(server.inbox(ALICE).await.unwrap().len(), 1);
+}
+
+/// The same file that the tests of the package run in every other way.
+#[tokio::test]
+async fn hooks_of_the_python_package_are_a_worker() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mairust-py/python");
+    let mut hook = ProcessHook::new("com.example.sample", "/usr/bin/env", package);
+    hook.arguments = ["python3", "-m", "mairust.plugin", "../tests/hooks_example.py"].map(Into::into).to_vec();
+    let grants = json!({ "read_headers": true, "write_tags": true, "decide": ["reject", "quarantine"] });
+    let server = server(bind(hook, grants)).await;
+    let reply = send(&server, "Subject: refuse", "Hello!\r\n").await;
+    assert!(reply.starts_with("550 5.7.1 Not this one [inv_"), "{reply}");
+    assert!(send(&server, "Subject: keep apart", "Hello!\r\n").await.starts_with("250"));
+    // What a hook raises is a failure of this call, and the worker lives.
+    for subject in ["fail", "exit", "bool"] {
+        let reply = send(&server, &format!("Subject: {subject}"), "Hello!\r\n").await;
+        assert!(reply.starts_with("451 4.3.0 ") && !reply.contains("secret"), "{reply}");
+        assert!(send(&server, "Subject: hello", "Hello!\r\n").await.starts_with("250"));
+    }
+    assert_eq!(server.folder(ALICE, Folder::Quarantine).await.unwrap().len(), 1);
+    assert_eq!(server.inbox(ALICE).await.unwrap().len(), 3);
+    within(server.stop()).await.unwrap();
 }
