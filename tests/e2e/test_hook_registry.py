@@ -94,7 +94,7 @@ def test_a_hook_is_bound_changed_and_removed(config, hook):
     hook("rm", "com.example.spam")
     assert hook("list") == [] and hook("show", "com.example.spam", check=False).returncode == 5
     audit = json.loads(run("audit", "list", "--config", config, "--output", "json").stdout)
-    types = [entry["event_type"].removeprefix("hook.") for entry in audit if entry["target"]["kind"] == "hook"][::-1]
+    types = [entry["event_type"].removeprefix("hook.") for entry in audit if entry["target"]["type"] == "hook"][::-1]
     assert types == [
         "created", "changed", "changed", "disabled", "enabled", "circuit_changed", "circuit_changed", "circuit_reset",
         "secret_rotated", "secret_revoked", "secret_rotated", "removed",
