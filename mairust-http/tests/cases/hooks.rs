@@ -75,7 +75,9 @@ async fn send_with(
 fn body(name: &str, fields: Value) -> Value {
     let transport = json!({"kind": "http", "endpoint": URL});
     let mut body = json!({"plugin_id": name, "points": ["pre_receive"], "transport": transport});
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    if let (Value::Object(body), Value::Object(fields)) = (&mut body, fields) {
+        body.extend(fields);
+    }
     body
 }
 
