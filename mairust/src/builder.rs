@@ -702,8 +702,8 @@ fn client(
     if settings.mta_sts { client.with_mta_sts(Arc::new(HttpsPolicies::new(settings, roots, resolver))) } else { client }
 }
 
-/// Whose certificates are believed by deliveries.
-fn roots(settings: &DeliverySettings) -> Result<Roots, TlsError> {
+/// Whose certificates are believed.
+pub(crate) fn roots(settings: &DeliverySettings) -> Result<Roots, TlsError> {
     let built_in = Roots::built_in();
     settings.tls_roots.as_ref().map_or(Ok(built_in.clone()), |pem| built_in.with_pem(pem))
 }

@@ -62,7 +62,8 @@ fn services(config: &Config) -> Services {
     }
 }
 
-fn resolver(config: &Config) -> Result<DnsResolver, Failure> {
+/// Asks the name servers of the configuration, or those of the system.
+pub(super) fn resolver(config: &Config) -> Result<DnsResolver, Failure> {
     let made = match config.dns_servers.as_slice() {
         [] => DnsResolver::system(),
         servers => DnsResolver::with_servers(servers),

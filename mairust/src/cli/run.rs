@@ -224,6 +224,12 @@ fn login_limits(config: &Config) -> LoginLimits {
     }
 }
 
+/// Whose certificates the configuration has believed.
+pub(super) fn roots(config: &Config) -> Result<Roots, Failure> {
+    let made = crate::builder::roots(&delivery(config)?);
+    made.map_err(|error| Failure::configuration(format_args!("delivery.tls_roots: {}", crate::error::chain(&error))))
+}
+
 fn delivery(config: &Config) -> Result<DeliverySettings, Failure> {
     let from = &config.delivery;
     let read = |file: &PathBuf| {

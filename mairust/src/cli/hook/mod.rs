@@ -21,6 +21,7 @@ use super::trail::{Changed, Trail};
 mod calls;
 mod options;
 mod show;
+mod trial;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HookCommand {
@@ -108,6 +109,10 @@ pub(super) enum HookCommand {
     Deliveries(calls::Deliveries),
     /// Say what became of a message by one call of a hook
     Explain(calls::Explain),
+    /// Show a message to a hook and print what it says; nothing comes of it
+    Test(trial::Test),
+    /// Show the message of a call to the hook again, as it is granted to see it now; nothing comes of it
+    Replay(trial::Replay),
 }
 
 /// What somebody wants of the breakers of a hook.
@@ -154,6 +159,8 @@ pub(super) async fn run(command: HookCommand) -> Result<(), Failure> {
         HookCommand::Circuit { hook, wanted, tenant } => circuit(&hook, wanted, &tenant).await,
         HookCommand::Deliveries(arguments) => arguments.run().await,
         HookCommand::Explain(arguments) => arguments.run().await,
+        HookCommand::Test(arguments) => arguments.run().await,
+        HookCommand::Replay(arguments) => arguments.run().await,
     }
 }
 
