@@ -8,7 +8,7 @@ use super::*;
 use crate::binding::OnFailure;
 use crate::breaker::{Fingerprint, OpenReason};
 use crate::closure::HookFn;
-use crate::handler::{FailureKind, HookError};
+use crate::handler::{FailureKind, HookError, HookHandler};
 use crate::protocol::Answer;
 use crate::protocol::request::SessionOrigin;
 use crate::run::RunOutcome;
@@ -282,13 +282,29 @@ async fn a_client_that_hangs_up_is_no_failure() {
     assert_eq!(outcome(&runner, "d").await.0, "allow");
 }
 
+/// A program that is not started any more.
+#[derive(Debug)]
+struct Loops;
+
+#[async_trait::async_trait]
+impl HookHandler for Loops {
+    fn name(&self) -> &str {
+        "loops"
+    }
+
+    fn points(&self) -> &[HookPoint] {
+        &[HookPoint::PreReceive]
+    }
+
+    async fn call(&self, _: &HookCall) -> Result<Answer, HookError> {
+        Err(HookError::of(FailureKind::CrashLoop, "it ended too often"))
+    }
+}
+
 #[tokio::test]
 async fn a_program_that_ends_again_and_again_is_left_alone_at_once() {
-    let hook = HookFn::pre_receive("loops", |_: Mail| async {
-        Err::<Verdict, _>(HookError::of(FailureKind::CrashLoop, "it ended too often"))
-    });
     let clock = Arc::new(ManualClock::at(Timestamp::from_unix(0)));
-    let runner = runner(vec![Binding::new(Arc::new(hook))]).with_clock(clock.clone());
+    let runner = runner(vec![Binding::new(Arc::new(Loops))]).with_clock(clock.clone());
     for _ in 0..3 {
         assert_eq!(outcome(&runner, "a").await, ("crash", "allow", true), "and the message is no poison");
         let open = |state| matches!(state, BreakerState::Open { because: OpenReason::CrashLoop, .. });
