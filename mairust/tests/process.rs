@@ -96,6 +96,13 @@ async fn end_of(mut process: TcpStream) -> String {
     String::from_utf8(said).unwrap()
 }
 
+/// Lets time pass for all but the clock of the server.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 fn failed(answer: Result<String, HookError>) -> (FailureKind, String) {
     let error = answer.unwrap_err();
     (error.kind(), error.to_string())

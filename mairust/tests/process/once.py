@@ -37,5 +37,3 @@ match request.get("do"):
         subprocess.Popen([sys.executable, "-c", program, str(request["port"]), str(its)], pass_fds=(its,))
         os.read(ours, 1)
         sys.stdout.write(allow % "forked")
-    case "environment":
-        sys.stdout.write(allow % " ".join(sorted(os.environ)))

@@ -49,8 +49,6 @@ def act(call, request):
             pass
         case "frames":
             allow(call, " ".join(seen))
-        case "environment":
-            allow(call, " ".join(sorted(f"{name}={value}" for name, value in os.environ.items())))
         case "big":
             result(call, {"verdict": "allow", "text": "x" * request["size"]})
         case "twice":

@@ -1,16 +1,16 @@
 //! The examples and the Python package, asked about mail that comes by SMTP.
 
 use mairust::testkit::{Folder, Server};
-use mairust::{Binding, HookHandler, ProcessMode};
-use mairust_hooks::Remote;
+use mairust::{Binding, ProcessMode};
 use mairust_hooks::protocol::Grants;
 use mairust_hooks::protocol::request::Plugin;
+use mairust_hooks::{Budgets, Remote};
 
 use super::*;
 
 const ALICE: &str = "alice@here.example";
 
-fn sample(program: &str, mode: ProcessMode, grants: Value) -> Binding {
+fn sample(program: &str, mode: ProcessMode, points: &[HookPoint], grants: Value) -> Binding {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/hooks/stdin");
     let mut hook = ProcessHook::new("com.example.sample", program, examples);
     hook.mode = mode;
@@ -28,8 +28,7 @@ fn bind(mut hook: ProcessHook, grants: Value) -> Binding {
         config_rev: 0,
         config: serde_json::Map::new(),
     };
-    let remote = Remote::new(plugin, vec![HookPoint::PreReceive], granted.clone(), granted, transport);
-    assert_eq!(remote.name(), "com.example.sample");
+    let remote = Remote::new(plugin, points.to_vec(), granted.clone(), granted, transport);
     let mut binding = Binding::new(Arc::new(remote)).required();
     // The machine of a test may be slow.
     binding.timeout = Some(LONG);
@@ -37,8 +36,9 @@ fn bind(mut hook: ProcessHook, grants: Value) -> Binding {
 }
 
 async fn server(binding: Binding) -> Server {
-    let setup =
-        Server::builder().user(ALICE, "correct horse").with(|builder| builder.bind_hook(binding).hook_budget(LONG));
+    let setup = Server::builder()
+        .user(ALICE, "correct horse")
+        .with(|builder| builder.bind_hook(binding).hook_budgets(Budgets { pre_receive: LONG, pre_send: LONG }));
     setup.start().await.unwrap()
 }
 
@@ -54,7 +54,8 @@ async fn the_worker_tags_quarantines_and_refuses() {
     let grants = json!({
         "read_headers": true, "read_attachments": "metadata", "write_tags": true, "decide": ["reject", "quarantine"],
     });
-    let server = server(sample("worker.py", ProcessMode::Worker, grants)).await;
+    let points = [HookPoint::PreReceive, HookPoint::PostReceive];
+    let server = server(sample("worker.py", ProcessMode::Worker, &points, grants)).await;
     let reply = send(&server, "Subject: hello\r\nX-Test-Reject: yes", "Hello!\r\n").await;
     assert!(reply.starts_with("550 5.7.1 Not wanted here [inv_"), "{reply}");
     let attached = "--b\r\nContent-Type: text/plain\r\n\r\nLook!\r\n--b\r\nContent-Type: application/octet-stream\r\n\
@@ -73,7 +74,7 @@ async fn the_worker_tags_quarantines_and_refuses() {
 #[tokio::test]
 async fn the_program_for_one_message_refuses() {
     let grants = json!({ "read_headers": true, "decide": ["reject"] });
-    let server = server(sample("oneshot.py", ProcessMode::Oneshot, grants)).await;
+    let server = server(sample("oneshot.py", ProcessMode::Oneshot, &[HookPoint::PreReceive], grants)).await;
     let reply = send(&server, "Subject: hello\r\nX-Test-Reject: yes", "Hello!\r\n").await;
     assert!(reply.starts_with("550 5.7.1 Message rejected [inv_"), "{reply}");
     assert!(send(&server, "Subject: hello", "Hello!\r\n").await.starts_with("250"));

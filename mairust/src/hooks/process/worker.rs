@@ -139,23 +139,23 @@ impl Worker {
     async fn ready(&self, deadline: Instant) -> Result<Arc<Link>, HookError> {
         let mut state = self.state.clone();
         loop {
-            let why = match &*state.borrow_and_update() {
+            let (kind, why) = match &*state.borrow_and_update() {
                 State::Closed => return Err(HookError::new("the worker is told to end")),
                 State::Failed(why) => return Err(HookError::of(FailureKind::CrashLoop, why)),
                 State::Ready(link) => return Ok(link.clone()),
-                State::Starting => "the worker was not ready in time".to_owned(),
+                State::Starting => (FailureKind::Timeout, "the worker was not ready in time".to_owned()),
                 State::Waiting(until, why) => {
                     let wait = until.since(self.shared.clock.now());
                     if wait >= deadline.saturating_duration_since(Instant::now()) {
                         return Err(HookError::new(why));
                     }
-                    why.clone()
+                    (FailureKind::Crash, why.clone())
                 }
             };
             match timeout_at(deadline, state.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(HookError::new("the server ends")),
-                Err(_) => return Err(HookError::new(why)),
+                Err(_) => return Err(HookError::of(kind, why)),
             }
         }
     }
