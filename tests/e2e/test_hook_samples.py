@@ -2,6 +2,7 @@
 
 import copy
 import email.policy
+import functools
 import hashlib
 import hmac
 import http.client
@@ -19,9 +20,10 @@ from email.message import EmailMessage
 
 import jsonschema_rs
 import pytest
-from conftest import ROOT, free_port, wait_until
+from conftest import ROOT, Api, free_port, run, wait_until
 from receiver import Receiver
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+from test_serve import production
 
 SAMPLES = ROOT / "examples/hooks"
 EXAMPLES = os.environ.get("MAIRUST_EXAMPLES")
@@ -52,6 +54,7 @@ def example_binary(name):
 def commands(tmp_path_factory):
     """How each sample is started."""
 
+    @functools.cache
     def command(language):
         if language == "go":
             binary = tmp_path_factory.mktemp("go") / "hook"
@@ -69,9 +72,10 @@ def commands(tmp_path_factory):
 class Sample:
     """A sample that runs."""
 
-    def __init__(self, command):
-        environment = os.environ | {"HOOK_SECRET": f"{SECRET},{OLD_SECRET}", "HOOK_PLUGIN_ID": PLUGIN}
-        self.process = subprocess.Popen([*command, "127.0.0.1:0"], env=environment, stdout=subprocess.PIPE, text=True)
+    def __init__(self, command, secret=f"{SECRET},{OLD_SECRET}", port=0):
+        environment = os.environ | {"HOOK_SECRET": secret, "HOOK_PLUGIN_ID": PLUGIN}
+        command = [*command, f"127.0.0.1:{port}"]
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         assert line.startswith("listening on "), line
         self.address = line.split()[-1]
@@ -110,7 +114,10 @@ class Sample:
         return status, octets
 
 
-@pytest.fixture(scope="module", params=["python", "node", "go", "rust"])
+LANGUAGES = ["python", "node", "go", "rust"]
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
 def sample(request, commands):
     sample = Sample(commands(request.param))
     yield sample
@@ -307,6 +314,44 @@ def test_samples_decide_about_mail(sample, server):
     assert reply(port, attached)[0] == 250
     code, text = reply(port, letter(X_Test_Reject="yes"))
     assert code == 550 and text.startswith("5.7.1 refused by the sample hook [inv_"), text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_samples_are_bound_to_the_shipped_binary(servers, tmp_path, commands, language):
+    server, key = production(servers, tmp_path)
+    smtp, api, port = server.address()[1], Api(server.ready["http"], key), free_port()
+
+    def mairust(*arguments):
+        return json.loads(run(*arguments, "--config", tmp_path / "mairust.yaml", "--output", "json").stdout)
+
+    secret = mairust(
+        "hook", "add", PLUGIN, "--on", "pre_receive", "--http", f"http://127.0.0.1:{port}/hook", "--health",
+        f"http://127.0.0.1:{port}/health", "--private-address", "--required", "--grant", "read-headers", "--grant",
+        "read-attachments=metadata", "--grant", "write-tags", "--grant", "decide=reject,quarantine",
+    )["secret"]
+    # From now on no mail passes without the hook.
+    code, text = reply(smtp, letter())
+    assert code == 451 and text.startswith("4.3.0 "), text
+    sample = Sample(commands(language), secret, port)
+    try:
+        assert reply(smtp, letter("Invoice"))[0] == 250
+        [invoice] = wait_until(lambda: api.messages(folder="INBOX"), "the message")
+        assert (invoice["subject"], invoice["tags"]) == ("Invoice", ["invoice"])
+        code, text = reply(smtp, letter(X_Test_Reject="yes"))
+        assert code == 550 and text.startswith("5.7.1 refused by the sample hook [inv_"), text
+        call = text[text.index("inv_"):text.index("]")]
+        wait_until(lambda: any(one["id"] == call for one in mairust("hook", "deliveries", PLUGIN)), "the record of the call")
+        told = mairust("hook", "explain", call)
+        assert (told["outcome"], told["point"]) == ("reject", "pre_receive")
+        # A new key, which the hook does not know yet, beside the one that it knows.
+        mairust("hook", "rotate-secret", PLUGIN, "--grace", "1h")
+        assert reply(smtp, letter(X_Test_Reject="yes"))[0] == 550
+        mairust("hook", "rotate-secret", PLUGIN, "--revoke-previous")
+        assert reply(smtp, letter("after the old key"))[0] == 451
+        outcomes = [one["outcome"] for one in mairust("hook", "deliveries", PLUGIN)]
+        wait_until(lambda: "auth" in [one["outcome"] for one in mairust("hook", "deliveries", PLUGIN)], f"a refusal: {outcomes}")
+    finally:
+        sample.stop()
 
 
 def test_libraries_of_standard_webhooks_verify_what_hooks_are_asked(server):
