@@ -114,7 +114,7 @@ pub enum TraceEvent {
         /// released, whatever `at` says, `buried` if it was given up for a fault of the server, `missing` if there
         /// is nothing in the queue for it.
         state: &'static str,
-        /// Why it is held: `operator`, `paused`, `policy` or `in_doubt`.
+        /// Why it is held: `hook`, `operator`, `paused`, `policy` or `in_doubt`.
         #[serde(skip_serializing_if = "Option::is_none")]
         held_because: Option<&'static str>,
         /// How often it was begun.

@@ -77,7 +77,7 @@ pub(crate) struct ItemsQuery {
     destination: Option<String>,
     /// In this state: `ready`, `waiting`, `leased`, `held` or `buried`.
     state: Option<String>,
-    /// Held for this reason: `operator`, `paused`, `policy` or `in_doubt`.
+    /// Held for this reason: `hook`, `operator`, `paused`, `policy` or `in_doubt`.
     held_because: Option<String>,
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct BatchFilter {
     destination: Option<String>,
     /// `ready`, `waiting`, `held` or `buried`.
     state: Option<String>,
-    /// `operator`, `paused`, `policy` or `in_doubt`.
+    /// `hook`, `operator`, `paused`, `policy` or `in_doubt`.
     held_because: Option<String>,
 }
 
