@@ -104,7 +104,7 @@ impl Writer {
             spam: None,
             arrival: None,
             fingerprint: None,
-            marks: Marks::default(),
+            marks: mairust_store::Marks::default(),
             placements: vec![place],
         };
         Acceptance { messages: vec![message], ..Acceptance::new(to.tenant) }

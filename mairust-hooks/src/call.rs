@@ -26,8 +26,8 @@ const REFUSED_AS_POISON: Duration = Duration::from_secs(2 * 3_600);
 #[derive(Debug)]
 pub(crate) struct Bound {
     binding: Binding,
-    /// What tells this binding, in this state of its settings, from others.
-    key: String,
+    /// What tells the binding of a tenant, in this state of its settings, from others.
+    key: Option<String>,
     pre_receive: Lane,
     post_receive: Lane,
     pre_send: Lane,
@@ -61,7 +61,7 @@ pub struct Called {
 }
 
 impl Bound {
-    pub(crate) fn new(binding: Binding, key: String, now: Timestamp) -> Self {
+    pub(crate) fn new(binding: Binding, key: Option<String>, now: Timestamp) -> Self {
         let lane = |point: HookPoint, settings: &crate::breaker::BreakerSettings| {
             let breaker = Breaker::new(settings.clone());
             match binding.circuit {
@@ -81,8 +81,12 @@ impl Bound {
         self.binding.handler.name()
     }
 
-    pub(crate) fn key(&self) -> &str {
-        &self.key
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    pub(crate) fn is_of_tenant(&self) -> bool {
+        self.key.is_some()
     }
 
     pub(crate) fn binding(&self) -> &Binding {

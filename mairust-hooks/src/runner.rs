@@ -95,8 +95,6 @@ pub struct Stage {
     pub deadline: Instant,
     /// At `pre_send`: whether those are asked that are asked before the policy, or the others.
     pub before_policy: bool,
-    /// Whether the message is one of the server's own.
-    pub internal: bool,
 }
 
 impl Default for Budgets {
@@ -108,10 +106,7 @@ impl Default for Budgets {
 impl HookRunner {
     /// A runner for these hooks of the server.
     pub fn new(bindings: Vec<Binding>, budgets: Budgets) -> Self {
-        let bound = |binding: Binding| {
-            let key = binding.handler.name().to_owned();
-            Arc::new(Bound::new(binding, key, Timestamp::default()))
-        };
+        let bound = |binding: Binding| Arc::new(Bound::new(binding, None, Timestamp::default()));
         let shared = Shared { budgets, clock: Arc::new(SystemClock), observer: None };
         let mut own: Vec<_> = bindings.into_iter().map(bound).collect();
         own.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -141,13 +136,15 @@ impl HookRunner {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         let known: HashMap<(TenantId, String), Arc<Bound>> = tenants
             .iter()
-            .flat_map(|(tenant, hooks)| hooks.bound.iter().map(move |bound| ((*tenant, bound.key().to_owned()), bound)))
+            .flat_map(|(tenant, hooks)| {
+                hooks.bound.iter().map(move |bound| ((*tenant, bound.key().unwrap_or_default().to_owned()), bound))
+            })
             .map(|(key, bound)| (key, bound.clone()))
             .collect();
         let mut bound: HashMap<TenantId, Vec<Arc<Bound>>> = HashMap::new();
         for TenantBinding { tenant, key, binding } in bindings {
             let kept = known.get(&(tenant, key.clone())).cloned();
-            let one = kept.unwrap_or_else(|| Arc::new(Bound::new(binding, key, now)));
+            let one = kept.unwrap_or_else(|| Arc::new(Bound::new(binding, Some(key), now)));
             bound.entry(tenant).or_default().push(one);
         }
         *tenants = bound.into_iter().map(|(tenant, bound)| (tenant, self.hooks(bound))).collect();
@@ -165,9 +162,20 @@ impl HookRunner {
         tenants.iter().map(|(tenant, hooks)| (*tenant, hooks.clone())).collect()
     }
 
+    /// Asks all hooks how they do that can be asked, at the same time, and has their breakers know. What comes back names
+    /// each.
+    pub async fn check(&self) -> Vec<(String, HealthReport)> {
+        let of_tenants = self.bound().into_iter().flat_map(|(_, hooks)| hooks.of_tenant().cloned().collect::<Vec<_>>());
+        let all: Vec<_> = self.own.iter().cloned().chain(of_tenants).collect();
+        let hooks = self.hooks(Vec::new());
+        let reports = join_all(all.iter().map(|bound| hooks.check(bound))).await;
+        let named = all.iter().zip(reports).filter_map(|(bound, report)| Some((bound.name().to_owned(), report?)));
+        named.collect()
+    }
+
     /// Ends what hooks keep running, and waits for that. Nothing is to be asked any more.
     pub async fn close(&self) {
-        let of_tenants = self.bound().into_iter().flat_map(|(_, hooks)| hooks.bound.to_vec());
+        let of_tenants = self.bound().into_iter().flat_map(|(_, hooks)| hooks.of_tenant().cloned().collect::<Vec<_>>());
         let all: Vec<_> = self.own.iter().cloned().chain(of_tenants).collect();
         join_all(all.iter().map(|bound| bound.binding().handler.close())).await;
     }
@@ -236,9 +244,12 @@ impl Hooks {
         Some(called)
     }
 
-    /// Asks a hook how it does, and has its breakers know; `None` if there is no such hook, or if it can't be asked.
-    pub async fn check(&self, hook: &str) -> Option<HealthReport> {
-        let bound = self.bound.iter().find(|bound| bound.name() == hook)?;
+    /// Those that the tenant has bound.
+    fn of_tenant(&self) -> impl Iterator<Item = &Arc<Bound>> {
+        self.bound.iter().filter(|bound| bound.is_of_tenant())
+    }
+
+    async fn check(&self, bound: &Bound) -> Option<HealthReport> {
         let report = bound.binding().handler.health().await?;
         for point in HookPoint::ALL.into_iter().filter(|point| bound.wants(*point)) {
             bound.breaker(point).checked(report.status, self.shared.clock.now());
@@ -279,14 +290,13 @@ impl Stage {
     /// Of a message that comes to this point now, with as much time as the hooks get.
     pub fn new(point: HookPoint, mail: Mail, facts: Arc<MailFacts>) -> Self {
         let deadline = Instant::now() + LONG;
-        Self { point, mail, facts, mode: Mode::Enforce, deadline, before_policy: false, internal: false }
+        Self { point, mail, facts, mode: Mode::Enforce, deadline, before_policy: false }
     }
 
     fn asks(&self, bound: &Bound) -> bool {
         let binding = bound.binding();
         bound.wants_for(self.point, &self.mail.envelope().recipients)
             && (self.point != HookPoint::PreSend || binding.before_policy == self.before_policy)
-            && (!self.internal || binding.include_internal)
     }
 }
 

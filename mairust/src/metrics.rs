@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mairust_core::{AuthResults, ScanReport, Timestamp};
 use mairust_hooks::breaker::{BreakerState, Transition};
-use mairust_hooks::{HookObserver, HookPoint, HookRun};
+use mairust_hooks::{HealthStatus, HookObserver, HookPoint, HookRun};
 use mairust_http::MetricsSource;
 use mairust_smtp::server::{Observer, Refusal, Service};
 use mairust_store::{AttemptOutcome, InvariantReport, QueueStats, SpoolStatistics};
@@ -48,6 +49,7 @@ pub struct Metrics {
     authentication: Counters,
     hook_calls: Counters,
     hook_fail_open: Counters,
+    hook_health: Family<Labels, Gauge<f64, AtomicU64>>,
     breaker_transitions: Counters,
     hook_seconds: Histograms,
     plugin_restarts: Counters,
@@ -162,6 +164,12 @@ impl Metrics {
                 counters(),
             ),
             hook_calls: table.add("hook_calls", "counter", "Calls of hooks, by point, hook and outcome", counters()),
+            hook_health: table.add(
+                "hook_health",
+                "gauge",
+                "What hooks say about themselves, by hook: 1 if they work, 0.5 if not as they should, 0 if they don't",
+                Family::default(),
+            ),
             hook_fail_open: table.add(
                 "hook_fail_open",
                 "counter",
@@ -379,6 +387,20 @@ impl Metrics {
 
     pub(crate) fn delivery_attempted(&self, outcome: AttemptOutcome) {
         self.deliveries.get_or_create(&vec![("outcome", outcome.as_str().to_owned())]).inc();
+    }
+
+    pub(crate) fn hook_checked(&self, hook: &str, status: HealthStatus) {
+        let value = match status {
+            HealthStatus::Ok => 1.0,
+            HealthStatus::Degraded => 0.5,
+            HealthStatus::Error => 0.0,
+        };
+        self.hook_health.get_or_create(&vec![("hook", hook.to_owned())]).set(value);
+    }
+
+    /// A hook is not there any more, or can't be asked.
+    pub(crate) fn hook_forgotten(&self, hook: &str) {
+        self.hook_health.remove(&vec![("hook", hook.to_owned())]);
     }
 
     /// `result` is one of few words.

@@ -314,6 +314,14 @@ impl Server {
             calls.calls().run(stopped).await;
             Ok(())
         });
+        let (checked, stopped) = (hooks.clone(), running.stopped());
+        running.tasks.spawn(async move {
+            tokio::select! {
+                () = checked.check_again_and_again() => {}
+                () = stopped => {}
+            }
+            Ok(())
+        });
         let dispatcher = Dispatcher { storage: parts.storage.clone(), clock: parts.clock.clone() };
         let stopped = running.stopped();
         running.tasks.spawn(async move {

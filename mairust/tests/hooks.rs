@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use mairust::hook_protocol::Action;
 use mairust::testkit::{Folder, Server, Sink};
-use mairust::{Answer, Binding, HookCall, HookError, HookHandler, HookPoint, Mail, OnFailure, Verdict};
+use mairust::{
+    Answer, Binding, HealthReport, HealthStatus, HookCall, HookError, HookHandler, HookPoint, Mail, OnFailure, Verdict,
+};
 use mairust_store::{HoldReason, Metadata, QueueFilter, StorageBackend};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 const ALICE: &str = "alice@here.example";
 
@@ -135,7 +138,7 @@ async fn what_a_hook_wants_is_there_when_the_message_is() {
 #[tokio::test]
 async fn a_hook_changes_what_is_stored() {
     for quarantines in [false, true] {
-        let setup = Server::builder().user(ALICE, "correct horse").with(|builder| {
+        let setup = Server::builder().user(ALICE, "correct horse").with(move |builder| {
             builder.post_receive("late", move |_: Mail| async move {
                 let verdict = if quarantines { Verdict::quarantine("odd") } else { Verdict::Allow };
                 Answer { verdict, ..wishes() }
@@ -185,4 +188,85 @@ async fn hooks_see_what_is_sent_and_what_they_add_goes_out() {
     let filter = QueueFilter { held: Some(HoldReason::Hook), ..QueueFilter::default() };
     let tenant = copy.row.tenant;
     assert_eq!(server.storage().queue().items(tenant, &filter, None, 9).await.unwrap().len(), 1);
+}
+
+/// Answers at `pre_receive` once it is told to.
+#[derive(Debug, Default)]
+struct Late {
+    answers: AtomicU32,
+    health: AtomicU32,
+    asked: Notify,
+}
+
+/// Has time pass until the hook was asked so often how it does.
+async fn checked(server: &Server, hook: &Late, times: u32) {
+    for _ in 0..times {
+        // The server may be about to wait only now, from a later moment on.
+        while tokio::time::timeout(Duration::from_millis(50), hook.asked.notified()).await.is_err() {
+            server.clock().advance(Duration::from_secs(33));
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl HookHandler for Late {
+    fn name(&self) -> &str {
+        "late"
+    }
+
+    fn points(&self) -> &[HookPoint] {
+        &[HookPoint::PreReceive]
+    }
+
+    async fn call(&self, call: &HookCall) -> Result<Answer, HookError> {
+        match (self.answers.load(Ordering::SeqCst), call.mode.as_str()) {
+            (0, _) => Err(HookError::new("no idea")),
+            (_, "catch_up") if call.mail.subject() == Some("bad") => Ok(Verdict::reject("too late").into()),
+            (_, mode) => Ok(Answer::allow().tag(mode)),
+        }
+    }
+
+    async fn health(&self) -> Option<HealthReport> {
+        self.asked.notify_one();
+        let status = if self.health.load(Ordering::SeqCst) == 0 { HealthStatus::Ok } else { HealthStatus::Error };
+        Some(HealthReport { status, details: String::new() })
+    }
+}
+
+#[tokio::test]
+async fn what_passed_without_a_hook_is_shown_to_it_later() {
+    let hook = Arc::new(Late::default());
+    let mut binding = Binding::new(hook.clone());
+    binding.catch_up = true;
+    let setup = Server::builder().user(ALICE, "correct horse").with(|builder| builder.bind_hook(binding));
+    let server = setup.start().await.unwrap();
+    for subject in ["good", "bad", "good as well"] {
+        assert_eq!(send(&server, subject).await, "250");
+    }
+    assert_eq!(server.inbox(ALICE).await.unwrap().len(), 3);
+    hook.answers.store(1, Ordering::SeqCst);
+    server.pass(Duration::from_secs(300)).await.unwrap();
+    let inbox = server.inbox(ALICE).await.unwrap();
+    assert!(inbox.len() == 2 && inbox.iter().all(|mail| mail.row.tags == ["catch_up"]), "{inbox:?}");
+    let put_aside = server.folder(ALICE, Folder::Quarantine).await.unwrap();
+    assert_eq!((put_aside.len(), put_aside[0].row.subject.as_deref()), (1, Some("bad")));
+}
+
+#[tokio::test]
+async fn a_hook_that_says_it_does_not_work_is_left_alone() {
+    let hook = Arc::new(Late::default());
+    hook.answers.store(1, Ordering::SeqCst);
+    let bound = hook.clone();
+    let setup = Server::builder()
+        .user(ALICE, "correct horse")
+        .with(|builder| builder.bind_hook(Binding::new(bound).required()));
+    let server = setup.start().await.unwrap();
+    assert_eq!(send(&server, "one").await, "250");
+    hook.health.store(1, Ordering::SeqCst);
+    // What comes after a check knows its result.
+    checked(&server, &hook, 5).await;
+    assert!(send(&server, "two").await.starts_with("451 4.3.0"));
+    hook.health.store(0, Ordering::SeqCst);
+    checked(&server, &hook, 4).await;
+    assert_eq!(send(&server, "three").await, "250");
 }

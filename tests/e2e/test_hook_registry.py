@@ -1,12 +1,15 @@
 """Hooks of tenants: bound by the command line and the REST API, which show the same ones, and what their calls came to."""
 
+import http.server
 import json
 import re
+import smtplib
 import sqlite3
+import threading
 import uuid
 
 import pytest
-from conftest import Api, free_port, run
+from conftest import Api, free_port, run, wait_until
 
 URL = "https://spam.example/hook"
 NOBODY = "0193b3f4-0000-7000-8000-000000000000"
@@ -225,3 +228,99 @@ def test_what_a_call_came_to_is_explained(tmp_path, config, hook):
     assert "quarantine" in run("hook", "explain", call, "--config", config).stdout
     assert hook("explain", "inv_x", check=False).returncode == 5
     assert hook("deliveries", NOBODY, check=False).returncode == 5
+
+
+class Program(http.server.BaseHTTPRequestHandler):
+    """A hook that says `verdict`, and keeps what it was asked."""
+
+    verdict, asked = "allow", []
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).asked.append((dict(self.headers), json.loads(body)))
+        answer = json.dumps({"verdict": self.verdict, "reason": "as told"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def program():
+    class Own(Program):
+        asked = []
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Own)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Own.url = f"http://127.0.0.1:{server.server_port}/hook"
+    yield Own
+    server.shutdown()
+
+
+def test_a_message_is_shown_to_a_hook(tmp_path, hook, program):
+    hook(
+        "add", "com.example.spam", "--on", "pre_receive,pre_send", "--http", program.url, "--private-address",
+        "--grant", "read-headers", "--grant", "decide=quarantine", "--plugin-config", '{"a": 1}',
+    )
+    program.verdict = "quarantine"
+    said = hook("test", "com.example.spam")
+    assert (said["outcome"], said["response"]["reason"], said["error"]) == ("quarantine", "as told", None)
+    headers, request = program.asked[-1]
+    assert headers["X-MaiRust-Request-Id"] == said["delivery_id"] and headers["X-MaiRust-Signature"]
+    assert (request["hook"], request["mode"], request["plugin"]["config"]) == ("pre_receive", "test", {"a": 1})
+    mail = tmp_path / "mail.eml"
+    mail.write_bytes(b"From: a@b.example\r\nSubject: from a file\r\n\r\nx\r\n")
+    hook("test", "com.example.spam", "--on", "pre-send", "--file", mail)
+    request = program.asked[-1][1]
+    assert request["hook"] == "pre_send" and {"name": "Subject", "value": "from a file"} in request["message"]["headers"]
+    assert [(one["mode"], one["outcome"]) for one in hook("deliveries", "com.example.spam")] == [("test", "quarantine")] * 2
+    assert hook("test", "com.example.spam", "--on", "post_receive", check=False).returncode == 2
+    assert hook("test", "com.example.spam", "--message", NOBODY, check=False).returncode == 5
+    # Nobody listens there.
+    hook("change", "com.example.spam", "--http", f"http://127.0.0.1:{free_port()}/")
+    refused = hook("test", "com.example.spam", check=False)
+    assert refused.returncode == 7 and json.loads(refused.stdout)["outcome"] == "connect", refused.stderr
+
+
+def test_mail_is_refused_explained_and_shown_again(servers, config, hook, program):
+    """What the command line changes holds for the next message of a server that runs."""
+    run("domain", "add", "here.example", "--config", config)
+    run("user", "add", "bob@here.example", "--password-stdin", "--config", config, input="correct horse battery")
+    server = servers("--config", config, command="serve")
+
+    def send(subject):
+        with server.smtp() as client:
+            client.sendmail("a@sender.example", ["bob@here.example"], f"Subject: {subject}\r\n\r\nx\r\n")
+
+    send("before")
+    hook(
+        "add", "com.example.spam", "--on", "pre_receive,post_receive", "--http", program.url, "--private-address",
+        "--grant", "read-headers", "--grant", "decide=reject,quarantine",
+    )
+    program.verdict = "reject"
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        send("refused")
+    assert refused.value.smtp_code == 550
+    [call] = re.findall(r"inv_[0-9A-Z]{26}", refused.value.smtp_error.decode())
+    # It is written down beside the flow of mail.
+    wait_until(lambda: hook("deliveries", "com.example.spam", "--outcome", "reject"), "the call to be written down")
+    text = run("hook", "explain", call, "--config", config).stdout
+    assert "a message from a@sender.example to bob@here.example" in text
+    assert "the hook said reject: as told\nso the message was refused for good" in text
+    program.verdict = "allow"
+    send("taken")
+    taken = lambda: [one for one in hook("deliveries", "com.example.spam") if one["point"] == "post_receive"]
+    [after] = wait_until(taken, "the stored message to be shown")
+    again = hook("replay", after["id"])
+    request = program.asked[-1][1]
+    assert (request["mode"], request["message"]["id"]) == ("replay", after["message_id"])
+    assert again["outcome"] == "allow" and again["delivery_id"] != after["id"]
+    refused = hook("replay", call, check=False)
+    assert refused.returncode == 6 and "was not kept" in refused.stderr
+    hook("disable", "com.example.spam")
+    program.verdict = "reject"
+    send("after")

@@ -196,7 +196,7 @@ fn letter(text: &str) -> Mail {
 }
 
 async fn outcome(runner: &HookRunner, text: &str) -> (&'static str, &'static str, bool) {
-    let (verdict, runs) = ask(&runner, &letter(text)).await;
+    let (verdict, runs) = ask(runner, &letter(text)).await;
     (runs[0].outcome.as_str(), verdict.as_str(), runs[0].let_pass)
 }
 

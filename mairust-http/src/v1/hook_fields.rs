@@ -45,9 +45,6 @@ pub(crate) struct HookFields {
     /// Whether it is asked at `pre_send` before the policy. Only whoever runs the server can set it.
     #[schema(default = false)]
     before_policy: Option<bool>,
-    /// Whether it is asked at `pre_send` about notices of the server, too.
-    #[schema(default = false)]
-    include_internal: Option<bool>,
     /// Whether it is asked at `pre_receive` later about mail that passed without it. By default if it is not required
     /// and may decide `quarantine`.
     catch_up: Option<bool>,

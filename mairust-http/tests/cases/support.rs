@@ -22,10 +22,11 @@ use mairust_http::{
 use mairust_store::search::feed::feed;
 use mairust_store::{
     Acceptance, Allowances, Attempt, AttemptOutcome, AuditLog, Deliveries, DeliveryState, Direction, Directory,
-    EventLog, Folder, HookStore, Lifecycle, LocalKeys, MemoryStorage, MessageChange, MessagePosition, MessageQuery,
-    MessageRow, MessageStatus, MessageStore, NewEvent, NewMessage, NewRecipient, NewTenant, NewUser, Page,
-    PasswordRecord, Placement, QueueBackend, Registry, Sealer, SearchDocument, SearchIndex, SearchOutbox,
-    SearchRequest, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, Suppressions, User, Webhooks,
+    EventLog, Folder, HookStore, Lifecycle, LocalKeys, Marks, MemoryStorage, MessageChange, MessagePosition,
+    MessageQuery, MessageRow, MessageStatus, MessageStore, Metadata, NewEvent, NewMessage, NewRecipient, NewTenant,
+    NewUser, Page, PasswordRecord, Placement, QueueBackend, Registry, Sealer, SearchDocument, SearchIndex,
+    SearchOutbox, SearchRequest, Spam, SpamVerdict, StorageBackend, StoreError, StoreErrorKind, Suppressions, User,
+    Webhooks,
 };
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -556,6 +557,9 @@ impl MessageStore for FailingStorage {
     }
     async fn change(&self, tenant: TenantId, id: MessageId, change: &MessageChange) -> Result<(), StoreError> {
         self.inner.messages().change(tenant, id, change).await
+    }
+    async fn metadata(&self, tenant: TenantId, id: MessageId) -> Result<Vec<Metadata>, StoreError> {
+        self.inner.messages().metadata(tenant, id).await
     }
     fn version(&self, tenant: TenantId) -> u64 {
         self.inner.messages().version(tenant)

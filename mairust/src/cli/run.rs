@@ -17,7 +17,7 @@ use crate::work::retry::RetryPolicy;
 use crate::work::{DeliverySettings, InDoubt};
 use crate::{
     AdmissionConfig, AuditSettings, DnsResolver, DnssecResolver, EarlyTalkers, HttpLimits, ListenerConfig, Login,
-    LoginLimits, Protocol, ProxyProtocol, Relay, RelayTls, ReturnPath, SearchFallback, ServerKey, Service,
+    LoginLimits, Protocol, ProxyProtocol, Relay, RelayTls, ReturnPath, Roots, SearchFallback, ServerKey, Service,
     StorageBackend,
 };
 

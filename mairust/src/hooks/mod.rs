@@ -5,6 +5,7 @@ mod bound;
 mod calls;
 mod control;
 mod handlers;
+mod health;
 mod http;
 pub(crate) mod process;
 mod stored;

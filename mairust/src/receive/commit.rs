@@ -1,9 +1,10 @@
 //! Last stage: the message becomes durable, in mailboxes and to be sent on, with the jobs that follow
 //! from it.
 
-use mairust_core::{MessageDsn, MessageId, Rejection, ScanReport, TlsWish};
+use mairust_core::{MessageDsn, MessageId, Rejection, ScanReport, Timestamp, TlsWish};
+use mairust_hooks::HookRun;
 use mairust_http::trace::Arrival;
-use mairust_store::{Acceptance, Spam, SpamVerdict};
+use mairust_store::{Acceptance, Direction, Folder, NewJob, Placement, Spam, SpamVerdict};
 
 use super::judge::Judged;
 use super::results::to_json;
@@ -16,6 +17,7 @@ use crate::hooks::About;
 use crate::receipts::Fingerprint;
 use crate::return_path::Returned;
 use crate::timeline;
+use crate::work::job::Job;
 
 /// Stores the message; after this, and only after this, 250 may be said.
 pub(crate) async fn commit(
@@ -71,10 +73,11 @@ pub(crate) async fn commit(
         marks: wanted.marks,
     };
     receiver.receipts.begin(fingerprint, tenant, id, now);
-    let acceptance = distribution.map_or_else(
+    let mut acceptance = distribution.map_or_else(
         || Acceptance::new(tenant),
         |distribution| distribution.acceptance(&original, receiver.hooks.runner()),
     );
+    acceptance.jobs.extend(catch_up(&runs, &acceptance, now));
     match (&receiver.return_paths, &returned) {
         (Some(paths), Some(returned)) => paths.accept(returned, acceptance).await?,
         _ => accept(&*receiver.storage, acceptance).await.map_err(|error| refuse_for_store(&error))?,
@@ -83,6 +86,16 @@ pub(crate) async fn commit(
     receiver.hooks.note(&runs, &About { tenant, sender, recipients, message: Some(id), actions: &outcomes });
     tracing::info!(component = "receive", message_id = %id, tenant_id = %tenant, "message stored");
     Ok(id)
+}
+
+/// Asks hooks later that had no answer, about each copy that is here and not in quarantine already.
+fn catch_up(runs: &[HookRun], acceptance: &Acceptance, now: Timestamp) -> Vec<NewJob> {
+    let places = || acceptance.messages.iter().flat_map(|message| &message.placements);
+    let here = |place: &&Placement| place.direction == Direction::Inbound && place.folder != Folder::Quarantine;
+    let late = runs.iter().filter(|run| run.catch_up);
+    let jobs = late
+        .flat_map(|run| places().filter(here).map(|place| Job::CatchUp { message: place.id, hook: run.hook.clone() }));
+    jobs.map(|job| job.queued(acceptance.tenant, now)).collect()
 }
 
 /// What is kept of a report.

@@ -11,6 +11,8 @@ const VERSION: u32 = 1;
 /// A unit of queued work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Job {
+    /// Ask one `pre_receive` hook about a stored message that passed without its answer.
+    CatchUp { message: MessageId, hook: String },
     /// Bring an outbound message to its recipients at one domain.
     Deliver { message: MessageId, domain: Domain },
     /// Call one `post_receive` hook with one stored message.
@@ -35,7 +37,9 @@ impl Job {
     pub(crate) fn queued(&self, tenant: TenantId, now: Timestamp) -> NewJob {
         let (message, domain, hook) = match self {
             Self::Deliver { message, domain } => (*message, Some(domain.as_str().to_owned()), None),
-            Self::PostReceive { message, hook } => (*message, None, Some(hook.clone())),
+            Self::CatchUp { message, hook } | Self::PostReceive { message, hook } => {
+                (*message, None, Some(hook.clone()))
+            }
             Self::Webhook { webhook, delivery } => return webhook_job(tenant, *webhook, *delivery, now),
         };
         let payload = Payload { v: VERSION, message: message.to_string(), domain: domain.clone(), hook };
@@ -76,6 +80,7 @@ impl Job {
                 let domain = Domain::parse(&domain).map_err(|error| error.to_string())?;
                 Ok(Self::Deliver { message, domain })
             }
+            ("catch_up", Payload { hook: Some(hook), .. }) => Ok(Self::CatchUp { message, hook }),
             ("post_receive", Payload { hook: Some(hook), .. }) => Ok(Self::PostReceive { message, hook }),
             _ => Err(format!("a job of kind {kind} with this payload is not known here")),
         }
@@ -84,6 +89,7 @@ impl Job {
     /// The name of its kind.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
+            Self::CatchUp { .. } => "catch_up",
             Self::Deliver { .. } => "deliver",
             Self::PostReceive { .. } => "post_receive",
             Self::Webhook { .. } => WEBHOOK_JOB,
@@ -101,6 +107,7 @@ mod tests {
         let (message, tenant) = (MessageId::new(now), TenantId::new(now));
         for job in [
             Job::Deliver { message, domain: Domain::parse("example.com").unwrap() },
+            Job::CatchUp { message, hook: "tags".to_owned() },
             Job::PostReceive { message, hook: "tags".to_owned() },
             Job::Webhook { webhook: WebhookId::new(now), delivery: WebhookDeliveryId::new(now) },
         ] {

@@ -375,6 +375,7 @@ impl Workers {
     async fn perform(&self, lease: &Lease, job: &Job) -> Disposition {
         match job {
             Job::Deliver { message, domain } => self.deliver(lease, *message, domain).await,
+            Job::CatchUp { message, hook } => self.catch_up(lease, *message, hook).await,
             Job::PostReceive { message, hook } => self.post_receive(lease, *message, hook).await,
             Job::Webhook { delivery, .. } => self.webhook(lease, *delivery).await,
         }

@@ -1,4 +1,5 @@
-//! Calls a `post_receive` hook with a stored message and applies what it wants done.
+//! Calls a hook with a stored message and applies what it wants done: at `post_receive`, or later for a `pre_receive`
+//! that had no answer.
 
 use std::time::Duration;
 
@@ -26,6 +27,20 @@ const LONGEST_WISH: Duration = Duration::from_secs(3_600);
 
 impl Workers {
     pub(super) async fn post_receive(&self, lease: &Lease, message: MessageId, hook: &str) -> Disposition {
+        self.call_hook(lease, message, hook, (HookPoint::PostReceive, Mode::Enforce)).await
+    }
+
+    pub(super) async fn catch_up(&self, lease: &Lease, message: MessageId, hook: &str) -> Disposition {
+        self.call_hook(lease, message, hook, (HookPoint::PreReceive, Mode::CatchUp)).await
+    }
+
+    async fn call_hook(
+        &self,
+        lease: &Lease,
+        message: MessageId,
+        hook: &str,
+        (point, mode): (HookPoint, Mode),
+    ) -> Disposition {
         let unknown = |error: &StoreError| Disposition::Retry(NOT_NOW, crate::error::chain(error));
         let runner = match self.hooks.current().await {
             Ok(runner) => runner,
@@ -37,18 +52,20 @@ impl Workers {
             Ok(None) => return Disposition::Complete,
             Err(error) => return Disposition::Retry(NOT_NOW, error),
         };
-        let mut call = HookCall::new(HookPoint::PostReceive, mail.clone(), facts, self.clock.now());
+        let mut call = HookCall::new(point, mail.clone(), facts, self.clock.now());
+        call.mode = mode;
         call.id = InvocationId::from_bytes(*lease.job.as_bytes());
         (call.attempt, call.occurred_at) = (lease.attempts, lease.created_at);
         let Some(called) = runner.of(lease.tenant).call(hook, call).await else {
-            return Disposition::Bury(format!("there is no post_receive hook named {hook} any more"));
+            return Disposition::Bury(format!("there is no {} hook named {hook} any more", point.as_str()));
         };
         let Called { answer, run, wait } = called;
         let done = run.outcome.is_done();
         let merged = merge([(hook.to_owned(), answer)]);
         self.hooks.note(std::slice::from_ref(&run), &About { actions: &merged.outcomes, ..About::mail(&mail) });
         match &run.outcome {
-            RunOutcome::Failed(FailureKind::Gone, _) => {
+            // One that mail does not pass without can't switch itself off.
+            RunOutcome::Failed(FailureKind::Gone, _) if point == HookPoint::PostReceive => {
                 if let Err(error) = self.switch_off(lease, hook).await {
                     return unknown(&error);
                 }
@@ -59,7 +76,7 @@ impl Workers {
             }
             _ if !done => again(lease, wait, run.outcome.to_string()),
             // What is on trial changes nothing.
-            _ if run.mode != Mode::Enforce => Disposition::Complete,
+            _ if run.mode == Mode::Shadow => Disposition::Complete,
             _ => self.apply(lease, message, merged).await,
         }
     }

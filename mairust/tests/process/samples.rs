@@ -14,10 +14,10 @@ fn sample(program: &str, mode: ProcessMode, points: &[HookPoint], grants: Value)
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/hooks/stdin");
     let mut hook = ProcessHook::new("com.example.sample", program, examples);
     hook.mode = mode;
-    bind(hook, grants)
+    bind(hook, points, grants)
 }
 
-fn bind(mut hook: ProcessHook, grants: Value) -> Binding {
+fn bind(mut hook: ProcessHook, points: &[HookPoint], grants: Value) -> Binding {
     let granted: Grants = serde_json::from_value(grants).unwrap();
     hook.granted = granted.clone();
     let (clock, metrics) = (Arc::new(mairust::SystemClock), Arc::new(Metrics::new()));
@@ -88,7 +88,7 @@ async fn hooks_of_the_python_package_are_a_worker() {
     let mut hook = ProcessHook::new("com.example.sample", "/usr/bin/env", package);
     hook.arguments = ["python3", "-m", "mairust.plugin", "../tests/hooks_example.py"].map(Into::into).to_vec();
     let grants = json!({ "read_headers": true, "write_tags": true, "decide": ["reject", "quarantine"] });
-    let server = server(bind(hook, grants)).await;
+    let server = server(bind(hook, &[HookPoint::PreReceive], grants)).await;
     let reply = send(&server, "Subject: refuse", "Hello!\r\n").await;
     assert!(reply.starts_with("550 5.7.1 Not this one [inv_"), "{reply}");
     assert!(send(&server, "Subject: keep apart", "Hello!\r\n").await.starts_with("250"));
