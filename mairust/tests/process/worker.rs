@@ -235,9 +235,8 @@ async fn what_a_worker_has_started_ends_with_it() {
 #[tokio::test]
 async fn a_worker_tells_how_it_does() {
     let program = worker(&[]);
-    program.ask(order("allow")).await.unwrap();
     let expected = HealthReport { status: HealthStatus::Degraded, details: "so-so".to_owned() };
-    assert_eq!(program.transport.health().await, Some(expected));
+    assert_eq!(program.transport.health().await, Some(expected), "as soon as it is ready");
     failed(program.ask(order("crash")).await);
     assert_eq!(program.transport.health().await.unwrap().status, HealthStatus::Error);
 }

@@ -26,7 +26,7 @@ const CONTROL_FRAMES: usize = 64;
 /// Octets that are kept of what a worker says for people about a call or about how it does.
 const LONGEST_TEXT: usize = 1_024;
 /// How long a worker has to say how it does.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One process of a worker, as calls see it.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::ProcessHook;
 use super::child::{Child, Pipes};
 use super::frames::{self, PROTOCOL, ToWorker};
-use super::link::{Broken, Link, Outbox};
+use super::link::{Broken, HEALTH_TIMEOUT, Link, Outbox};
 use super::log::{PluginLog, Source};
 use super::oneshot::ended_by_itself;
 use super::restarts::{Next, Restarts};
@@ -107,15 +107,11 @@ impl Worker {
         }
     }
 
-    /// Asks it how it does.
+    /// Asks it how it does, once it has been started.
     pub(super) async fn health(&self) -> HealthReport {
-        let state = self.state.borrow().clone();
-        match state {
-            State::Closed => HealthReport::error("the worker is told to end"),
-            State::Failed(why) => HealthReport::error(format_args!("the worker has failed: {why}")),
-            State::Ready(link) => link.check().await,
-            State::Starting => HealthReport::error("the worker is not ready yet"),
-            State::Waiting(_, why) => HealthReport::error(format_args!("the worker is started again: {why}")),
+        match self.ready(Instant::now() + HEALTH_TIMEOUT).await {
+            Ok(link) => link.check().await,
+            Err(error) => HealthReport::error(error),
         }
     }
 
