@@ -15,7 +15,7 @@ import threading
 import time
 
 import pytest
-from conftest import BINARY, DEV_PORTS, ROOT, Api, Server, free_port, wait_until
+from conftest import BINARY, DEV_PORTS, ROOT, Api, Server, free_port, run, wait_until
 
 DOCUMENT = (ROOT / "docs/python.md").read_text()
 USER = "support@example.com"
@@ -305,6 +305,30 @@ def test_the_same_file_is_an_endpoint(program, tmp_path):
         server.wait(40)
 
 
+def test_the_same_file_is_a_program_that_a_tenant_binds(python, servers, tmp_path):
+    """The program without Python starts it, and asks it by its standard input."""
+    (tmp_path / "my_hooks.py").write_text(DEV_HOOKS.replace("VERDICT", "not by standard input"))
+    config = tmp_path / "mairust.yaml"
+    config.write_text(f"""
+server: {{hostname: mx.here.example, data_dir: {tmp_path}/data}}
+smtp: {{listeners: [{{bind: "127.0.0.1:{free_port()}", kind: mx}}]}}
+http: {{bind: "127.0.0.1:{free_port()}"}}
+authentication: {{mode: "off"}}
+log: {{format: text}}
+""")
+    run("domain", "add", "here.example", "--config", config)
+    run("user", "add", "alice@here.example", "--config", config, "--password-stdin", input="correct horse\n")
+    run("hook", "add", "com.example.python", "--on", "pre_receive", "--required", "--timeout", "3s", "--directory", tmp_path,
+        "--grant", "read-headers", "--grant", "decide=reject", "--config", config, "--", python, "-m", "mairust.plugin", "my_hooks:app")
+    server = servers("--config", config, command="serve")
+    code, text = wait_until(
+        lambda: (reply := send(server.address()[1], message(), "alice@here.example"))[0] != 451 and reply, "the worker is ready"
+    )
+    assert code == 550 and text.startswith("5.7.1 not by standard input [inv_"), text
+    assert "saw hello" in server.log()
+    assert server.stop() == 0
+
+
 def test_the_program_starts_anew_when_hooks_change(python, tmp_path):
     (tmp_path / "my_hooks.py").write_text(DEV_HOOKS.replace("VERDICT", "one"))
     server = Server(tmp_path, *DEV_PORTS, "--ephemeral", "--hooks", "my_hooks.py", "--reload", binary=python.parent / "mairust")
@@ -323,15 +347,15 @@ def test_the_program_starts_anew_when_hooks_change(python, tmp_path):
 
 
 def test_mistakes_are_told(python, tmp_path):
-    def run(*arguments, binary=python.parent / "mairust"):
+    def program(*arguments, binary=python.parent / "mairust"):
         ran = subprocess.run([binary, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
         return ran.returncode, ran.stderr
 
-    code, error = run("dev", "--ephemeral", *DEV_PORTS, "--hooks", "missing.py")
+    code, error = program("dev", "--ephemeral", *DEV_PORTS, "--hooks", "missing.py")
     assert code != 0 and "there is no file missing.py" in error
-    code, error = run("dev", "--ephemeral", *DEV_PORTS, "--hooks", "missing.py", binary=BINARY)
+    code, error = program("dev", "--ephemeral", *DEV_PORTS, "--hooks", "missing.py", binary=BINARY)
     assert code != 0 and "pip install mairust" in error
-    code, error = run("dev", "--reload")
+    code, error = program("dev", "--reload")
     assert code == 2 and "--hooks" in error
 
 
