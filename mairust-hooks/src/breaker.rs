@@ -254,6 +254,24 @@ impl Breaker {
         {
             return Err(Refused::Poison { first });
         }
+        self.permit(inner, fingerprint, now)
+    }
+
+    /// The same for a message that is shown to the hook again and again until it has an answer: that it failed before is
+    /// no reason against it.
+    ///
+    /// # Errors
+    /// When the breaker is open.
+    pub fn acquire_again(&self, fingerprint: Option<Fingerprint>, now: Timestamp) -> Result<Permit<'_>, Refused> {
+        self.permit(self.lock(), fingerprint, now)
+    }
+
+    fn permit(
+        &self,
+        mut inner: MutexGuard<'_, Inner>,
+        fingerprint: Option<Fingerprint>,
+        now: Timestamp,
+    ) -> Result<Permit<'_>, Refused> {
         let is_probe = self.pass(&mut inner, now).map_err(Refused::Open)?;
         Ok(Permit { breaker: self, fingerprint, epoch: inner.epoch, is_probe })
     }

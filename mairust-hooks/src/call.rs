@@ -151,7 +151,12 @@ impl Bound {
 
     async fn try_call(&self, call: &HookCall, time: Duration, clock: &dyn Clock) -> Result<Answer, Missed> {
         let lane = self.lane(call.point);
-        let permit = lane.breaker.acquire(Some(call.facts.fingerprint), clock.now()).map_err(Missed::from)?;
+        let (fingerprint, now) = (Some(call.facts.fingerprint), clock.now());
+        // Jobs end by themselves.
+        let is_job = call.point.is_async() || call.mode == Mode::CatchUp;
+        let permit =
+            if is_job { lane.breaker.acquire_again(fingerprint, now) } else { lane.breaker.acquire(fingerprint, now) };
+        let permit = permit.map_err(Missed::from)?;
         // Dropped without a result, the permit says nothing about the hook.
         let _slot = lane.slot(call.deadline).await.ok_or(RunOutcome::Overload)?;
         if call.deadline.saturating_duration_since(Instant::now()) < LEAST_TIME.min(time) {

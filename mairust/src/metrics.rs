@@ -182,7 +182,7 @@ impl Metrics {
                 "Changes of the circuit breakers of hooks, by point, hook, state and reason",
                 counters(),
             ),
-            hook_seconds: table.add("hook_seconds", "histogram", "Time of pre_receive hooks, by hook", histograms()),
+            hook_seconds: table.add("hook_seconds", "histogram", "Time of calls of hooks, by point and hook", histograms()),
             plugin_restarts: table.add(
                 "plugin_restarts",
                 "counter",

@@ -53,6 +53,8 @@ pub enum ActionResult {
     Applied,
     /// The message goes somewhere else: another program was first, or it goes into quarantine.
     Conflict,
+    /// There is no such folder, or the message can't be changed in this way any more.
+    Impossible,
 }
 
 /// Takes the answers of programs together, each with the id of its program, in the order of their bindings.
@@ -128,6 +130,7 @@ impl ActionResult {
         match self {
             Self::Applied => "applied",
             Self::Conflict => "conflict",
+            Self::Impossible => "impossible",
         }
     }
 }

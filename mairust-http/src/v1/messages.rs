@@ -1,5 +1,7 @@
 //! Messages: the list, one of them, its attachments.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
@@ -135,6 +137,9 @@ pub(crate) struct MessageDetail {
     auth_results: Option<serde_json::Value>,
     /// Null while the content can't be read.
     attachments: Option<Vec<AttachmentInfo>>,
+    /// What hooks keep with it, by the name of the hook. What the server itself has to say is under `_core`:
+    /// `hook_skipped` names hooks without whose answer the message passed.
+    metadata: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     links: Links,
 }
 
@@ -254,12 +259,18 @@ pub(crate) async fn message(
             (headers, attachment_infos(content.attachments, hashes))
         })
         .unzip();
+    let kept = state.storage().messages().metadata(principal.tenant, row.id).await;
+    let mut metadata: BTreeMap<String, serde_json::Map<String, serde_json::Value>> = BTreeMap::new();
+    for kept in kept.map_err(|error| Problem::store(&error))? {
+        metadata.entry(kept.owner).or_default().insert(kept.key, kept.value);
+    }
     Ok(Json(MessageDetail {
         summary: row.into(),
         headers,
         envelope: EnvelopeInfo { sender, recipients },
         auth_results,
         attachments,
+        metadata,
         links: Links {
             raw: format!("{at}/raw"),
             text: format!("{at}/text"),

@@ -2,8 +2,8 @@
 
 use mail_builder::headers::Header;
 use mail_builder::headers::text::Text;
-use mairust_hooks::HookRun;
-use mairust_hooks::protocol::{Flag, Merged};
+use mairust_hooks::protocol::{ActionResult, Flag, Merged};
+use mairust_hooks::{HookPoint, HookRun};
 use mairust_store::{Folder, Marks, MessageChange, MessageStatus, Metadata, MetadataChange};
 use serde_json::{Value, json};
 
@@ -47,6 +47,21 @@ impl Wanted {
             metadata.push(Metadata { owner, key, value: Value::Array(skipped) });
         }
     }
+}
+
+/// Leaves out what can't be done at this point, and says so.
+pub(crate) fn possible(mut merged: Merged, point: HookPoint) -> Merged {
+    let unknown = merged.folder.as_deref().is_some_and(|name| folder(name).is_none());
+    if unknown {
+        merged.folder = None;
+    }
+    let is_stored = point == HookPoint::PostReceive;
+    for outcome in merged.outcomes.iter_mut().filter(|outcome| outcome.result == ActionResult::Applied) {
+        if (unknown && outcome.op == "move") || (is_stored && outcome.op == "header.add") {
+            outcome.result = ActionResult::Impossible;
+        }
+    }
+    merged
 }
 
 /// What a hook wants changed about a message that is stored.

@@ -8,6 +8,7 @@ use mairust_store::{Folder, MessageStatus};
 use super::refuse_for_store;
 use super::scan::{Scanned, refusal};
 use super::verify::Verified;
+use crate::hooks::wanted::possible;
 use crate::hooks::{About, BoundHooks, Wanted};
 
 /// A message that is to be kept.
@@ -47,12 +48,13 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &BoundHooks) -> Result<Judged
             let facts = verified.inspected.way.facts(&mail).await?;
             let stage = Stage { deadline: of_tenant.deadline(point), ..Stage::new(point, mail, facts) };
             let asked = of_tenant.ask(&stage).await;
-            let verdict = asked.merged.verdict.clone();
+            let merged = possible(asked.merged, stage.point);
+            let verdict = merged.verdict.clone();
             if verdict.reply().is_some() {
                 hooks.note(&asked.runs, &About::mail(&stage.mail));
             }
-            outcomes.clone_from(&asked.merged.outcomes);
-            wanted.add(asked.merged, &asked.runs);
+            outcomes.clone_from(&merged.outcomes);
+            wanted.add(merged, &asked.runs);
             runs = asked.runs;
             verdict
         }

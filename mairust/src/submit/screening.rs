@@ -9,6 +9,7 @@ use mairust_hooks::{HookPoint, HookRun, Hooks, RunOutcome, Score, Stage, Verdict
 
 use super::fix_up::FixedUp;
 use super::{Purpose, Submission, SubmissionError};
+use crate::hooks::wanted::possible;
 use crate::hooks::{About, BoundHooks, Wanted};
 use crate::receive::parse;
 
@@ -79,9 +80,10 @@ impl Screening {
         let Some((hooks, stage)) = &mut self.asking else { return Ok(()) };
         stage.before_policy = before_policy;
         let asked = hooks.ask(stage).await;
-        let verdict = asked.merged.verdict.clone();
-        self.outcomes.extend_from_slice(&asked.merged.outcomes);
-        self.wanted.add(asked.merged, &asked.runs);
+        let merged = possible(asked.merged, stage.point);
+        let verdict = merged.verdict.clone();
+        self.outcomes.extend_from_slice(&merged.outcomes);
+        self.wanted.add(merged, &asked.runs);
         self.runs.extend(asked.runs);
         match verdict {
             Verdict::Allow => Ok(()),

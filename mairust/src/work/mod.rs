@@ -382,7 +382,9 @@ impl Workers {
     }
 
     async fn after_panic(&self, lease: &Lease, job: &Job, reason: String) -> Disposition {
-        let Job::Deliver { message, domain } = job else { return post_receive::again(lease, None, reason) };
+        let Job::Deliver { message, domain } = job else {
+            return post_receive::again(lease, lease.attempts, None, reason);
+        };
         let age = self.clock.now().since(lease.created_at);
         match self.settings.retry.next(lease.attempts, age, jitter(lease.job, lease.attempts)) {
             Next::After(wait) => Disposition::Retry(wait, reason),

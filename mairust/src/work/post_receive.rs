@@ -10,7 +10,7 @@ use mairust_store::{HookChange, HookState, Lease, StoreError, StoreErrorKind};
 
 use super::retry::jitter;
 use super::{Disposition, Workers};
-use crate::hooks::wanted::{change, quarantine};
+use crate::hooks::wanted::{change, possible, quarantine};
 use crate::hooks::{About, stored};
 
 /// Waits after the first attempt, the second, and so on; there is one attempt more than there are waits.
@@ -55,13 +55,19 @@ impl Workers {
         let mut call = HookCall::new(point, mail.clone(), facts, self.clock.now());
         call.mode = mode;
         call.id = InvocationId::from_bytes(*lease.job.as_bytes());
-        (call.attempt, call.occurred_at) = (lease.attempts, lease.created_at);
+        let tries = match self.tries(lease, &call.id).await {
+            Ok(tries) => tries,
+            Err(error) => return unknown(&error),
+        };
+        (call.attempt, call.occurred_at) = (tries + 1, lease.created_at);
         let Some(called) = runner.of(lease.tenant).call(hook, call).await else {
             return Disposition::Bury(format!("there is no {} hook named {hook} any more", point.as_str()));
         };
-        let Called { answer, run, wait } = called;
+        let Called { answer, mut run, wait } = called;
+        let was_called = !matches!(run.outcome, RunOutcome::Open(_) | RunOutcome::Overload);
+        run.attempt = if was_called { tries + 1 } else { tries };
         let done = run.outcome.is_done();
-        let merged = merge([(hook.to_owned(), answer)]);
+        let merged = possible(merge([(hook.to_owned(), answer)]), HookPoint::PostReceive);
         self.hooks.note(std::slice::from_ref(&run), &About { actions: &merged.outcomes, ..About::mail(&mail) });
         match &run.outcome {
             // One that mail does not pass without can't switch itself off.
@@ -71,19 +77,19 @@ impl Workers {
                 }
                 Disposition::Bury("the hook answered that it is not there any more, and is disabled".to_owned())
             }
-            RunOutcome::Open(_) | RunOutcome::Overload if self.age(lease) < PATIENCE => {
+            _ if !was_called && self.age(lease) < PATIENCE => {
                 Disposition::Retry(spread(NOT_NOW, lease), run.outcome.to_string())
             }
-            _ if !done => again(lease, wait, run.outcome.to_string()),
+            _ if !done => again(lease, run.attempt, wait, run.outcome.to_string()),
             // What is on trial changes nothing.
             _ if run.mode == Mode::Shadow => Disposition::Complete,
-            _ => self.apply(lease, message, merged).await,
+            _ => self.apply(lease, message, merged, run.attempt).await,
         }
     }
 
-    async fn apply(&self, lease: &Lease, message: MessageId, wanted: Merged) -> Disposition {
+    async fn apply(&self, lease: &Lease, message: MessageId, wanted: Merged, tries: u32) -> Disposition {
         let change = match &wanted.verdict {
-            Verdict::Tempfail(_) => return again(lease, None, "the hook wants to be called again".to_owned()),
+            Verdict::Tempfail(_) => return again(lease, tries, None, "the hook wants to be called again".to_owned()),
             // It was taken: it can't be refused any more.
             Verdict::Quarantine { .. } | Verdict::Reject(_) => quarantine(change(wanted)),
             Verdict::Allow => change(wanted),
@@ -96,6 +102,15 @@ impl Workers {
             Err(error) if error.kind() == StoreErrorKind::NotFound => Disposition::Complete,
             Err(error) => Disposition::Retry(NOT_NOW, crate::error::chain(&error)),
         }
+    }
+
+    /// How often the hook was called for this job. Waits while it was left alone are no calls.
+    async fn tries(&self, lease: &Lease, id: &InvocationId) -> Result<u32, StoreError> {
+        if lease.attempts <= 1 {
+            return Ok(0);
+        }
+        let known = self.storage.hooks().invocation(lease.tenant, id.as_str()).await?;
+        Ok(known.map_or(0, |call| call.report.attempt))
     }
 
     /// Has a hook of a tenant called no more.
@@ -116,9 +131,9 @@ impl Workers {
     }
 }
 
-/// Tries a call again that had no answer, unless it was tried often enough.
-pub(super) fn again(lease: &Lease, wish: Option<Duration>, why: String) -> Disposition {
-    let place = usize::try_from(lease.attempts.saturating_sub(1)).unwrap_or(usize::MAX);
+/// Tries a call again that had no answer, unless it was tried often enough: so many times.
+pub(super) fn again(lease: &Lease, tries: u32, wish: Option<Duration>, why: String) -> Disposition {
+    let place = usize::try_from(tries.saturating_sub(1)).unwrap_or(usize::MAX);
     match (WAITS.get(place), wish) {
         (None, _) => Disposition::Bury(why),
         (Some(_), Some(wish)) => Disposition::Retry(wish.min(LONGEST_WISH), why),
