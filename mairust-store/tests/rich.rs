@@ -10,10 +10,11 @@ use mairust_store::audit::Actor;
 use mairust_store::registry::Expected;
 use mairust_store::{
     Acceptance, Allowance, Attempt, AttemptOutcome, AuditKey, DeliveryState, Direction, Folder, HookInvocation,
-    HookReport, HookState, LocalKeys, MessageChange, MessageQuery, MessageRow, MessageStatus, NewAlias, NewApiKey,
-    NewAuditEvent, NewDkimKey, NewEvent, NewHookBinding, NewJob, NewRecipient, NewSuppression, NewUser, NewWebhook,
-    NewWebhookDelivery, Owner, PasswordRecord, Priority, RegistryExt, Sealer, SenderAction, SenderRule, Spam,
-    SpamVerdict, SqlStorage, StorageBackend, SuppressionReason, Suspension, User, UserChange, WebhookAttempt,
+    HookReport, HookState, LocalKeys, MessageChange, MessageQuery, MessageRow, MessageStatus, Metadata, MetadataChange,
+    NewAlias, NewApiKey, NewAuditEvent, NewDkimKey, NewEvent, NewHookBinding, NewJob, NewRecipient, NewSuppression,
+    NewUser, NewWebhook, NewWebhookDelivery, Owner, PasswordRecord, Priority, RegistryExt, Sealer, SenderAction,
+    SenderRule, Spam, SpamVerdict, SqlStorage, StorageBackend, SuppressionReason, Suspension, User, UserChange,
+    WebhookAttempt,
 };
 
 use crate::sample::{NOW, alice, entry, id, job};
@@ -117,6 +118,8 @@ pub(crate) async fn fill(storage: &SqlStorage) -> User {
     }
     let mut change = MessageChange::default();
     change.add_tags.push("a tag".to_owned());
+    let kept = Metadata { owner: "echo".to_owned(), key: "n".to_owned(), value: serde_json::json!({"三": [1, null]}) };
+    change.metadata.push(MetadataChange::Keep(kept));
     storage.messages().change(tenant, tagged, &change).await.unwrap();
     let mut attempts = entry(&alice, "");
     attempts.messages.clear();

@@ -285,6 +285,17 @@ CREATE TABLE mailboxes (
     PRIMARY KEY (tenant_id, id)
 ) STRICT;
 
+CREATE TABLE message_metadata (
+    tenant_id BLOB NOT NULL,
+    message_id BLOB NOT NULL,
+    owner TEXT NOT NULL,
+    key TEXT NOT NULL,
+    -- JSON.
+    value TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, message_id, owner, key),
+    FOREIGN KEY (tenant_id, message_id) REFERENCES messages (tenant_id, id)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE message_tags (
     tenant_id BLOB NOT NULL,
     message_id BLOB NOT NULL,

@@ -37,6 +37,7 @@ async fn a_message_is_shown_as_documented() {
     assert_eq!(fields.remove("envelope"), Some(envelope));
     assert_eq!(fields.remove("auth_results"), Some(json!({"spf": {"result": "pass"}})));
     assert_eq!(fields.remove("attachments"), Some(json!([])));
+    assert_eq!(fields.remove("metadata"), Some(json!({})));
     let at = format!("/api/v1/messages/{id}");
     let links = json!({"raw": format!("{at}/raw"), "text": format!("{at}/text"),
         "attachments": format!("{at}/attachments"), "trace": format!("{at}/trace")});
