@@ -237,7 +237,7 @@ class Program(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        type(self).asked.append((dict(self.headers), json.loads(body)))
+        type(self).asked.append(({name.lower(): value for name, value in self.headers.items()}, json.loads(body)))
         answer = json.dumps({"verdict": self.verdict, "reason": "as told"}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -270,7 +270,7 @@ def test_a_message_is_shown_to_a_hook(tmp_path, hook, program):
     said = hook("test", "com.example.spam")
     assert (said["outcome"], said["response"]["reason"], said["error"]) == ("quarantine", "as told", None)
     headers, request = program.asked[-1]
-    assert headers["X-MaiRust-Request-Id"] == said["delivery_id"] and headers["X-MaiRust-Signature"]
+    assert headers["x-mairust-request-id"] == said["delivery_id"] and headers["x-mairust-signature"]
     assert (request["hook"], request["mode"], request["plugin"]["config"]) == ("pre_receive", "test", {"a": 1})
     mail = tmp_path / "mail.eml"
     mail.write_bytes(b"From: a@b.example\r\nSubject: from a file\r\n\r\nx\r\n")
