@@ -72,8 +72,6 @@ async fn measure(binding: Binding, calls: usize) -> Result<Vec<Duration>, Failur
         }
         match asked.runs.as_slice() {
             [run] if run.outcome.is_done() => {}
-            // A worker is ready when its interpreter is.
-            [_] if number == 0 => tokio::time::sleep(Duration::from_secs(1)).await,
             runs => return Err(format!("no answer: {runs:?}").into()),
         }
     }
