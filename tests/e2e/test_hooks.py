@@ -216,6 +216,11 @@ def test_hooks_see_mail_before_it_is_sent(site, tmp_path):
     assert code == 451 and text.startswith("4.3.0 Policy service unavailable"), text
     status, problem = post("broken")
     assert (status, problem["code"]) == (503, "hook_unavailable")
+    # A program that sends without the server is seen by the same hook.
+    calls = len(site.json("hook", "deliveries", "com.example.dlp"))
+    sent = run("send", "-c", site.config, input=f"From: {ALICE}\nTo: {CAROL}\nSubject: secret\n\nx\n", check=False)
+    assert sent.returncode != 0 and "Not this [inv_" in sent.stderr, sent
+    assert len(site.json("hook", "deliveries", "com.example.dlp")) == calls + 1
     assert submit("odd")[0] == 250
     held = site.json("queue", "list")
     assert [item["held_because"] for item in held] == ["hook"], held

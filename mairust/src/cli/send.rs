@@ -63,11 +63,14 @@ pub(super) async fn run(arguments: &SendArgs) -> Result<(), Failure> {
     let submission = Submission { send_at: arguments.send_at, ..submission };
     if arguments.dry_run {
         let recipients = submission.destinations.iter().map(|to| previewed(to, tenant.id)).collect::<Vec<_>>();
-        let preview = submissions.preview(submission).await.map_err(refused)?;
-        return show(arguments.tenant.format(), &preview, &recipients);
+        let preview = submissions.preview(submission).await;
+        submissions.close().await;
+        return show(arguments.tenant.format(), &preview.map_err(refused)?, &recipients);
     }
     let sender = submission.envelope.sender.to_string();
-    let taken = submissions.submit(submission).await.map_err(refused)?;
+    let taken = submissions.submit(submission).await;
+    submissions.close().await;
+    let taken = taken.map_err(refused)?;
     let answer = as_json(&taken);
     let mut told = answer.clone();
     told["mail_from"] = json!(sender);

@@ -232,6 +232,11 @@ impl Submissions {
         Ok(submitted)
     }
 
+    /// Ends what hooks keep running, and writes down what they came to: for whoever takes mail without a server that runs.
+    pub(crate) async fn close(&self) {
+        self.hooks.close().await;
+    }
+
     /// What a message would look like if it were taken now.
     pub(crate) async fn preview(&self, submission: Submission) -> Result<Previewed, SubmissionError> {
         let _room = self.memory.take(submission.body.len()).await;
