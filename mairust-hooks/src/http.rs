@@ -102,10 +102,7 @@ impl HttpHook {
             return Err(HttpHookError::NoKey);
         }
         self.endpoint.check(self.allow_private).map_err(HttpHookError::Url)?;
-        let port = self.endpoint.port();
-        if !self.allow_private && !matches!(port, 443 | 8_443 | 1_024..) {
-            return Err(HttpHookError::Port(port));
-        }
+        check_port(&self.endpoint, self.allow_private)?;
         match &self.health_endpoint {
             Some(health) if !health.is_same_origin(&self.endpoint) => Err(HttpHookError::OtherOrigin),
             _ => Ok(()),
@@ -115,6 +112,15 @@ impl HttpHook {
     /// The keys that are in use at this time.
     pub fn live_keys(&self, now: Timestamp) -> impl Iterator<Item = &SigningSecret> {
         self.keys.iter().filter(move |key| key.until.is_none_or(|until| now < until)).map(|key| &key.secret)
+    }
+}
+
+/// Refuses ports where other services are, unless whoever runs the server gave leave for private addresses.
+pub(crate) fn check_port(endpoint: &EndpointUrl, allow_private: bool) -> Result<(), HttpHookError> {
+    match endpoint.port() {
+        443 | 8_443 | 1_024.. => Ok(()),
+        _ if allow_private => Ok(()),
+        port => Err(HttpHookError::Port(port)),
     }
 }
 

@@ -6,6 +6,7 @@ use super::{HookSettings, HookTransport, SettingsError};
 use crate::binding::{OnFailure, RecipientFilter};
 use crate::endpoint::{EndpointUrl, EndpointUrlError};
 use crate::handler::HookPoint;
+use crate::http::check_port;
 use crate::protocol::{BodyGrant, Decide, Mode};
 
 /// The highest priority there is a number for.
@@ -179,12 +180,17 @@ impl HookTransport {
                 let allow = allow_private || *private_address;
                 let checked = |url: &str| EndpointUrl::parse(url).and_then(|url| url.check(allow).map(|()| url));
                 let endpoint = checked(endpoint);
-                if let Err(error) = &endpoint {
-                    wrong("/transport/endpoint", refused(*error));
+                match &endpoint {
+                    Err(error) => wrong("/transport/endpoint", refused(*error)),
+                    Ok(endpoint) => {
+                        if let Err(error) = check_port(endpoint, allow) {
+                            wrong("/transport/endpoint", error.to_string());
+                        }
+                    }
                 }
                 match (health_endpoint.as_deref().map(checked), &endpoint) {
                     (Some(Err(error)), _) => wrong("/transport/health_endpoint", refused(error)),
-                    (Some(Ok(health)), Ok(endpoint)) if !is_same_origin(&health, endpoint) => {
+                    (Some(Ok(health)), Ok(endpoint)) if !health.is_same_origin(endpoint) => {
                         let message = "must be at the same scheme, host and port as the endpoint".to_owned();
                         wrong("/transport/health_endpoint", message);
                     }
@@ -227,8 +233,4 @@ fn refused(error: EndpointUrlError) -> String {
         EndpointUrlError::Private => format!("the address is a private one, {NO_LEAVE}"),
         other => other.to_string(),
     }
-}
-
-fn is_same_origin(one: &EndpointUrl, other: &EndpointUrl) -> bool {
-    (one.is_secure(), one.host(), one.port()) == (other.is_secure(), other.host(), other.port())
 }

@@ -59,6 +59,7 @@ fn says_all_that_is_wrong_at_once() {
             json!({"transport": {"kind": "http", "endpoint": "https://a/", "health_endpoint": "https://b/"}}),
             &["/transport/health_endpoint"],
         ),
+        (json!({"transport": {"kind": "http", "endpoint": "https://spam.example:25/"}}), &["/transport/endpoint"]),
         (json!({"transport": {"kind": "process"}}), &["/transport/command"]),
         (json!({"transport": {"kind": "process", "command": ["run"]}}), &["/transport/command"]),
         (json!({"transport": {"kind": "process", "command": ["/run"], "directory": "opt"}}), &["/transport/directory"]),
