@@ -85,7 +85,11 @@ fn remote(transport: Arc<dyn Transport>) -> Binding {
         serde_json::from_value(serde_json::json!({"read_headers": true, "read_body": "preview"})).unwrap_or_default();
     let (id, version, config) = ("com.example.bench".to_owned(), "0.0.0".to_owned(), serde_json::Map::new());
     let plugin = Plugin { id, version, config_rev: 1, config };
-    Binding::new(Arc::new(Remote::new(plugin, vec![HookPoint::PreReceive], grants.clone(), grants, transport)))
+    let remote = Remote::new(plugin, vec![HookPoint::PreReceive], grants.clone(), grants, transport);
+    let mut binding = Binding::new(Arc::new(remote));
+    // The first call of a worker waits for its interpreter.
+    binding.timeout = Some(Budgets::default().pre_receive);
+    binding
 }
 
 /// The sample in `examples/hooks/stdin`.
