@@ -143,7 +143,7 @@ def test_a_task_can_t_end_the_loop(app, mairust_server, caplog):
     @app.pre_receive(on_failure="tempfail")
     async def hook(msg):
         app.state.task = asyncio.create_task(leave())
-        await asyncio.sleep(0.01)
+        await asyncio.wait([app.state.task])
 
     server = mairust_server(app)
     for _ in range(2):

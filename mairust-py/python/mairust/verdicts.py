@@ -39,7 +39,7 @@ class Verdict:
 
     @property
     def refuses(self) -> bool:
-        """Whether the message is refused, for now or for good."""
+        """Whether the message is refused, temporarily or for good."""
         return self.name in ("reject", "tempfail")
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def tempfail(
     reason: str | None = None,
     score: float | None = None,
 ) -> Verdict:
-    """Refuses the message for now, by 451 4.7.1 if nothing else is said: its sender tries again later."""
+    """Refuses the message temporarily, by 451 4.7.1 if nothing else is said: its sender tries again later."""
     return Verdict("tempfail", code, enhanced, text, reason, score)
 
 
@@ -135,7 +135,7 @@ class Reject(VerdictException):
 
 
 class TempFail(VerdictException):
-    """Refuses the message for now, see `tempfail`."""
+    """Refuses the message temporarily, see `tempfail`."""
 
     def __init__(
         self,
