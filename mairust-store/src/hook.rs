@@ -6,16 +6,18 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use mairust_core::{HookId, TenantId, Timestamp};
+use mairust_core::{HookId, JobId, TenantId, Timestamp};
 use serde_json::Value;
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::message::Page;
 
+mod awaited;
 mod invocation;
 pub mod keys;
 mod shared;
 
+pub use awaited::AwaitedResult;
 pub use invocation::{HookActionReport, HookInvocation, HookInvocationQuery, HookReport};
 
 /// The kind of secret that the keys of hooks are, each named by the id of its binding.
@@ -138,6 +140,35 @@ pub trait HookStore: fmt::Debug + Send + Sync + 'static {
         tenant: TenantId,
         query: &HookInvocationQuery,
     ) -> Result<Page<HookInvocation>, StoreError>;
+
+    /// Keeps in mind that the result of a call comes later. What was known of the same job is replaced.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such tenant.
+    async fn await_result(&self, awaited: AwaitedResult) -> Result<(), StoreError>;
+
+    /// The result that a job waits for; `None` if it waits for none.
+    async fn awaited(&self, tenant: TenantId, job: JobId) -> Result<Option<AwaitedResult>, StoreError>;
+
+    /// The result that is told with the token of this hash; `None` if there is none. Looks at all tenants.
+    async fn awaited_with(&self, token_hash: &[u8; 32]) -> Result<Option<AwaitedResult>, StoreError>;
+
+    /// Waits longer for a result, at most until the [`latest`](AwaitedResult::latest) moment; `false` if nothing is to
+    /// be waited for any more.
+    async fn put_off(&self, tenant: TenantId, job: JobId, until: Timestamp) -> Result<bool, StoreError>;
+
+    /// Keeps a result, and makes the job that waits for it due at once; `false` if there is one already, or if none is
+    /// awaited.
+    async fn settle(&self, tenant: TenantId, job: JobId, result: Value, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Makes a job due at once if it waits for a result that is there: it may have come while the job was being done.
+    async fn wake_settled(&self, tenant: TenantId, job: JobId, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Forgets that a job waits for a result, and its token with it. Nothing happens if it does not.
+    async fn forget_awaited(&self, tenant: TenantId, job: JobId) -> Result<(), StoreError>;
+
+    /// Forgets results whose token is not good any more at this moment, at most `max`; how many. Looks at all tenants.
+    async fn forget_expired(&self, now: Timestamp, max: u32) -> Result<u32, StoreError>;
 
     /// Tenants that have calls from before this moment.
     async fn tenants_to_forget(&self, before: Timestamp) -> Result<Vec<TenantId>, StoreError>;

@@ -9,12 +9,12 @@ use mairust_core::{
 use mairust_store::audit::Actor;
 use mairust_store::registry::Expected;
 use mairust_store::{
-    Acceptance, Allowance, Attempt, AttemptOutcome, AuditKey, DeliveryState, Direction, Folder, HookInvocation,
-    HookReport, HookState, LocalKeys, MessageChange, MessageQuery, MessageRow, MessageStatus, Metadata, MetadataChange,
-    NewAlias, NewApiKey, NewAuditEvent, NewDkimKey, NewEvent, NewHookBinding, NewJob, NewRecipient, NewSuppression,
-    NewUser, NewWebhook, NewWebhookDelivery, Owner, PasswordRecord, Priority, RegistryExt, Sealer, SenderAction,
-    SenderRule, Spam, SpamVerdict, SqlStorage, StorageBackend, SuppressionReason, Suspension, User, UserChange,
-    WebhookAttempt,
+    Acceptance, Allowance, Attempt, AttemptOutcome, AuditKey, AwaitedResult, DeliveryState, Direction, Folder,
+    HookInvocation, HookReport, HookState, LocalKeys, MessageChange, MessageQuery, MessageRow, MessageStatus, Metadata,
+    MetadataChange, NewAlias, NewApiKey, NewAuditEvent, NewDkimKey, NewEvent, NewHookBinding, NewJob, NewRecipient,
+    NewSuppression, NewUser, NewWebhook, NewWebhookDelivery, Owner, PasswordRecord, Priority, RegistryExt, Sealer,
+    SenderAction, SenderRule, Spam, SpamVerdict, SqlStorage, StorageBackend, SuppressionReason, Suspension, User,
+    UserChange, WebhookAttempt,
 };
 
 use crate::sample::{NOW, alice, entry, id, job};
@@ -176,6 +176,21 @@ async fn bind(storage: &SqlStorage, tenant: TenantId) {
         report: report.clone(),
     };
     storage.hooks().record(vec![call(1, Some(hook.id)), call(2, None)]).await.unwrap();
+    let awaited = |token: u8, result| AwaitedResult {
+        tenant,
+        job: JobId::new(NOW),
+        hook: hook.id,
+        message: MessageId::new(NOW),
+        token_hash: [token; 32],
+        attempt: 1,
+        accepted_at: NOW,
+        result_by: later(300),
+        latest: later(600),
+        expires_at: later(86_400),
+        result,
+    };
+    storage.hooks().await_result(awaited(1, None)).await.unwrap();
+    storage.hooks().await_result(awaited(2, Some(serde_json::json!({"failed": "\u{0}no"})))).await.unwrap();
 }
 
 pub(crate) fn audit_key() -> AuditKey {

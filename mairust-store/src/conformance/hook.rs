@@ -4,15 +4,15 @@
 
 use std::time::Duration;
 
-use mairust_core::{HookId, MessageId, TenantId, Timestamp};
+use mairust_core::{HookId, JobId, MessageId, TenantId, Timestamp};
 use serde_json::json;
 
 use super::crash::again;
-use super::sample::{NOW, Storage, alice, kind};
+use super::sample::{NOW, Storage, alice, job, kind};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::hook::{
-    HookActionReport, HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookReport, HookState, MAX_HOOKS,
-    NewHookBinding,
+    AwaitedResult, HookActionReport, HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookReport,
+    HookState, MAX_HOOKS, NewHookBinding,
 };
 
 /// A hook of this name that is to be bound.
@@ -303,4 +303,103 @@ pub async fn hides_hooks_from_other_tenants(storage: Storage) {
     hooks.record(vec![HookInvocation { tenant: other, outcome: "reject".to_owned(), ..call.clone() }]).await.unwrap();
     assert_eq!(hooks.invocation(alice.tenant, &call.id).await.unwrap(), Some(call));
     assert_eq!(hooks.get(alice.tenant, hook.id).await.unwrap(), Some(hook));
+}
+
+/// What a job waits for, accepted now.
+fn awaited(tenant: TenantId, job: JobId, token: u8) -> AwaitedResult {
+    AwaitedResult {
+        tenant,
+        job,
+        hook: HookId::new(NOW),
+        message: MessageId::new(NOW),
+        token_hash: [token; 32],
+        attempt: 1,
+        accepted_at: NOW,
+        result_by: later(300),
+        latest: later(600),
+        expires_at: later(86_400),
+        result: None,
+    }
+}
+
+/// A result is awaited by one job, told once, and put off no longer than may be.
+pub async fn waits_for_results_of_hooks(storage: Storage) {
+    let alice = alice(&storage, "a.example").await.tenant;
+    let other = self::alice(&storage, "b.example").await.tenant;
+    let (hooks, job) = (storage.hooks(), JobId::new(NOW));
+    assert_eq!(hooks.awaited(alice, job).await.unwrap(), None);
+    assert_eq!(kind(hooks.await_result(awaited(TenantId::new(NOW), job, 1)).await), StoreErrorKind::NotFound);
+    hooks.await_result(awaited(alice, job, 1)).await.unwrap();
+    // Another attempt has another token.
+    let known = AwaitedResult { attempt: 2, ..awaited(alice, job, 2) };
+    hooks.await_result(known.clone()).await.unwrap();
+    assert_eq!(hooks.awaited(alice, job).await.unwrap().as_ref(), Some(&known));
+    assert_eq!(hooks.awaited_with(&[2; 32]).await.unwrap().as_ref(), Some(&known));
+    assert_eq!(hooks.awaited_with(&[1; 32]).await.unwrap(), None);
+    let result_by = async || hooks.awaited(alice, job).await.unwrap().unwrap().result_by;
+    for (until, then) in [(later(400), later(400)), (later(350), later(400)), (later(900), later(600))] {
+        assert!(hooks.put_off(alice, job, until).await.unwrap());
+        assert_eq!(result_by().await, then);
+    }
+    assert_eq!(hooks.awaited(other, job).await.unwrap(), None);
+    assert!(!hooks.put_off(other, job, later(500)).await.unwrap());
+    assert!(!hooks.settle(other, job, json!(0), NOW).await.unwrap());
+    hooks.forget_awaited(other, job).await.unwrap();
+    let result = json!({"done": [1.5, "ü\u{0}"]});
+    assert!(hooks.settle(alice, job, result.clone(), NOW).await.unwrap());
+    assert!(!hooks.settle(alice, job, json!(2), NOW).await.unwrap());
+    assert!(!hooks.put_off(alice, job, later(601)).await.unwrap());
+    let known = hooks.awaited(alice, job).await.unwrap().unwrap();
+    assert_eq!((known.result, known.result_by), (Some(result), later(600)));
+    hooks.forget_awaited(alice, job).await.unwrap();
+    assert_eq!(hooks.awaited_with(&[2; 32]).await.unwrap(), None);
+    assert!(!hooks.settle(alice, job, json!(3), NOW).await.unwrap());
+}
+
+/// A job is due as soon as its result is there, whether it waited by then or was being done.
+pub async fn wakes_jobs_whose_results_are_there(storage: Storage) {
+    let alice = alice(&storage, "a.example").await.tenant;
+    let (hooks, queue) = (storage.hooks(), storage.queue());
+    let lease = async || queue.lease(NOW, 5, Duration::from_secs(60)).await.unwrap();
+    for is_waiting in [true, false] {
+        let job = job(alice, NOW);
+        let id = job.id;
+        queue.enqueue(vec![job]).await.unwrap();
+        let leased = lease().await;
+        hooks.await_result(awaited(alice, id, 1)).await.unwrap();
+        hooks.wake_settled(alice, id, NOW).await.unwrap();
+        if is_waiting {
+            assert!(queue.retry(&leased[0], later(300), "the result comes later").await.unwrap());
+            hooks.wake_settled(alice, id, NOW).await.unwrap();
+            assert_eq!(lease().await, []);
+        }
+        let seen = queue.version();
+        assert!(hooks.settle(alice, id, json!({}), NOW).await.unwrap());
+        assert_eq!(queue.version() > seen, is_waiting);
+        if !is_waiting {
+            assert_eq!(lease().await, []);
+            assert!(queue.retry(&leased[0], later(300), "the result comes later").await.unwrap());
+            hooks.wake_settled(alice, id, NOW).await.unwrap();
+            assert!(queue.version() > seen);
+        }
+        let again = lease().await;
+        assert_eq!(again.iter().map(|lease| (lease.job, lease.attempts)).collect::<Vec<_>>(), [(id, 2)]);
+        hooks.wake_settled(alice, id, NOW).await.unwrap();
+        assert_eq!(lease().await, []);
+        assert!(queue.complete(&again[0]).await.unwrap());
+        hooks.forget_awaited(alice, id).await.unwrap();
+    }
+}
+
+/// Results are kept as long as their tokens are good.
+pub async fn forgets_results_whose_tokens_expired(storage: Storage) {
+    let (alice, hooks) = (alice(&storage, "a.example").await.tenant, storage.hooks());
+    for token in 1..=4 {
+        let expires_at = later(u64::from(token));
+        hooks.await_result(AwaitedResult { expires_at, ..awaited(alice, JobId::new(NOW), token) }).await.unwrap();
+    }
+    assert_eq!(hooks.forget_expired(later(1), 10).await.unwrap(), 0);
+    assert_eq!(hooks.forget_expired(later(4), 2).await.unwrap(), 2);
+    assert_eq!(hooks.forget_expired(later(4), 10).await.unwrap(), 1);
+    assert!(hooks.awaited_with(&[4; 32]).await.unwrap().is_some());
 }

@@ -91,6 +91,9 @@ macro_rules! conformance_tests {
             keeps_hooks refuses_odd_hooks changes_what_was_expected_only counts_changes_of_any_hook
             keeps_what_calls_came_to lists_calls forgets_old_calls changes_whole_or_not_at_all_when_dropped
             hides_hooks_from_other_tenants
+            waits_for_results_of_hooks
+            wakes_jobs_whose_results_are_there
+            forgets_results_whose_tokens_expired
         );
         $crate::conformance_tests!(@suite $make, invariant:
             mail_on_its_way_keeps_all_rules finds_recipients_without_a_job finds_jobs_without_a_purpose

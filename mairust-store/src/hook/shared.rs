@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mairust_core::{HookId, TenantId, Timestamp};
+use mairust_core::{HookId, JobId, TenantId, Timestamp};
+use serde_json::Value;
 
-use super::{HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookStore, NewHookBinding};
+use super::{AwaitedResult, HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookStore, NewHookBinding};
 use crate::error::StoreError;
 use crate::message::Page;
 
@@ -45,6 +46,30 @@ impl<T: HookStore + ?Sized> HookStore for Arc<T> {
         query: &HookInvocationQuery,
     ) -> Result<Page<HookInvocation>, StoreError> {
         (**self).invocations(tenant, query).await
+    }
+    async fn await_result(&self, awaited: AwaitedResult) -> Result<(), StoreError> {
+        (**self).await_result(awaited).await
+    }
+    async fn awaited(&self, tenant: TenantId, job: JobId) -> Result<Option<AwaitedResult>, StoreError> {
+        (**self).awaited(tenant, job).await
+    }
+    async fn awaited_with(&self, token_hash: &[u8; 32]) -> Result<Option<AwaitedResult>, StoreError> {
+        (**self).awaited_with(token_hash).await
+    }
+    async fn put_off(&self, tenant: TenantId, job: JobId, until: Timestamp) -> Result<bool, StoreError> {
+        (**self).put_off(tenant, job, until).await
+    }
+    async fn settle(&self, tenant: TenantId, job: JobId, result: Value, now: Timestamp) -> Result<bool, StoreError> {
+        (**self).settle(tenant, job, result, now).await
+    }
+    async fn wake_settled(&self, tenant: TenantId, job: JobId, now: Timestamp) -> Result<(), StoreError> {
+        (**self).wake_settled(tenant, job, now).await
+    }
+    async fn forget_awaited(&self, tenant: TenantId, job: JobId) -> Result<(), StoreError> {
+        (**self).forget_awaited(tenant, job).await
+    }
+    async fn forget_expired(&self, now: Timestamp, max: u32) -> Result<u32, StoreError> {
+        (**self).forget_expired(now, max).await
     }
     async fn tenants_to_forget(&self, before: Timestamp) -> Result<Vec<TenantId>, StoreError> {
         (**self).tenants_to_forget(before).await

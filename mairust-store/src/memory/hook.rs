@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use mairust_core::{HookId, TenantId, Timestamp};
+use mairust_core::{HookId, JobId, TenantId, Timestamp};
+use serde_json::Value;
 
 use super::directory::not_found;
+use super::queue::JobState;
 use super::{MemoryStorage, State};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::hook::{
-    HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookStore, MAX_HOOKS, NewHookBinding, too_many,
+    AwaitedResult, HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookStore, MAX_HOOKS, NewHookBinding,
+    too_many,
 };
 use crate::message::Page;
 
@@ -19,6 +22,7 @@ pub(super) struct Hooks {
     revision: u64,
     bindings: BTreeMap<(TenantId, HookId), HookBinding>,
     invocations: BTreeMap<(TenantId, String), HookInvocation>,
+    awaited: BTreeMap<(TenantId, JobId), AwaitedResult>,
 }
 
 #[async_trait]
@@ -108,6 +112,70 @@ impl HookStore for MemoryStorage {
         Ok(Page { items, has_more: found.next().is_some() })
     }
 
+    async fn await_result(&self, awaited: AwaitedResult) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if !state.tenants.contains_key(&awaited.tenant) {
+            return Err(not_found("await result of hook", awaited.tenant));
+        }
+        state.hooks.awaited.insert((awaited.tenant, awaited.job), awaited);
+        Ok(())
+    }
+
+    async fn awaited(&self, tenant: TenantId, job: JobId) -> Result<Option<AwaitedResult>, StoreError> {
+        Ok(self.state().hooks.awaited.get(&(tenant, job)).cloned())
+    }
+
+    async fn awaited_with(&self, token_hash: &[u8; 32]) -> Result<Option<AwaitedResult>, StoreError> {
+        Ok(self.state().hooks.awaited.values().find(|awaited| awaited.token_hash == *token_hash).cloned())
+    }
+
+    async fn put_off(&self, tenant: TenantId, job: JobId, until: Timestamp) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let Some(awaited) = state.hooks.unsettled(tenant, job) else { return Ok(false) };
+        awaited.result_by = until.min(awaited.latest).max(awaited.result_by);
+        Ok(true)
+    }
+
+    async fn settle(&self, tenant: TenantId, job: JobId, result: Value, now: Timestamp) -> Result<bool, StoreError> {
+        match self.state().hooks.unsettled(tenant, job) {
+            None => return Ok(false),
+            Some(awaited) => awaited.result = Some(result),
+        }
+        self.wake_settled(tenant, job, now).await?;
+        Ok(true)
+    }
+
+    async fn wake_settled(&self, tenant: TenantId, job: JobId, now: Timestamp) -> Result<(), StoreError> {
+        let is_awake = {
+            let mut state = self.state();
+            let settled = state.hooks.awaited.get(&(tenant, job)).is_some_and(|awaited| awaited.result.is_some());
+            let wakes = settled && state.jobs.waits(tenant, job);
+            if wakes {
+                state.jobs.change(job, |record| (record.job.not_before, record.state) = (now, JobState::Ready));
+            }
+            wakes
+        };
+        if is_awake {
+            self.queue_changed.bump();
+        }
+        Ok(())
+    }
+
+    async fn forget_awaited(&self, tenant: TenantId, job: JobId) -> Result<(), StoreError> {
+        self.state().hooks.awaited.remove(&(tenant, job));
+        Ok(())
+    }
+
+    async fn forget_expired(&self, now: Timestamp, max: u32) -> Result<u32, StoreError> {
+        let mut state = self.state();
+        let expired = state.hooks.awaited.iter().filter(|(_, awaited)| awaited.expires_at < now).map(|(key, _)| *key);
+        let doomed: Vec<_> = expired.take(max as usize).collect();
+        for key in &doomed {
+            state.hooks.awaited.remove(key);
+        }
+        Ok(u32::try_from(doomed.len()).unwrap_or(u32::MAX))
+    }
+
     async fn tenants_to_forget(&self, before: Timestamp) -> Result<Vec<TenantId>, StoreError> {
         let state = self.state();
         let mut found: Vec<_> =
@@ -125,6 +193,12 @@ impl HookStore for MemoryStorage {
             invocations.remove(key);
         }
         Ok(u32::try_from(doomed.len()).unwrap_or(u32::MAX))
+    }
+}
+
+impl Hooks {
+    fn unsettled(&mut self, tenant: TenantId, job: JobId) -> Option<&mut AwaitedResult> {
+        self.awaited.get_mut(&(tenant, job)).filter(|awaited| awaited.result.is_none())
     }
 }
 

@@ -271,6 +271,12 @@ impl Jobs {
         self.records.get(&lease.job).is_some_and(|record| record.token == Some(lease.token))
     }
 
+    /// Whether a job of this tenant waits for its time.
+    pub(super) fn waits(&self, tenant: TenantId, id: JobId) -> bool {
+        let is_of = |record: &&JobRecord| record.job.tenant == tenant && record.state == JobState::Waiting;
+        self.records.get(&id).filter(is_of).is_some()
+    }
+
     pub(super) fn change(&mut self, id: JobId, change: impl FnOnce(&mut JobRecord)) {
         if let Some(mut record) = self.leave(id) {
             change(&mut record);

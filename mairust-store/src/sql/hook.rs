@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use mairust_core::{HookId, MessageId, TenantId, Timestamp};
-use serde_json::json;
+use mairust_core::{HookId, JobId, MessageId, TenantId, Timestamp};
+use serde_json::{Value, json};
 
+use super::changes::Change;
 use super::driver::{Columns, Json, Query, Row, Rows, Scope, Transaction, failed};
 use super::storage::Parts;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::hook::{
-    HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookState, HookStore, MAX_HOOKS, NewHookBinding,
-    too_many,
+    AwaitedResult, HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookState, HookStore, MAX_HOOKS,
+    NewHookBinding, too_many,
 };
 use crate::message::Page;
 use crate::sql::statement;
+
+const READ_RESULT: &str = "read result of hook";
 
 #[async_trait]
 impl HookStore for Parts {
@@ -160,6 +163,69 @@ impl HookStore for Parts {
         Ok(Page { items, has_more: rows.len() > limit })
     }
 
+    async fn await_result(&self, awaited: AwaitedResult) -> Result<(), StoreError> {
+        let query = Query::new(statement::hook::AWAIT_RESULT)
+            .bind(awaited.tenant.as_bytes())
+            .bind(awaited.job.as_bytes())
+            .bind(awaited.hook.as_bytes())
+            .bind(awaited.message.as_bytes())
+            .bind(&awaited.token_hash[..])
+            .bind(awaited.attempt)
+            .bind(awaited.accepted_at)
+            .bind(awaited.result_by)
+            .bind(awaited.latest)
+            .bind(awaited.expires_at)
+            .bind(awaited.result.map(Json));
+        let done = self.database.execute(awaited.tenant, query).await;
+        done.map(drop).map_err(failed("await result of hook", awaited.job))
+    }
+
+    async fn awaited(&self, tenant: TenantId, job: JobId) -> Result<Option<AwaitedResult>, StoreError> {
+        let query = Query::new(statement::hook::AWAITED).bind(tenant.as_bytes()).bind(job.as_bytes());
+        let found = self.database.fetch_optional(tenant, query).await.map_err(failed(READ_RESULT, job))?;
+        found.as_ref().map(awaited).transpose()
+    }
+
+    async fn awaited_with(&self, token_hash: &[u8; 32]) -> Result<Option<AwaitedResult>, StoreError> {
+        let query = Query::new(statement::hook::AWAITED_WITH).bind(&token_hash[..]);
+        let found = self.database.fetch_optional(Scope::All, query).await.map_err(failed(READ_RESULT, "by token"))?;
+        found.as_ref().map(awaited).transpose()
+    }
+
+    async fn put_off(&self, tenant: TenantId, job: JobId, until: Timestamp) -> Result<bool, StoreError> {
+        let query = Query::new(statement::hook::PUT_OFF).bind(tenant.as_bytes()).bind(job.as_bytes()).bind(until);
+        let done = self.database.execute(tenant, query).await.map_err(failed("put off result of hook", job))?;
+        Ok(done > 0)
+    }
+
+    async fn settle(&self, tenant: TenantId, job: JobId, result: Value, now: Timestamp) -> Result<bool, StoreError> {
+        const SETTLE: &str = "settle result of hook";
+        let mut transaction = self.database.begin(tenant).await.map_err(failed(SETTLE, job))?;
+        let query = Query::new(statement::hook::SETTLE).bind(tenant.as_bytes()).bind(job.as_bytes()).bind(Json(result));
+        if transaction.execute(query).await.map_err(failed(SETTLE, job))? == 0 {
+            return Ok(false);
+        }
+        self.wake(transaction, SETTLE, (tenant, job), now).await?;
+        Ok(true)
+    }
+
+    async fn wake_settled(&self, tenant: TenantId, job: JobId, now: Timestamp) -> Result<(), StoreError> {
+        const WAKE: &str = "wake job of hook";
+        let transaction = self.database.begin(tenant).await.map_err(failed(WAKE, job))?;
+        self.wake(transaction, WAKE, (tenant, job), now).await
+    }
+
+    async fn forget_awaited(&self, tenant: TenantId, job: JobId) -> Result<(), StoreError> {
+        let query = Query::new(statement::hook::FORGET_AWAITED).bind(tenant.as_bytes()).bind(job.as_bytes());
+        self.database.execute(tenant, query).await.map(drop).map_err(failed("forget result of hook", job))
+    }
+
+    async fn forget_expired(&self, now: Timestamp, max: u32) -> Result<u32, StoreError> {
+        let query = Query::new(statement::hook::FORGET_EXPIRED).bind(now).bind(max);
+        let done = self.database.execute(Scope::All, query).await.map_err(failed("forget results of hooks", "all"))?;
+        Ok(u32::try_from(done).unwrap_or(u32::MAX))
+    }
+
     async fn tenants_to_forget(&self, before: Timestamp) -> Result<Vec<TenantId>, StoreError> {
         const FORGET: &str = "forget calls of hooks";
         let query = Query::new(statement::hook::TENANTS_TO_FORGET).bind(before);
@@ -175,6 +241,27 @@ impl HookStore for Parts {
 }
 
 impl Parts {
+    /// Ends a change after which a job may have its result.
+    async fn wake(
+        &self,
+        mut transaction: Transaction,
+        operation: &'static str,
+        (tenant, job): (TenantId, JobId),
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let error = || failed(operation, job);
+        let query = Query::new(statement::queue::WAKE_SETTLED).bind(tenant.as_bytes()).bind(now).bind(job.as_bytes());
+        let is_awake = transaction.execute(query).await.map_err(error())? > 0;
+        if is_awake {
+            self.changes.tell(&mut transaction, Change::Queue).await.map_err(error())?;
+        }
+        transaction.commit().await.map_err(error())?;
+        if is_awake {
+            self.changes.announce(Change::Queue);
+        }
+        Ok(())
+    }
+
     /// Why a hook was not changed.
     async fn missing(&self, operation: &'static str, tenant: TenantId, id: HookId) -> Result<StoreError, StoreError> {
         let is_there = HookStore::get(self, tenant, id).await?.is_some();
@@ -201,6 +288,23 @@ fn binding(row: &Row) -> Result<HookBinding, StoreError> {
         generation: columns.number("generation")?,
         created_at: columns.time("created_at")?,
         updated_at: columns.time("updated_at")?,
+    })
+}
+
+fn awaited(row: &Row) -> Result<AwaitedResult, StoreError> {
+    let columns = Columns::new(READ_RESULT, row);
+    Ok(AwaitedResult {
+        tenant: TenantId::from_bytes(columns.id("tenant_id")?),
+        job: JobId::from_bytes(columns.id("job_id")?),
+        hook: HookId::from_bytes(columns.id("hook_id")?),
+        message: MessageId::from_bytes(columns.id("message_id")?),
+        token_hash: columns.bytes("token_hash")?,
+        attempt: columns.number("attempt")?,
+        accepted_at: columns.time("accepted_at")?,
+        result_by: columns.time("result_by")?,
+        latest: columns.time("latest")?,
+        expires_at: columns.time("expires_at")?,
+        result: columns.optional_json("result")?,
     })
 }
 

@@ -170,6 +170,7 @@ const SQLITE: &[Source] = &[
     (16, "score", include_str!("../../migrations/sqlite/0016_score.sql")),
     (17, "hooks", include_str!("../../migrations/sqlite/0017_hooks.sql")),
     (19, "marks", include_str!("../../migrations/sqlite/0019_marks.sql")),
+    (20, "hook_results", include_str!("../../migrations/sqlite/0020_hook_results.sql")),
 ];
 
 /// Begins where SQLite stood when PostgreSQL came.
@@ -189,6 +190,7 @@ const POSTGRES: &[Source] = &[
     (16, "score", include_str!("../../migrations/postgres/0016_score.sql")),
     (17, "hooks", include_str!("../../migrations/postgres/0017_hooks.sql")),
     (19, "marks", include_str!("../../migrations/postgres/0019_marks.sql")),
+    (20, "hook_results", include_str!("../../migrations/postgres/0020_hook_results.sql")),
 ];
 
 #[cfg(test)]

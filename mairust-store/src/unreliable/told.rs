@@ -1,13 +1,16 @@
 //! Events, webhooks and hooks that fail on demand.
 
 use async_trait::async_trait;
-use mairust_core::{HookId, TenantId, Timestamp, WebhookDeliveryId, WebhookId};
+use mairust_core::{HookId, JobId, TenantId, Timestamp, WebhookDeliveryId, WebhookId};
+use serde_json::Value;
 
 use super::UnreliableStorage;
 use crate::backend::StorageBackend;
 use crate::error::StoreError;
 use crate::event::{Event, EventLog, EventPage, EventQuery, EventSpan};
-use crate::hook::{HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookStore, NewHookBinding};
+use crate::hook::{
+    AwaitedResult, HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookStore, NewHookBinding,
+};
 use crate::message::Page;
 use crate::queue::NewJob;
 use crate::webhook::{
@@ -66,6 +69,14 @@ unreliable! { HookStore, hooks {
     async fn record(&self, invocations: Vec<HookInvocation>) -> ();
     async fn invocation(&self, tenant: TenantId, id: &str) -> Option<HookInvocation>;
     async fn invocations(&self, tenant: TenantId, query: &HookInvocationQuery) -> Page<HookInvocation>;
+    async fn await_result(&self, awaited: AwaitedResult) -> ();
+    async fn awaited(&self, tenant: TenantId, job: JobId) -> Option<AwaitedResult>;
+    async fn awaited_with(&self, token_hash: &[u8; 32]) -> Option<AwaitedResult>;
+    async fn put_off(&self, tenant: TenantId, job: JobId, until: Timestamp) -> bool;
+    async fn settle(&self, tenant: TenantId, job: JobId, result: Value, now: Timestamp) -> bool;
+    async fn wake_settled(&self, tenant: TenantId, job: JobId, now: Timestamp) -> ();
+    async fn forget_awaited(&self, tenant: TenantId, job: JobId) -> ();
+    async fn forget_expired(&self, now: Timestamp, max: u32) -> u32;
     async fn tenants_to_forget(&self, before: Timestamp) -> Vec<TenantId>;
     async fn forget(&self, tenant: TenantId, before: Timestamp, max: u32) -> u32;
 } }

@@ -65,3 +65,41 @@ pub(crate) const TENANTS_TO_FORGET: &str = "\
 pub(crate) const FORGET: &str = "\
     DELETE FROM hook_invocations WHERE tenant_id = $1 AND at < $2 AND id IN \
         (SELECT i.id FROM hook_invocations i WHERE i.tenant_id = $1 ORDER BY i.id LIMIT $3)";
+
+macro_rules! result_columns {
+    () => {
+        "tenant_id, job_id, hook_id, message_id, token_hash, attempt, accepted_at, result_by, latest, expires_at, result"
+    };
+}
+
+/// What is known of the same job is replaced.
+pub(crate) const AWAIT_RESULT: &str = concat!(
+    "INSERT INTO hook_results (",
+    result_columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+    ON CONFLICT (tenant_id, job_id) DO UPDATE SET hook_id = excluded.hook_id, message_id = excluded.message_id, \
+        token_hash = excluded.token_hash, attempt = excluded.attempt, accepted_at = excluded.accepted_at, \
+        result_by = excluded.result_by, latest = excluded.latest, expires_at = excluded.expires_at, \
+        result = excluded.result"
+);
+
+pub(crate) const AWAITED: &str =
+    concat!("SELECT ", result_columns!(), " FROM hook_results WHERE tenant_id = $1 AND job_id = $2");
+
+pub(crate) const AWAITED_WITH: &str = concat!("SELECT ", result_columns!(), " FROM hook_results WHERE token_hash = $1");
+
+/// $3 is the new moment.
+pub(crate) const PUT_OFF: &str = "\
+    UPDATE hook_results SET \
+        result_by = CASE WHEN $3 > latest THEN latest WHEN $3 > result_by THEN $3 ELSE result_by END \
+    WHERE tenant_id = $1 AND job_id = $2 AND result IS NULL";
+
+pub(crate) const SETTLE: &str =
+    "UPDATE hook_results SET result = $3 WHERE tenant_id = $1 AND job_id = $2 AND result IS NULL";
+
+pub(crate) const FORGET_AWAITED: &str = "DELETE FROM hook_results WHERE tenant_id = $1 AND job_id = $2";
+
+/// So many ($2) whose tokens are not good any more at $1.
+pub(crate) const FORGET_EXPIRED: &str = "\
+    DELETE FROM hook_results WHERE (tenant_id, job_id) IN \
+        (SELECT r.tenant_id, r.job_id FROM hook_results r WHERE r.expires_at < $1 ORDER BY r.expires_at LIMIT $2)";

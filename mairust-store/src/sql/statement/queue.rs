@@ -127,6 +127,13 @@ macro_rules! due_now {
 
 pub(crate) const RELEASE_JOBS: &str = due_now!("state = 'ready', held_because = NULL, ");
 
+/// $3 is a job of the tenant that waits for the result of a hook, if it is there.
+pub(crate) const WAKE_SETTLED: &str = concat!(
+    due_now!("state = 'ready', "),
+    " AND id = $3 AND state = 'waiting' AND EXISTS \
+        (SELECT 1 FROM hook_results r WHERE r.tenant_id = $1 AND r.job_id = $3 AND r.result IS NOT NULL)"
+);
+
 pub(crate) const GIVE_UP_JOBS: &str = due_now!("state = 'ready', held_because = NULL, give_up = TRUE, ");
 
 pub(crate) const REROUTE_JOBS: &str =

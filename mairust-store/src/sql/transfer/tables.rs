@@ -374,6 +374,23 @@ pub(crate) const TABLES: &[Table] = &[
         ],
     ),
     table(
+        "hook_results",
+        &["tenant_id", "job_id"],
+        &[
+            ("tenant_id", Kind::Id),
+            ("job_id", Kind::Id),
+            ("hook_id", Kind::Id),
+            ("message_id", Kind::Id),
+            ("token_hash", Kind::Bytes),
+            ("attempt", Kind::Int),
+            ("accepted_at", Kind::Time),
+            ("result_by", Kind::Time),
+            ("latest", Kind::Time),
+            ("expires_at", Kind::Time),
+            ("result", Kind::Json),
+        ],
+    ),
+    table(
         "api_keys",
         &["tenant_id", "id"],
         &[
