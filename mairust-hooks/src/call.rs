@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::binding::{Binding, Circuit, OnFailure};
 use crate::breaker::{Breaker, CallResult, Fingerprint, OpenReason, Refused};
-use crate::handler::{FailureKind, HookCall, HookPoint};
+use crate::handler::{FailureKind, HookCall, HookError, HookPoint};
 use crate::protocol::{Answer, Mode};
 use crate::run::{HookRun, RunOutcome};
 use crate::verdict::Verdict;
@@ -121,6 +121,31 @@ impl Bound {
             call.deadline = start + time;
             self.try_call(&call, time, clock).await
         };
+        self.ended(call, at, start.elapsed(), answer, clock)
+    }
+
+    /// The program has told the result of a call that it had taken. Its breaker hears of a failure; that it had taken
+    /// the call was a success.
+    pub(crate) fn settle(&self, call: HookCall, result: Result<Answer, HookError>, clock: &dyn Clock) -> Called {
+        let (at, now) = (call.occurred_at, clock.now());
+        let answer = result.map_err(|error| {
+            if let Ok(permit) = self.breaker(call.point).acquire_again(Some(call.facts.fingerprint), now) {
+                permit.record(CallResult::Failure, now);
+            }
+            RunOutcome::Failed(error.kind(), error.to_string()).into()
+        });
+        self.ended(call, at, now.since(at), answer, clock)
+    }
+
+    /// What a call came to that began at this moment.
+    fn ended(
+        &self,
+        call: HookCall,
+        at: Timestamp,
+        duration: Duration,
+        answer: Result<Answer, Missed>,
+        clock: &dyn Clock,
+    ) -> Called {
         let mut run = HookRun {
             id: call.id,
             hook: self.name().to_owned(),
@@ -128,13 +153,14 @@ impl Bound {
             mode: call.mode,
             attempt: call.attempt,
             at,
-            outcome: RunOutcome::Budget,
+            outcome: RunOutcome::Accepted,
             answer: None,
             let_pass: false,
             catch_up: false,
-            duration: start.elapsed(),
+            duration,
         };
         match answer {
+            Ok(answer) if answer.later => Called { answer, run, wait: None },
             Ok(answer) => {
                 (run.outcome, run.answer) = (RunOutcome::Done(answer.verdict.as_str()), Some(answer.clone()));
                 Called { answer, run, wait: None }

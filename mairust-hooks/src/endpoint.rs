@@ -52,6 +52,16 @@ const PRIVATE: &str = "webhooks.allow_private_addresses allows to webhooks and h
 /// The longest URL in octets.
 const MAX_URL: usize = 2_048;
 
+impl EndpointHost {
+    /// Whether it is this machine, as far as the name says.
+    pub fn is_this_machine(&self) -> bool {
+        match self {
+            Self::Address(address) => mairust_core::is_this_machine(*address),
+            Self::Name(name) => name == "localhost",
+        }
+    }
+}
+
 impl EndpointUrl {
     /// Reads a URL.
     ///

@@ -6,7 +6,7 @@
 //! spam, before any hook is asked. [`PolicyEngine`] decides who may send how much. Programs elsewhere are told by
 //! HTTP what happened: [`event`] says what they get, [`signature`] how they know that it comes from here,
 //! [`endpoint`] where they may be, [`protocol`] what hooks elsewhere are asked and answer, [`mod@http`] how they are
-//! reached by HTTP, [`settings`] how tenants have bound them.
+//! reached by HTTP, [`callback`] how they ask for more, [`settings`] how tenants have bound them.
 //!
 //! Deliberately absent: SMTP, storage, the queue. Whoever runs the hooks gives them a
 //! [`Mail`](mairust_core::Mail) and acts on what comes back.
@@ -14,6 +14,7 @@
 pub mod binding;
 pub mod breaker;
 mod call;
+pub mod callback;
 pub mod closure;
 pub mod endpoint;
 pub mod event;
@@ -33,6 +34,7 @@ pub mod verdict;
 pub use binding::{Binding, Circuit, OnFailure, RecipientFilter};
 pub use breaker::Fingerprint;
 pub use call::Called;
+pub use callback::{Callbacks, OpenCallback};
 pub use closure::HookFn;
 pub use endpoint::{EndpointHost, EndpointUrl, EndpointUrlError};
 pub use event::{EventBody, EventKind};

@@ -41,6 +41,8 @@ pub struct HookRun {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunOutcome {
+    /// It has taken the call, and tells the result later.
+    Accepted,
     /// The time of the whole stage was used up before it was called.
     Budget,
     /// It answered; the name of its verdict.
@@ -56,10 +58,11 @@ pub enum RunOutcome {
 }
 
 impl RunOutcome {
-    /// For logs and metrics: `budget`, `breaker_open`, `overload`, `poison`, the kind of a failure, or the name of the
+    /// For logs and metrics: `accepted`, `budget`, `breaker_open`, `overload`, `poison`, the kind of a failure, or the name of the
     /// verdict.
     pub fn as_str(&self) -> &'static str {
         match self {
+            Self::Accepted => "accepted",
             Self::Budget => "budget",
             Self::Done(verdict) => verdict,
             Self::Failed(kind, _) => kind.as_str(),

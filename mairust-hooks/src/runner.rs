@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::binding::Binding;
 use crate::breaker::{BreakerState, Transition};
 use crate::call::{Bound, Called};
-use crate::handler::{HealthReport, HookCall, HookPoint};
-use crate::protocol::{InvocationId, MailFacts, Merged, Mode, merge};
+use crate::handler::{HealthReport, HookCall, HookError, HookPoint};
+use crate::protocol::{Answer, InvocationId, MailFacts, Merged, Mode, merge};
 use crate::run::HookRun;
 
 /// Longer than any call takes.
@@ -240,6 +240,15 @@ impl Hooks {
             call.mode = bound.binding().mode;
         }
         let called = bound.call(call, &*self.shared.clock).await;
+        self.tell(bound, &called.run);
+        Some(called)
+    }
+
+    /// The result of a call that a hook had taken, to tell it later; `None` if there is none of this name any more.
+    pub fn settle(&self, hook: &str, mut call: HookCall, result: Result<Answer, HookError>) -> Option<Called> {
+        let bound = self.find(hook, call.point)?;
+        call.mode = bound.binding().mode;
+        let called = bound.settle(call, result, &*self.shared.clock);
         self.tell(bound, &called.run);
         Some(called)
     }

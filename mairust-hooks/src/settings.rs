@@ -23,6 +23,9 @@ mod transport;
 pub use check::NO_LEAVE;
 pub use transport::{HookTransport, ProcessMode};
 
+/// How long it is waited for a result that is told later, if nothing else is said.
+const RESULT_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// How a hook is bound.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -38,6 +41,9 @@ pub struct HookSettings {
     pub priority: u16,
     /// How long one call may take, in milliseconds; null for what [`HookPoint::timeout`] says.
     pub timeout_ms: Option<u64>,
+    /// How long it is waited for a result that it tells later, in milliseconds, from when it has taken the call; null
+    /// for 300 s. Each word of progress adds as much, up to twice as much in all.
+    pub result_timeout_ms: Option<u64>,
     /// Whether no mail is to pass that it has not seen. Default no.
     pub required: bool,
     /// What becomes of a message when it fails; null for `allow`, or `tempfail` if it is required.
@@ -129,6 +135,11 @@ impl HookSettings {
         }
     }
 
+    /// How long it is waited for a result that it tells later.
+    pub fn result_timeout(&self) -> Duration {
+        self.result_timeout_ms.map_or(RESULT_TIMEOUT, Duration::from_millis)
+    }
+
     /// As JSON, with all there is.
     pub fn to_json(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
@@ -143,6 +154,7 @@ impl Default for HookSettings {
             transport: HookTransport::default(),
             priority: 100,
             timeout_ms: None,
+            result_timeout_ms: None,
             required: false,
             on_failure: None,
             on_open: None,

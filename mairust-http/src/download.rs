@@ -1,14 +1,18 @@
-//! Large bodies: entity tags, `304`, and single byte ranges (RFC 9110 §8.8.3, §13, §14).
+//! Large bodies: entity tags, `304`, and single byte ranges (RFC 9110 §8.8.3, §13, §14); and what keeps browsers from
+//! running what strangers wrote.
 
 use std::io;
 
 use axum::body::Body as HttpBody;
-use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE};
+use axum::http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE,
+    RANGE, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
-use mairust_core::Body;
+use mairust_core::{Attachment, Body};
 
 use crate::problem::{ErrorCode, Problem};
 
@@ -140,6 +144,59 @@ async fn read_chunk(body: Body, span: Span) -> io::Result<(Bytes, Body)> {
     tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
 }
 
+/// Adds the headers that keep browsers from making more of the bytes than bytes; errors, which
+/// are ours, keep their own type.
+pub(crate) fn guarded(content_type: HeaderValue, mut response: Response) -> Response {
+    let is_content = response.status().is_success();
+    let headers = response.headers_mut();
+    if is_content {
+        headers.insert(CONTENT_TYPE, content_type);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    response
+}
+
+/// The type and, for texts, the charset as the message says, as far as they are any.
+pub(crate) fn media_type(attachment: &Attachment) -> HeaderValue {
+    let kind = &attachment.content_type;
+    let token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    };
+    let valid = kind.split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype));
+    let charset = attachment.charset.as_deref().filter(|charset| token(charset));
+    let kind = match (valid, charset) {
+        (true, Some(charset)) if kind.starts_with("text/") => format!("{kind}; charset={charset}"),
+        (true, _) => kind.clone(),
+        (false, _) => String::new(),
+    };
+    let fallback = HeaderValue::from_static("application/octet-stream");
+    if kind.is_empty() { fallback } else { HeaderValue::from_str(&kind).unwrap_or(fallback) }
+}
+
+/// `attachment` with the file name twice (RFC 6266 §4.3, Appendix D): in ASCII for old clients, in
+/// UTF-8 for all others.
+pub(crate) fn disposition(attachment: &Attachment, index: usize) -> HeaderValue {
+    let name = attachment.filename.clone().filter(|name| !name.trim().is_empty());
+    let name = name.unwrap_or_else(|| format!("attachment-{index}"));
+    let safe = |c: char| if c.is_control() || matches!(c, '/' | '\\') { '_' } else { c };
+    let name: String = name.chars().map(safe).collect();
+    let plain = |c: char| if matches!(c, ' '..='~') && !matches!(c, '"' | '%') { c } else { '_' };
+    let ascii: String = name.chars().map(plain).collect();
+    let value = format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", percent_encoded(&name));
+    HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("attachment"))
+}
+
+/// RFC 8187 §3.2.1 ext-value: all but attr-char is percent-encoded.
+fn percent_encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+        byte if b"!#$&+-.^_`|~".contains(&byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -211,5 +268,35 @@ mod tests {
         let part = serve(&request, etag(&[1]), &body);
         assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
         assert_eq!(axum::body::to_bytes(part.into_body(), usize::MAX).await.unwrap(), bytes[65_000..=66_000]);
+    }
+
+    fn attachment(filename: Option<&str>, content_type: &str) -> Attachment {
+        Attachment {
+            filename: filename.map(str::to_owned),
+            content_type: content_type.to_owned(),
+            charset: Some("shift_jis".to_owned()),
+            size: 0,
+        }
+    }
+
+    #[test]
+    fn names_cannot_leave_the_header() {
+        let value = |name| disposition(&attachment(name, "a/b"), 3).to_str().unwrap().to_owned();
+        assert_eq!(
+            value(Some("請求 \"1\".pdf")),
+            "attachment; filename=\"__ _1_.pdf\"; filename*=UTF-8''%E8%AB%8B%E6%B1%82%20%221%22.pdf"
+        );
+        assert_eq!(value(Some("../a\r\nb")), "attachment; filename=\".._a__b\"; filename*=UTF-8''.._a__b");
+        assert_eq!(value(None), "attachment; filename=\"attachment-3\"; filename*=UTF-8''attachment-3");
+    }
+
+    #[test]
+    fn types_are_types() {
+        let value = |kind| media_type(&attachment(None, kind));
+        assert_eq!(value("application/pdf"), "application/pdf");
+        assert_eq!(value("text/html"), "text/html; charset=shift_jis");
+        for kind in ["", "pdf", "a/b/c", "a/b; c", "a/b\r\n", "日/本"] {
+            assert_eq!(value(kind), "application/octet-stream", "{kind}");
+        }
     }
 }

@@ -32,7 +32,7 @@ impl Document {
 /// The description of the whole API, `/metrics` included, as indented JSON with a final line end.
 /// The same for every state, so that a copy of it can be kept under version control.
 pub fn openapi_json() -> String {
-    let document = crate::routes(true).into_openapi();
+    let document = crate::routes(true, crate::plugin::routes()).into_openapi();
     let mut json = document.to_pretty_json().expect("a description holds only strings, lists and maps");
     json.push('\n');
     json
@@ -52,9 +52,15 @@ pub(crate) fn base() -> OpenApi {
         .bearer_format("mrk_<key id>_<secret>")
         .description(Some("An API key. Each operation lists the scope that it needs."))
         .build();
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("mrc_<secret>")
+        .description(Some("The token of one call of a hook, as the request says in `callback.token`."))
+        .build();
     let components = ComponentsBuilder::new()
         .schema("Problem", ProblemBody::schema())
         .security_scheme("api_key", SecurityScheme::Http(key))
+        .security_scheme("invocation_token", SecurityScheme::Http(token))
         .build();
     OpenApiBuilder::new().info(info).components(Some(components)).build()
 }
@@ -98,6 +104,16 @@ pub(crate) struct RangeHeaders {
     if_range: Option<String>,
 }
 
+/// The header fields of a request that is carried out once.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct IdempotencyHeaders {
+    /// Tells the request from others for a day: sent again under the same key, it gets the same answer.
+    #[param(rename = "Idempotency-Key")]
+    idempotency_key: String,
+}
+
 macro_rules! error_sets {
     ($($(#[$doc:meta])* $name:ident { $($status:literal $description:literal,)* })*) => {$(
         $(#[$doc])*
@@ -123,6 +139,19 @@ error_sets! {
         "429" "`rate_limited`",
         "500" "`internal_error`",
         "503" "`database_unavailable`, `storage_unavailable`",
+    }
+    /// Of all operations of programs that are called as hooks.
+    CallbackErrors {
+        "401" "`unauthenticated`, `invalid_credentials`",
+        "403" "`permission_denied`",
+        "429" "`rate_limited`",
+        "500" "`internal_error`",
+        "503" "`database_unavailable`, `storage_unavailable`",
+    }
+    /// Of operations that are carried out once.
+    IdempotencyErrors {
+        "400" "`idempotency_key_required`, `malformed_json`",
+        "409" "`idempotency_conflict`, `in_progress`, `invalid_state`",
     }
     /// Of operations with a query.
     QueryErrors {

@@ -47,6 +47,9 @@ error_codes! {
     Forbidden "forbidden" FORBIDDEN "Forbidden";
     Gone "gone" GONE "Gone";
     HookUnavailable "hook_unavailable" SERVICE_UNAVAILABLE "Hook unavailable";
+    IdempotencyConflict "idempotency_conflict" CONFLICT "Key used for something else";
+    IdempotencyKeyRequired "idempotency_key_required" BAD_REQUEST "Idempotency-Key required";
+    InProgress "in_progress" CONFLICT "In progress";
     InsufficientScope "insufficient_scope" FORBIDDEN "Insufficient scope";
     InternalError "internal_error" INTERNAL_SERVER_ERROR "Internal error";
     InvalidCredentials "invalid_credentials" UNAUTHORIZED "Invalid credentials";
@@ -57,6 +60,7 @@ error_codes! {
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "Method not allowed";
     NotFound "not_found" NOT_FOUND "Not found";
     PayloadTooLarge "payload_too_large" PAYLOAD_TOO_LARGE "Payload too large";
+    PermissionDenied "permission_denied" FORBIDDEN "Permission denied";
     PluginError "plugin_error" BAD_GATEWAY "Plugin error";
     PolicyDenied "policy_denied" FORBIDDEN "Denied by policy";
     PreconditionFailed "precondition_failed" PRECONDITION_FAILED "Precondition failed";

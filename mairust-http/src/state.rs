@@ -7,8 +7,10 @@ use mairust_core::{Clock, Timestamp};
 use mairust_store::{Sealer, StorageBackend};
 
 use crate::auth::{AuditSink, KeyGuard, ServerKey};
+use crate::callbacks::CallbackApi;
 use crate::hooks::HookControl;
 use crate::openapi::Document;
+use crate::plugin::Callers;
 use crate::streams::EventStreams;
 use crate::submit::Submitter;
 
@@ -30,6 +32,7 @@ struct Parts {
     allow_private_webhooks: bool,
     allow_private_hooks: bool,
     hook_control: Option<Arc<dyn HookControl>>,
+    callers: Option<Arc<Callers>>,
     streams: EventStreams,
     document: OnceLock<Document>,
 }
@@ -74,6 +77,7 @@ impl ApiState {
             allow_private_webhooks: false,
             allow_private_hooks: false,
             hook_control: None,
+            callers: None,
             streams: EventStreams::default(),
             document,
         }))
@@ -132,6 +136,13 @@ impl ApiState {
         self
     }
 
+    /// Lets programs that are called as hooks ask for more. Without it, there is no callback API.
+    #[must_use]
+    pub fn with_callbacks(mut self, api: Arc<dyn CallbackApi>) -> Self {
+        Arc::make_mut(&mut self.0).callers = Some(Arc::new(Callers::new(api)));
+        self
+    }
+
     /// The streams of events that are open, to end them when the application stops.
     pub fn streams(&self) -> &EventStreams {
         &self.0.streams
@@ -151,6 +162,10 @@ impl ApiState {
 
     pub(crate) fn hook_control(&self) -> Option<&dyn HookControl> {
         self.0.hook_control.as_deref()
+    }
+
+    pub(crate) fn callers(&self) -> Option<&Callers> {
+        self.0.callers.as_deref()
     }
 
     pub(crate) fn storage(&self) -> &dyn StorageBackend {

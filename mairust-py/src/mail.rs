@@ -63,7 +63,7 @@ impl Mail {
             let hook = self.call.as_ref().map_or(HookPoint::PreReceive, |call| call.point);
             let mut grants = Grants::default();
             grants.read_attachments = AttachmentGrant::Metadata;
-            let mut view = View { hook, mail: &self.mail, octets, facts: &self.facts }.under(&grants);
+            let mut view = View { hook, mail: &self.mail, octets, facts: &self.facts, links: None }.under(&grants);
             // Nothing is withheld: the rest is asked for as well.
             view.redacted.clear();
             let mut told = serde_json::json!(view);

@@ -197,6 +197,23 @@ impl Recorder {
         self.record(Record { owner: user.tenant.into(), event });
     }
 
+    /// A program that is called as a hook did something by the callback API: `actions`, `completed` or `progressed`.
+    pub(crate) fn hook_acted(
+        &self,
+        tenant: TenantId,
+        plugin: &str,
+        action: &str,
+        message: Option<MessageId>,
+        after: serde_json::Value,
+    ) {
+        let actor = Actor { kind: "plugin".to_owned(), id: Some(plugin.to_owned()), ip: None };
+        let event = NewAuditEvent {
+            target: message.map(|id| Target { kind: "message".to_owned(), id: id.to_string() }),
+            ..self.event(&format!("callback.{action}"), actor, after)
+        };
+        self.record(Record { owner: tenant.into(), event });
+    }
+
     /// A webhook is told of nothing any more.
     pub(crate) fn webhook_disabled(&self, webhook: &Webhook, reason: &str) {
         let event = NewAuditEvent {

@@ -17,6 +17,7 @@ use std::path::Path;
 mod check;
 mod delivery;
 mod environment;
+mod hooks;
 mod model;
 mod policy;
 mod problem;

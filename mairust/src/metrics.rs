@@ -53,6 +53,7 @@ pub struct Metrics {
     breaker_transitions: Counters,
     hook_seconds: Histograms,
     plugin_restarts: Counters,
+    plugin_callbacks: Counters,
     plugin_log_dropped: Counters,
     plugin_lines_ignored: Counters,
     py_stuck_threads: Gauge,
@@ -187,6 +188,12 @@ impl Metrics {
                 "plugin_restarts",
                 "counter",
                 "Starts of workers that had ended by themselves, by plugin",
+                counters(),
+            ),
+            plugin_callbacks: table.add(
+                "plugin_callback_requests",
+                "counter",
+                "Requests of plugins to the callback API, by plugin, route and HTTP status",
                 counters(),
             ),
             plugin_log_dropped: table.add(
@@ -370,6 +377,11 @@ impl Metrics {
 
     pub(crate) fn plugin_restarted(&self, plugin: &str) {
         self.plugin_restarts.get_or_create(&vec![("plugin", plugin.to_owned())]).inc();
+    }
+
+    pub(crate) fn callback_answered(&self, plugin: &str, route: &str, status: u16) {
+        let labels = vec![("plugin", plugin.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+        self.plugin_callbacks.get_or_create(&labels).inc();
     }
 
     pub(crate) fn plugin_log_dropped(&self, plugin: &str) {

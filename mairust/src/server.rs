@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::audit::{AuditSettings, AuditTask};
 use crate::error::{Error, Result};
-use crate::hooks::{BoundHooks, Handlers, TenantHookSettings};
+use crate::hooks::{BoundHooks, CallbackBase, CallbackDesk, CallbackDoor, Handlers, TenantHookSettings};
 use crate::http::{self, HttpLimits};
 use crate::listen::{Bind, bind_all};
 use crate::metrics::Metrics;
@@ -111,7 +111,9 @@ impl Parts {
         let runner = HookRunner::new(self.hooks.clone(), self.hook_budgets)
             .with_clock(self.clock.clone())
             .with_observer(metrics.clone());
+        let desk = CallbackDesk::new(self.storage.clone(), self.clock.clone(), metrics.clone());
         let handlers = Handlers {
+            callbacks: Arc::new(desk),
             storage: self.storage.clone(),
             sealer: self.sealer.clone(),
             http: self.http_client.clone(),
@@ -293,6 +295,13 @@ impl Server {
                 .with_metrics(metrics.clone())
                 .with_key_guard(throttle)
                 .with_search_fallback(parts.search_fallback);
+            let desk = hooks.handlers().callbacks.clone();
+            state = state.with_callbacks(Arc::new(CallbackDoor(desk.clone())));
+            let address =
+                socket.local_addr().map_err(|error| Error::new("a listener has no address").with_source(error))?;
+            if let Some(base) = CallbackBase::of(parts.tenant_hooks.callback_url.as_ref(), address) {
+                desk.serve(base, recorder.clone());
+            }
             if let Some(recorder) = recorder {
                 state = state.with_audit_sink(recorder);
             }

@@ -21,6 +21,8 @@ pub struct Answer {
     pub actions: Vec<Action>,
     /// What it wanted, too, and may not do: the name of the verdict, or of each action.
     pub denied: Vec<&'static str>,
+    /// Whether this is no answer yet, but comes later, by the callback API: only [`Remote`](crate::Remote) says so.
+    pub later: bool,
 }
 
 /// What a hook function may return: an [`Answer`], a [`Verdict`], `()` for "go on", or a `Result` of one of these.
@@ -39,6 +41,11 @@ impl Answer {
     /// Lets the message pass, and does nothing with it.
     pub fn allow() -> Self {
         Verdict::Allow.into()
+    }
+
+    /// No answer yet: it is told later, by the callback API.
+    pub(crate) fn later() -> Self {
+        Self { later: true, ..Self::allow() }
     }
 
     /// Says how much speaks against the message: from -100 to 100, on the hook's own scale.
@@ -93,14 +100,13 @@ impl Answer {
             }
             _ => self.verdict,
         };
-        if let Some(action) = self.actions.iter().find(|action| !permits(declared, action)) {
+        if let Some(action) = self.actions.iter().find(|action| !declared.permits(action)) {
             return Err(ResponseError::Undeclared(match action {
                 Action::HeaderAdd { name, .. } => format!("{} {name}", action.op()),
                 _ => action.op().to_owned(),
             }));
         }
-        let (actions, refused): (Vec<_>, Vec<_>) =
-            self.actions.into_iter().partition(|action| permits(granted, action));
+        let (actions, refused): (Vec<_>, Vec<_>) = self.actions.into_iter().partition(|action| granted.permits(action));
         denied.extend(refused.iter().map(Action::op));
         Ok(Self { verdict, actions, denied, ..self })
     }
@@ -131,13 +137,13 @@ impl HookResponse {
             VerdictName::Tempfail => Verdict::Tempfail(refuse(451, EnhancedCode(4, 7, 1), "Try again later")),
             VerdictName::Reject => Verdict::Reject(refuse(550, EnhancedCode(5, 7, 1), "Message rejected")),
         };
-        Ok(Answer { verdict, score: self.score, reason, actions: self.actions, denied: Vec::new() })
+        Ok(Answer { verdict, score: self.score, reason, actions: self.actions, denied: Vec::new(), later: false })
     }
 }
 
 impl From<Verdict> for Answer {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, score: None, reason: None, actions: Vec::new(), denied: Vec::new() }
+        Self { verdict, score: None, reason: None, actions: Vec::new(), denied: Vec::new(), later: false }
     }
 }
 
@@ -173,16 +179,6 @@ fn decision(verdict: &Verdict) -> Option<Decide> {
         Verdict::Quarantine { .. } => Some(Decide::Quarantine),
         Verdict::Reject(_) => Some(Decide::Reject),
         Verdict::Tempfail(_) => Some(Decide::Tempfail),
-    }
-}
-
-fn permits(grants: &Grants, action: &Action) -> bool {
-    match action {
-        Action::FlagAdd { .. } | Action::FlagRemove { .. } => grants.write_flags,
-        Action::HeaderAdd { name, .. } => grants.adds_header(name),
-        Action::MetadataDelete { .. } | Action::MetadataSet { .. } => grants.write_metadata,
-        Action::Move { .. } => grants.move_message,
-        Action::TagAdd { .. } | Action::TagRemove { .. } => grants.write_tags,
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::response::Action;
+
 /// The least and the most octets of text that [`BodyGrant::Preview`] may show.
 const PREVIEW_BYTES: std::ops::RangeInclusive<u32> = 4_096..=16_384;
 
@@ -109,6 +111,17 @@ impl Grants {
     pub fn adds_header(&self, name: &str) -> bool {
         let listed = |only: &Vec<String>| only.iter().any(|pattern| matches(pattern, name));
         self.add_headers && self.add_headers_only.as_ref().is_none_or(listed)
+    }
+
+    /// Whether this may be done.
+    pub fn permits(&self, action: &Action) -> bool {
+        match action {
+            Action::FlagAdd { .. } | Action::FlagRemove { .. } => self.write_flags,
+            Action::HeaderAdd { name, .. } => self.adds_header(name),
+            Action::MetadataDelete { .. } | Action::MetadataSet { .. } => self.write_metadata,
+            Action::Move { .. } => self.move_message,
+            Action::TagAdd { .. } | Action::TagRemove { .. } => self.write_tags,
+        }
     }
 
     /// Whether all of a message may be seen, as it was received.

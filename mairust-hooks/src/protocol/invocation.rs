@@ -32,6 +32,13 @@ impl InvocationId {
         Self::of(u128::from_be_bytes(bytes))
     }
 
+    /// The 128 bits of the id.
+    pub fn to_bytes(&self) -> [u8; 16] {
+        let digits = self.0.bytes().skip(PREFIX.len());
+        let place = |digit: u8| DIGITS.iter().position(|one| *one == digit).unwrap_or_default() as u128;
+        digits.fold(0, |value: u128, digit| (value << 5) | place(digit)).to_be_bytes()
+    }
+
     fn of(value: u128) -> Self {
         let digits = (0..26).rev().map(|place| char::from(DIGITS[(value >> (5 * place)) as usize & 31]));
         Self(PREFIX.chars().chain(digits).collect())

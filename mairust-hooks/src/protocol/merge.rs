@@ -53,8 +53,12 @@ pub enum ActionResult {
     Applied,
     /// The message goes somewhere else: another program was first, or it goes into quarantine.
     Conflict,
+    /// The program may not do this: its tenant has not granted it.
+    Denied,
     /// There is no such folder, or the message can't be changed in this way any more.
     Impossible,
+    /// It is written down, and nothing is done: the program is on trial.
+    Recorded,
 }
 
 /// Takes the answers of programs together, each with the id of its program, in the order of their bindings.
@@ -130,7 +134,9 @@ impl ActionResult {
         match self {
             Self::Applied => "applied",
             Self::Conflict => "conflict",
+            Self::Denied => "denied",
             Self::Impossible => "impossible",
+            Self::Recorded => "recorded",
         }
     }
 }

@@ -48,6 +48,9 @@ pub struct View<'a> {
     pub octets: &'a [u8],
     /// What else is known about it.
     pub facts: &'a MailFacts,
+    /// Where the message is to be found below the base of the callback, without a `/` at either end; `None` if nothing
+    /// can be asked for.
+    pub links: Option<&'a str>,
 }
 
 /// What is known about a message besides what a [`Mail`] tells.
@@ -78,9 +81,6 @@ pub struct MailFacts {
     pub flags: Option<Vec<String>>,
     /// Once it is stored: its tags.
     pub tags: Option<Vec<String>>,
-    /// Where the message is to be found below the base of the callback, without a final `/`; `None` if nothing can
-    /// be asked for.
-    pub links: Option<String>,
 }
 
 impl MailFacts {
@@ -99,7 +99,6 @@ impl MailFacts {
             mailbox: None,
             flags: None,
             tags: None,
-            links: None,
         }
     }
 }
@@ -229,7 +228,7 @@ impl View<'_> {
             body: match grants.read_body {
                 BodyGrant::None => None,
                 BodyGrant::Preview => Some(preview(text_leaves(self.octets), grants.preview_limit())),
-                BodyGrant::Full => Some(full(text_leaves(self.octets), self.link("body"))),
+                BodyGrant::Full => Some(full(self.octets, self.link("body"))),
             },
             attachments: match grants.read_attachments {
                 AttachmentGrant::None => None,
@@ -265,7 +264,7 @@ impl View<'_> {
     }
 
     fn link(&self, place: &str) -> Option<String> {
-        self.facts.links.as_ref().map(|message| format!("{message}/{place}"))
+        self.links.map(|message| format!("{message}/{place}"))
     }
 }
 
@@ -319,23 +318,42 @@ fn preview(mut leaves: Vec<TextLeaf>, limit: usize) -> BodyView {
     BodyView::Preview { text: Some(text), facts }
 }
 
-/// All texts. Neither text nor HTML takes the room of the other.
-fn full(leaves: Vec<TextLeaf>, href: Option<String>) -> BodyView {
-    let (html, plain): (Vec<_>, Vec<_>) = leaves.into_iter().partition(TextLeaf::is_html);
+/// All texts of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WholeText {
+    /// The plain text, or HTML reduced to text if there is no other; `None` if there is neither.
+    pub text: Option<String>,
+    /// The HTML as it was written.
+    pub html: Option<String>,
+    /// Where it comes from, and how much there is.
+    pub facts: BodyFacts,
+}
+
+/// All texts of a message with these octets, decoded.
+pub fn whole_text(octets: &[u8]) -> WholeText {
+    let (html, plain): (Vec<_>, Vec<_>) = text_leaves(octets).into_iter().partition(TextLeaf::is_html);
     let mut facts = plain.first().or(html.first()).map(facts).unwrap_or_default();
     facts.lossy = plain.iter().chain(&html).any(|leaf| leaf.lossy);
     let written = (!html.is_empty()).then(|| html.iter().map(|leaf| leaf.text.as_str()).collect::<Vec<_>>().join("\n"));
     let shown = if plain.is_empty() { html } else { plain };
     let text = (!shown.is_empty()).then(|| shown.into_iter().map(TextLeaf::into_shown).collect::<Vec<_>>().join("\n"));
-    let (mut text, mut html) = (text, written);
-    let length = |part: &Option<String>| part.as_ref().map_or(0, String::len);
-    facts.bytes_total = (length(&text) + length(&html)) as u64;
+    facts.bytes_total = (length(&text) + length(&written)) as u64;
+    WholeText { text, html: written, facts }
+}
+
+/// All texts, as far as there is room. Neither text nor HTML takes the room of the other.
+fn full(octets: &[u8], href: Option<String>) -> BodyView {
+    let WholeText { mut text, mut html, mut facts } = whole_text(octets);
     let room = FULL_BYTES - length(&html).min(FULL_BYTES / 2);
     text.iter_mut().for_each(|text| cut(text, room));
     let room = FULL_BYTES - length(&text);
     html.iter_mut().for_each(|html| cut(html, room));
     facts.count(length(&text) + length(&html));
     BodyView::Full { text, html, facts, href }
+}
+
+fn length(part: &Option<String>) -> usize {
+    part.as_ref().map_or(0, String::len)
 }
 
 fn facts(leaf: &TextLeaf) -> BodyFacts {

@@ -15,6 +15,10 @@ const MAX_PRIORITY: u16 = 1_000;
 /// The shortest time for a call: with less, it is not made.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// The shortest and the longest time for a result that is told later.
+const LEAST_RESULT_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_RESULT_TIMEOUT: Duration = Duration::from_secs(86_400);
+
 /// The most calls at the same time.
 const MAX_INFLIGHT: u32 = 1_000;
 
@@ -105,6 +109,10 @@ impl HookSettings {
         {
             let (least, most) = (LEAST_TIMEOUT.as_millis(), most.as_millis());
             wrong("/timeout_ms", format!("must be from {least} to {most} at {}", point.as_str()));
+        }
+        let results = LEAST_RESULT_TIMEOUT.as_millis()..=MAX_RESULT_TIMEOUT.as_millis();
+        if self.result_timeout_ms.is_some_and(|timeout| !results.contains(&timeout.into())) {
+            wrong("/result_timeout_ms", format!("must be from {} to {}", results.start(), results.end()));
         }
         if self.max_inflight.is_some_and(|calls| !(1..=MAX_INFLIGHT).contains(&calls)) {
             wrong("/max_inflight", format!("must be from 1 to {MAX_INFLIGHT}"));

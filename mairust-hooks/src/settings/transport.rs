@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::EndpointUrl;
 use crate::http::ResponseSignature;
 
 /// How a program is reached.
@@ -51,6 +52,14 @@ pub enum ProcessMode {
 }
 
 impl HookTransport {
+    /// Whether the program is on this machine, as far as the settings say.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Http { endpoint, .. } => EndpointUrl::parse(endpoint).is_ok_and(|url| url.host().is_this_machine()),
+            Self::Process { .. } => true,
+        }
+    }
+
     /// Its name.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -62,7 +62,11 @@ impl FromRequestParts<ApiState> for Authenticated {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
-        let token = bearer(&parts.headers)?;
+        let missing = || {
+            Problem::new(ErrorCode::Unauthenticated, "this needs an API key")
+                .hint("Send the header Authorization: Bearer mrk_…")
+        };
+        let token = bearer(&parts.headers).ok_or_else(missing)?;
         let guard = state.key_guard().zip(client(parts));
         if let Some((guard, client)) = guard {
             let too_many = |wait| Problem::rate_limited("there were too many failures, please try again later", wait);
@@ -210,12 +214,9 @@ fn client(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get().map(|ConnectInfo(address): &ConnectInfo<SocketAddr>| address.ip())
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
-    let missing = || {
-        Problem::new(ErrorCode::Unauthenticated, "this needs an API key")
-            .hint("Send the header Authorization: Bearer mrk_…")
-    };
-    let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(missing)?;
-    let (scheme, token) = value.split_once(' ').ok_or_else(missing)?;
-    if scheme.eq_ignore_ascii_case("Bearer") { Ok(token.trim()) } else { Err(missing()) }
+/// What came in `Authorization: Bearer …` (RFC 6750 §2.1).
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok())?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then_some(token.trim())
 }

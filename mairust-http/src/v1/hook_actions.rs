@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::auth::{Authenticated, Caller, Scope};
+use crate::body;
 use crate::hooks::{CircuitState, HookControl, HookControlError, HookTrial, Shown, Subject};
 use crate::openapi::{
     AccessErrors, BodyErrors, GoneErrors, MatchErrors, MatchHeaders, MissingErrors, StateErrors, UpstreamErrors,
 };
 use crate::problem::{ErrorCode, FieldError, Problem};
 use crate::state::ApiState;
-use crate::v1::body;
 use crate::v1::hooks::{HookEntry, HookPath, apply, expected};
 use crate::v1::webhook_actions::{GRACE, NewSecret, RotateRequest, grace};
 use crate::v1::webhooks::{reveal, sealer};

@@ -14,12 +14,12 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::auth::{Authenticated, Caller, Principal, Scope};
+use crate::body::json_object;
 use crate::download;
 use crate::openapi::{AccessErrors, BodyErrors, CacheHeaders, MatchErrors, MatchHeaders, MissingErrors, StateErrors};
 use crate::problem::{ErrorCode, FieldError, Problem};
 use crate::state::ApiState;
 use crate::v1::InPath;
-use crate::v1::body::json_object;
 use crate::v1::hook_fields::HookFields;
 use crate::v1::webhooks::{reveal, sealer};
 

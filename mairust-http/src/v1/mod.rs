@@ -2,7 +2,6 @@
 //! and the conversion between them and what the store knows.
 
 mod audit;
-mod body;
 mod content;
 mod draft;
 mod events;

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::auth::{Authenticated, Caller, Principal, Scope};
+use crate::body::json;
 use crate::openapi::{AccessErrors, BodyErrors, MissingErrors, StateErrors};
 use crate::problem::{ErrorCode, FieldError, Problem};
 use crate::queue::QueueEntry;
 use crate::state::ApiState;
-use crate::v1::body::json;
 use crate::v1::queue::{ItemPath, PausedDestinations, find, paused};
 
 /// How a delivery is cancelled.

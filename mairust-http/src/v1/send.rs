@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::auth::{Authenticated, Scope};
+use crate::body::json_object;
 use crate::openapi::{AccessErrors, BodyErrors};
 use crate::problem::Problem;
 use crate::state::ApiState;
 use crate::submit::{Preview, Submitted};
 use crate::trace::PolicyFacts;
-use crate::v1::body::json_object;
 use crate::v1::draft;
 
 /// A message to be sent. At least one recipient, and at least one of `text`, `html` and

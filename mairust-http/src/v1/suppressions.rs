@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::{Authenticated, Caller, Principal, Scope};
+use crate::body::json;
 use crate::openapi::{AccessErrors, BodyErrors, ConflictErrors, MissingErrors, QueryErrors};
 use crate::page::{self, CursorContext};
 use crate::problem::{ErrorCode, FieldError, Problem};
 use crate::state::ApiState;
 use crate::v1::InPath;
-use crate::v1::body::json;
 use crate::v1::messages::page_limit;
 
 /// The query of the list.

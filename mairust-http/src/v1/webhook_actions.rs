@@ -17,10 +17,10 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::auth::{Authenticated, Caller, Scope};
+use crate::body;
 use crate::openapi::{AccessErrors, BodyErrors, MissingErrors, StateErrors};
 use crate::problem::{ErrorCode, FieldError, Problem};
 use crate::state::ApiState;
-use crate::v1::body;
 use crate::v1::webhooks::{WebhookEntry, WebhookPath, apply, reveal, sealer};
 
 /// For how long the key before a new one is good, unless something else is asked for.

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::auth::{Authenticated, Caller, Principal, Scope};
+use crate::body::json;
 use crate::openapi::{AccessErrors, BodyErrors, MissingErrors, StateErrors};
 use crate::problem::{ErrorCode, FieldError, Problem};
 use crate::state::ApiState;
 use crate::v1::InPath;
-use crate::v1::body::json;
 use crate::v1::events::known_kinds;
 
 /// The webhooks of the tenant, oldest first.

@@ -122,6 +122,7 @@ pub(super) fn builder(
         .events_days(config.events_days)
         .hook_calls_days(config.hook_calls_days)
         .tenant_hooks(config.hooks.clone())
+        .hook_budgets(config.hook_budgets)
         .webhooks(config.webhooks.clone())
         .retired_dkim_keys_days(config.retired_dkim_keys_days)
         .http(config.http.bind.to_string())

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mairust_core::{ByteSize, Domain, EmailAddress, IpNetwork, Rate, ScanAction, Secret, SenderLists};
+use mairust_hooks::Budgets;
 use mairust_hooks::scan::RuleSettings;
 use mairust_hooks::scan::rspamd::RspamdSettings;
 use mairust_smtp::dns::TrustAnchors;
@@ -74,6 +75,8 @@ pub struct Config {
     pub hook_calls_days: u32,
     /// Which hooks tenants may bind.
     pub hooks: TenantHookSettings,
+    /// How long all hooks of a stage together may hold a message up.
+    pub hook_budgets: Budgets,
     /// Telling programs elsewhere of events.
     pub webhooks: WebhookSettings,
     /// For how many days keys are kept that sign mail no more.

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::delivery::RawDelivery;
+use super::hooks::RawHooks;
 use super::model::{AuthenticationMode, EarlyTalkers, ListenerKind, LogFormat, LogLevel, ProxyProtocol};
 use super::policy::{RawException, RawPolicy};
 use super::s3::{RawAddressing, RawEncryption};
@@ -445,15 +446,6 @@ pub(super) struct RawSearch {
     /// Whether a search reads rows while the index does not answer, the newest first and of the texts
     /// only their beginnings; the answer says so (`degraded`). Default: it answers 503.
     pub(super) fallback: bool,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct RawHooks {
-    /// Whether hooks of tenants may be at private addresses: this machine, networks of one's own, neighbours on the
-    /// link; there also without TLS. Whoever may bind hooks can then reach what this server can reach. Without it, each
-    /// needs leave of its own: `mairust hook add --private-address`.
-    pub(super) allow_private_addresses: bool,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

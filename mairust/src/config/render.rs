@@ -218,7 +218,7 @@ fn form_words(format: Option<&str>) -> &'static str {
         Some("mairust-size") => "size",
         Some("mairust-text") => "text",
         Some("mairust-threshold") => "number or `never`",
-        Some("mairust-url") => "URL",
+        Some("mairust-base-url" | "mairust-url") => "URL",
         _ => "path",
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use mairust_core::{ByteSize, Domain, IpNetwork, Secret};
 use mairust_store::{DiskFloor, Durability, SpoolSettings, WhenBodiesDown};
 
+use super::hooks::{LEAST_BUDGET, MAX_BUDGET, RawHooks};
 use super::model::{
     AuthenticationMode, Config, DatabaseSettings, HttpSettings, Listener, ListenerKind, LogSettings, LoginSettings,
     MailboxSettings, MasterKey, ProxyProtocol, SearchSettings, ServerSettings, SmtpLimits, SmtpSettings,
@@ -24,7 +25,7 @@ use super::secret::{SecretError, SecretRef, decode_master_key, is_world_readable
 use super::spam::RawSpam;
 use super::text::{NetworkText, SecretText};
 use super::validate::{Checked, Spot};
-use crate::{Authentication, TenantHookSettings, WebhookSettings};
+use crate::{Authentication, WebhookSettings};
 
 /// RFC 5321 §4.5.3.1.7: a server takes at least this much.
 const SMALLEST_LIMIT: ByteSize = ByteSize(64 << 10);
@@ -76,6 +77,7 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
     let data_dir = raw.server.data_dir;
     let in_data_dir = |path: Option<PathBuf>, name: &str| path.unwrap_or_else(|| data_dir.join(name));
     let spool = settle_spool(&raw.storage);
+    let (hooks, hook_budgets) = raw.hooks.settle();
     Config {
         smtp: settle_smtp(raw.smtp),
         spam: raw.spam.settle(hostname.as_str()),
@@ -106,7 +108,8 @@ pub(super) fn settle(raw: RawConfig, hostname: Domain, key: Option<Secret<[u8; 3
         deleted_messages_days: raw.retention.deleted_messages_days,
         events_days: raw.retention.events_days,
         hook_calls_days: raw.retention.hook_calls_days,
-        hooks: TenantHookSettings { allow_private_addresses: raw.hooks.allow_private_addresses },
+        hooks,
+        hook_budgets,
         webhooks: WebhookSettings { allow_private_addresses: raw.webhooks.allow_private_addresses },
         retired_dkim_keys_days: raw.retention.retired_dkim_keys_days,
         search: SearchSettings { enabled: raw.search.enabled, fallback: raw.search.fallback },
@@ -285,6 +288,15 @@ impl Judge {
         self.at_least("smtp.limits.data_deadline", raw.smtp.limits.data_deadline.0, second);
         self.at_least("login.lock_time", raw.login.lock_time.0, second);
         self.at_least("http.header_timeout", raw.http.header_timeout.0, second);
+        let RawHooks { pre_receive_budget, pre_send_budget, .. } = &raw.hooks;
+        for (path, budget) in
+            [("hooks.pre_receive_budget", pre_receive_budget), ("hooks.pre_send_budget", pre_send_budget)]
+        {
+            self.at_least(path, budget.0, LEAST_BUDGET);
+            if budget.0 > MAX_BUDGET {
+                self.report(path, "somebody waits for so long", "write 30s or less");
+            }
+        }
     }
 
     fn tls(&mut self, raw: &RawConfig) {

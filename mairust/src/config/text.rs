@@ -10,6 +10,7 @@ use std::time::Duration;
 use mairust_core::{
     ByteSize, Domain, EmailAddress, IpNetwork, NetworkError, Rate, SenderPattern, parse_duration, render_duration,
 };
+use mairust_hooks::EndpointUrl;
 use mairust_hooks::scan::rspamd::RspamdEndpoint;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -51,6 +52,7 @@ pub(super) type RelayText = Text<Relay>;
 pub(super) type SecretText = Text<SecretRef>;
 pub(super) type SenderText = Text<SenderPattern>;
 pub(super) type EndpointText = Text<RspamdEndpoint>;
+pub(super) type UrlText = Text<EndpointUrl>;
 
 /// Checks a text against the form with this `format`; a text of no known form is right.
 ///
@@ -60,6 +62,7 @@ pub(super) fn check_form(format: &str, text: &str) -> Result<(), String> {
     match format {
         ByteSize::FORMAT => ByteSize::read(text).map(drop),
         Domain::FORMAT => Domain::read(text).map(drop),
+        EndpointUrl::FORMAT => EndpointUrl::read(text).map(drop),
         Duration::FORMAT => Duration::read(text).map(drop),
         IpAddr::FORMAT => IpAddr::read(text).map(drop),
         IpNetwork::FORMAT => IpNetwork::read(text).map(drop),
@@ -240,6 +243,20 @@ impl TextForm for Relay {
             return format!("[{}]:{}", self.host, self.port);
         }
         format!("{}:{}", self.host, self.port)
+    }
+}
+
+impl TextForm for EndpointUrl {
+    const FORMAT: &'static str = "mairust-base-url";
+    const PATTERN: &'static str = "^https?://[^?#]+$";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let advice = || "write a URL without a query, for example https://mail.example.com".to_owned();
+        Self::parse(text).ok().filter(|url| !url.as_str().contains('?')).ok_or_else(advice)
+    }
+
+    fn write(&self) -> String {
+        self.as_str().to_owned()
     }
 }
 

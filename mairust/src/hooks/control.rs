@@ -9,7 +9,7 @@ use mairust_core::{Body, Envelope, Mail, Origin, ReversePath, TenantId};
 use mairust_hooks::protocol::request::SessionOrigin;
 use mairust_hooks::protocol::{MailFacts, Mode};
 use mairust_hooks::{
-    Answer, FailureKind, Fingerprint, HookCall, HookError, HookHandler, HookPoint, HookSettings, Remote,
+    Answer, FailureKind, Fingerprint, HookCall, HookError, HookHandler, HookPoint, HookSettings, Remote, RunOutcome,
 };
 use mairust_http::{CircuitState, HookControl, HookControlError, HookTrial, Shown, Subject};
 use mairust_store::{HookBinding, HookInvocation, HookReport};
@@ -93,6 +93,7 @@ async fn try_call(remote: &Remote, call: &HookCall) -> Result<HookTrial, HookCon
         ms,
     };
     Ok(match answer {
+        Ok(answer) if answer.later => HookTrial { outcome: RunOutcome::Accepted.as_str().to_owned(), ..trial },
         Ok(answer) => HookTrial {
             outcome: answer.verdict.as_str().to_owned(),
             denied: answer.denied.iter().map(|name| (*name).to_owned()).collect(),

@@ -13,6 +13,7 @@ use mairust_hooks::{
 use mairust_store::hook::keys;
 use mairust_store::{HookBinding, Sealer, StorageBackend};
 
+use super::callbacks::CallbackDesk;
 use super::http::HttpTransport;
 use super::process::{ProcessHook, ProcessTransport};
 use crate::error::chain;
@@ -32,6 +33,7 @@ pub(crate) struct Handlers {
     pub(crate) allow_private: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) callbacks: Arc<CallbackDesk>,
 }
 
 impl Handlers {
@@ -70,7 +72,8 @@ impl Handlers {
         let plugin = settings.plugin(&hook.plugin_id, hook.generation);
         // What is bound has no manifest: it asked for what it was granted.
         let (declared, granted) = (settings.grants.clone(), settings.grants.clone());
-        Ok(Remote::new(plugin, settings.points.clone(), declared, granted, transport))
+        let callbacks = self.callbacks.bound((hook.tenant, hook.id), settings);
+        Ok(Remote::new(plugin, settings.points.clone(), declared, granted, transport).with_callbacks(callbacks))
     }
 
     async fn keys(&self, hook: &HookBinding) -> Result<HookKeys, String> {

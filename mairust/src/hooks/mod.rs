@@ -2,6 +2,7 @@
 //! they want, and where those of tenants come from.
 
 mod bound;
+mod callbacks;
 mod calls;
 mod control;
 mod handlers;
@@ -14,6 +15,7 @@ pub(crate) mod wanted;
 mod way;
 
 pub(crate) use self::bound::BoundHooks;
+pub(crate) use self::callbacks::{CallbackBase, CallbackDesk, CallbackDoor};
 pub(crate) use self::calls::About;
 pub(crate) use self::handlers::Handlers;
 pub use self::http::HttpTransport;

@@ -1,5 +1,7 @@
 //! Hooks that tenants have bound.
 
+use mairust_hooks::EndpointUrl;
+
 /// Which hooks tenants may bind.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -8,4 +10,8 @@ pub struct TenantHookSettings {
     /// without TLS. Whoever may bind hooks can then reach what the server can reach. Default no: each needs leave of its
     /// own.
     pub allow_private_addresses: bool,
+    /// Where hooks reach the REST API of this server, to ask for more about a message or to tell a result later.
+    /// Without it, hooks of this machine may use the address that it listens at, if that is one, and others can't call
+    /// back.
+    pub callback_url: Option<EndpointUrl>,
 }

@@ -1,6 +1,6 @@
 //! Cleaning up: purges messages that were deleted long enough ago, removes what no message names any more
 //! from the body store, and forgets old events and calls of hooks, keys that have signed no mail for long enough,
-//! limits that are full again, and suppressions that hold no more.
+//! limits that are full again, suppressions that hold no more, and results of hooks that nobody asks about.
 //!
 //! It may run on several nodes at once, and be cut off at any moment: what was not done is found again.
 
@@ -80,7 +80,7 @@ impl Cleaner {
         let retention = Retention { now: self.clock.now(), days: self.days };
         let tenants: BTreeSet<_> = self.storage.lifecycle().tenants_to_clean(retention).await?.into_iter().collect();
         let mut outcome = self.forget_keys().await;
-        outcome = outcome.and(self.forget_policy().await);
+        outcome = outcome.and(self.forget_expired().await);
         let before = self.clock.now().minus(days(self.event_days));
         outcome = outcome.and(match self.storage.events().tenants_to_purge(before).await {
             Ok(with_events) => self.in_turns(with_events.into_iter().collect(), Step::ForgetEvents(before)).await,
@@ -97,12 +97,14 @@ impl Cleaner {
         outcome
     }
 
-    /// Forgets limits that nothing was taken from for long enough, and suppressions that hold no more.
-    async fn forget_policy(&self) -> Result<(), StoreError> {
+    /// Forgets limits that nothing was taken from for long enough, suppressions that hold no more, and results of hooks
+    /// that nobody asks about.
+    async fn forget_expired(&self) -> Result<(), StoreError> {
         // What is left over is forgotten the next time: there is no hurry.
         let now = self.clock.now();
         self.storage.allowances().forget_full(now, FORGOTTEN_AT_ONCE).await?;
         self.storage.suppressions().forget_expired(now, FORGOTTEN_AT_ONCE).await?;
+        self.storage.hooks().forget_expired(now, FORGOTTEN_AT_ONCE).await?;
         Ok(())
     }
 

@@ -27,9 +27,7 @@ use futures::FutureExt;
 use mairust_core::{Clock, Domain, Rate, Timestamp};
 use mairust_hooks::PolicyEngine;
 use mairust_smtp::client::{Client, Relay};
-use mairust_store::{
-    HoldReason, Lease, QueueAction, QueueBackend, QueueFilter, StorageBackend, StoreError, StoreErrorKind, pause,
-};
+use mairust_store::{HoldReason, Lease, QueueAction, QueueFilter, StorageBackend, StoreError, StoreErrorKind, pause};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
@@ -146,6 +144,8 @@ pub struct DeliverySettings {
 /// What becomes of a job when it was worked on.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Disposition {
+    /// Again when the result of a hook is there, or at this moment at the latest.
+    Await(Timestamp, String),
     /// It can't ever be done; kept for people to look at.
     Bury(String),
     /// Done.
@@ -312,7 +312,7 @@ impl Workers {
                 }
             };
             let is_paused = matches!(disposition, Disposition::Hold(HoldReason::Paused, _));
-            match settle(self.storage.queue(), &lease, self.clock.now(), disposition).await {
+            match settle(&*self.storage, &lease, self.clock.now(), disposition).await {
                 Ok(true) if is_paused => self.release_if_resumed(&lease).await,
                 Ok(true) => {}
                 Ok(false) => {
@@ -416,12 +416,19 @@ fn report(ended: Result<(), JoinError>) {
 }
 
 async fn settle(
-    queue: &dyn QueueBackend,
+    storage: &dyn StorageBackend,
     lease: &Lease,
     now: Timestamp,
     disposition: Disposition,
 ) -> Result<bool, StoreError> {
+    let queue = storage.queue();
     match disposition {
+        Disposition::Await(until, reason) => {
+            let held = queue.retry(lease, until, &reason).await?;
+            // It may have come while the job was being given back.
+            storage.hooks().wake_settled(lease.tenant, lease.job, now).await?;
+            Ok(held)
+        }
         Disposition::Complete => queue.complete(lease).await,
         Disposition::Completed => Ok(true),
         Disposition::Hold(because, reason) => {

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use mairust_core::MessageId;
-use mairust_hooks::protocol::{InvocationId, Merged, Mode, merge};
-use mairust_hooks::{Called, FailureKind, HookCall, HookPoint, RunOutcome, Verdict};
-use mairust_store::{HookChange, HookState, Lease, StoreError, StoreErrorKind};
+use mairust_core::{HookId, MessageId, TenantId};
+use mairust_hooks::protocol::{InvocationId, LateResult, Merged, Mode, merge};
+use mairust_hooks::{Answer, Called, FailureKind, HookCall, HookError, HookPoint, HookSettings, RunOutcome, Verdict};
+use mairust_store::{AwaitedResult, HookChange, HookState, Lease, StoreError, StoreErrorKind};
+use serde_json::{Value, json};
 
 use super::retry::jitter;
 use super::{Disposition, Workers};
@@ -52,26 +53,99 @@ impl Workers {
             Ok(None) => return Disposition::Complete,
             Err(error) => return Disposition::Retry(NOT_NOW, error),
         };
-        let mut call = HookCall::new(point, mail.clone(), facts, self.clock.now());
-        call.mode = mode;
+        let mut call = HookCall::new(point, mail, facts, self.clock.now());
+        (call.mode, call.occurred_at) = (mode, lease.created_at);
         call.id = InvocationId::from_bytes(*lease.job.as_bytes());
-        let tries = match self.tries(lease, &call.id).await {
-            Ok(tries) => tries,
+        let (tries, awaited) = match self.before(lease, &call).await {
+            Ok(before) => before,
             Err(error) => return unknown(&error),
         };
-        (call.attempt, call.occurred_at) = (tries + 1, lease.created_at);
-        let Some(called) = runner.of(lease.tenant).call(hook, call).await else {
-            return Disposition::Bury(format!("there is no {} hook named {hook} any more", point.as_str()));
+        if let Some(awaited) = awaited {
+            return self.take_up(lease, hook, call, awaited).await;
+        }
+        call.attempt = tries + 1;
+        let Some(called) = runner.of(lease.tenant).call(hook, call.clone()).await else {
+            return no_such_hook(point, hook);
         };
+        if called.run.outcome == RunOutcome::Accepted {
+            self.hooks.note(std::slice::from_ref(&called.run), &About::mail(&call.mail));
+            return match self.storage.hooks().awaited(lease.tenant, lease.job).await {
+                Ok(Some(awaited)) => self.take_up(lease, hook, call, awaited).await,
+                // A program that is told of no way to tell a result has none to tell.
+                Ok(None) => Disposition::Complete,
+                Err(error) => unknown(&error),
+            };
+        }
+        self.conclude(lease, hook, &call, called).await
+    }
+
+    /// Takes up the result of a call that the hook had taken, or waits on for it.
+    async fn take_up(&self, lease: &Lease, hook: &str, mut call: HookCall, awaited: AwaitedResult) -> Disposition {
+        let unknown = |error: &StoreError| Disposition::Retry(NOT_NOW, crate::error::chain(error));
+        let (hooks, tenant, job) = (self.storage.hooks(), lease.tenant, lease.job);
+        call.attempt = awaited.attempt;
+        let told = match awaited.result {
+            Some(told) => told,
+            None if self.clock.now() < awaited.result_by => {
+                return Disposition::Await(awaited.result_by, "the hook tells the result later".to_owned());
+            }
+            None => {
+                // What is told from now on is told too late.
+                let told = json!(LateResult::Failed("it did not tell the result in time".to_owned()));
+                match hooks.settle(tenant, job, told.clone(), self.clock.now()).await {
+                    Ok(true) => told,
+                    Ok(false) => return Disposition::Retry(Duration::ZERO, "the hook told the result".to_owned()),
+                    Err(error) => return unknown(&error),
+                }
+            }
+        };
+        let result = match self.late_answer(tenant, awaited.hook, told, &call).await {
+            Ok(Some(result)) => result,
+            Ok(None) => return no_such_hook(call.point, hook),
+            Err(error) => return unknown(&error),
+        };
+        // After a failure the hook is called anew. A result stays, so that it is known when it is told again.
+        if result.is_err()
+            && let Err(error) = hooks.forget_awaited(tenant, job).await
+        {
+            return unknown(&error);
+        }
+        match self.hooks.runner().of(tenant).settle(hook, call.clone(), result) {
+            Some(called) => self.conclude(lease, hook, &call, called).await,
+            None => no_such_hook(call.point, hook),
+        }
+    }
+
+    /// What a result that was told later comes to; `None` if the hook is not bound any more.
+    async fn late_answer(
+        &self,
+        tenant: TenantId,
+        hook: HookId,
+        told: Value,
+        call: &HookCall,
+    ) -> Result<Option<Result<Answer, HookError>>, StoreError> {
+        let Some(binding) = self.storage.hooks().get(tenant, hook).await? else { return Ok(None) };
+        let answer = || {
+            let grants = HookSettings::kept(&binding.settings).map_err(HookError::new)?.grants;
+            let result: LateResult = serde_json::from_value(told).map_err(HookError::new)?;
+            result.into_answer(&call.id, &grants, &grants)
+        };
+        Ok(Some(answer()))
+    }
+
+    /// Ends a job, or goes on with it, after a call.
+    async fn conclude(&self, lease: &Lease, hook: &str, call: &HookCall, called: Called) -> Disposition {
+        let unknown = |error: &StoreError| Disposition::Retry(NOT_NOW, crate::error::chain(error));
         let Called { answer, mut run, wait } = called;
         let was_called = !matches!(run.outcome, RunOutcome::Open(_) | RunOutcome::Overload);
-        run.attempt = if was_called { tries + 1 } else { tries };
+        run.attempt = if was_called { call.attempt } else { call.attempt - 1 };
         let done = run.outcome.is_done();
         let merged = possible(merge([(hook.to_owned(), answer)]), HookPoint::PostReceive);
-        self.hooks.note(std::slice::from_ref(&run), &About { actions: &merged.outcomes, ..About::mail(&mail) });
+        let about = About { actions: &merged.outcomes, ..About::mail(&call.mail) };
+        self.hooks.note(std::slice::from_ref(&run), &about);
         match &run.outcome {
             // One that mail does not pass without can't switch itself off.
-            RunOutcome::Failed(FailureKind::Gone, _) if point == HookPoint::PostReceive => {
+            RunOutcome::Failed(FailureKind::Gone, _) if call.point == HookPoint::PostReceive => {
                 if let Err(error) = self.switch_off(lease, hook).await {
                     return unknown(&error);
                 }
@@ -83,20 +157,18 @@ impl Workers {
             _ if !done => again(lease, run.attempt, wait, run.outcome.to_string()),
             // What is on trial changes nothing.
             _ if run.mode == Mode::Shadow => Disposition::Complete,
-            _ => self.apply(lease, message, merged, run.attempt).await,
+            _ => self.apply(lease, call, merged, run.attempt).await,
         }
     }
 
-    async fn apply(&self, lease: &Lease, message: MessageId, wanted: Merged, tries: u32) -> Disposition {
+    async fn apply(&self, lease: &Lease, call: &HookCall, wanted: Merged, tries: u32) -> Disposition {
         let change = match &wanted.verdict {
             Verdict::Tempfail(_) => return again(lease, tries, None, "the hook wants to be called again".to_owned()),
             // It was taken: it can't be refused any more.
             Verdict::Quarantine { .. } | Verdict::Reject(_) => quarantine(change(wanted)),
             Verdict::Allow => change(wanted),
         };
-        if change.is_empty() {
-            return Disposition::Complete;
-        }
+        let Some(message) = call.mail.id().filter(|_| !change.is_empty()) else { return Disposition::Complete };
         match self.storage.messages().change(lease.tenant, message, &change).await {
             Ok(()) => Disposition::Complete,
             Err(error) if error.kind() == StoreErrorKind::NotFound => Disposition::Complete,
@@ -104,13 +176,16 @@ impl Workers {
         }
     }
 
-    /// How often the hook was called for this job. Waits while it was left alone are no calls.
-    async fn tries(&self, lease: &Lease, id: &InvocationId) -> Result<u32, StoreError> {
+    /// How often the hook was called for this job, and the result that it has said it would tell. Waits while it was
+    /// left alone are no calls.
+    async fn before(&self, lease: &Lease, call: &HookCall) -> Result<(u32, Option<AwaitedResult>), StoreError> {
         if lease.attempts <= 1 {
-            return Ok(0);
+            return Ok((0, None));
         }
-        let known = self.storage.hooks().invocation(lease.tenant, id.as_str()).await?;
-        Ok(known.map_or(0, |call| call.report.attempt))
+        let hooks = self.storage.hooks();
+        let awaited = if call.point.is_async() { hooks.awaited(lease.tenant, lease.job).await? } else { None };
+        let known = hooks.invocation(lease.tenant, call.id.as_str()).await?;
+        Ok((known.map_or(0, |call| call.report.attempt), awaited))
     }
 
     /// Has a hook of a tenant called no more.
@@ -129,6 +204,10 @@ impl Workers {
     fn age(&self, lease: &Lease) -> Duration {
         self.clock.now().since(lease.created_at)
     }
+}
+
+fn no_such_hook(point: HookPoint, hook: &str) -> Disposition {
+    Disposition::Bury(format!("there is no {} hook named {hook} any more", point.as_str()))
 }
 
 /// Tries a call again that had no answer, unless it was tried often enough: so many times.

@@ -176,6 +176,6 @@ pub(super) fn request(hook: HookPoint, granted: Grants, view: MailView) -> HookR
 /// The request about a message from another server.
 pub(super) fn pre_receive(raw: &[u8], grants: &Grants) -> HookRequest {
     let (mail, facts) = (received(raw), facts(raw));
-    let view = View { hook: HookPoint::PreReceive, mail: &mail, octets: raw, facts: &facts };
+    let view = View { hook: HookPoint::PreReceive, mail: &mail, octets: raw, facts: &facts, links: None };
     request(HookPoint::PreReceive, grants.clone(), view.under(grants))
 }

@@ -99,7 +99,7 @@ fn there_is_an_example_of_a_stored_message() {
     (facts.flags, facts.tags) = (Some(Vec::new()), Some(vec!["invoice".to_owned()]));
     let mut grants = Grants { read_headers: true, write_tags: true, ..Grants::default() };
     (grants.read_body, grants.read_attachments) = (BodyGrant::Full, AttachmentGrant::Full);
-    let view = View { hook: HookPoint::PostReceive, mail: &mail, octets: LETTER, facts: &facts };
+    let view = View { hook: HookPoint::PostReceive, mail: &mail, octets: LETTER, facts: &facts, links: None };
     let request = request(HookPoint::PostReceive, grants.clone(), view.under(&grants));
     check("examples/request-post-receive.json", &serde_json::to_value(request).unwrap());
 }

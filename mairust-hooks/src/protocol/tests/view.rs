@@ -128,7 +128,7 @@ fn without_the_envelope_only_ids_and_size_remain() {
         grants.read_envelope = known;
         let before = pre_receive(&raw, &grants).to_json().unwrap();
         let (mail, facts) = (stored(&raw), stored_facts(&raw));
-        let view = View { hook: HookPoint::PostReceive, mail: &mail, octets: &raw, facts: &facts };
+        let view = View { hook: HookPoint::PostReceive, mail: &mail, octets: &raw, facts: &facts, links: None };
         let after = request(HookPoint::PostReceive, grants.clone(), view.under(&grants)).to_json().unwrap();
         for canary in
             ["canary-helo", "192.0.2.7", "canary-ptr", "canary-spf", "canary-dkim", "canary-dmarc", "TLSv1.3", "40112"]
@@ -170,7 +170,7 @@ fn what_is_known_of_the_sender_is_told() {
     // Mail that is sent has no results of authentication, and none is missing.
     let (raw, mut grants) = (letter(), everything());
     let (mail, facts) = (received(&raw), facts(&raw));
-    let view = View { hook: HookPoint::PreSend, mail: &mail, octets: &raw, facts: &facts };
+    let view = View { hook: HookPoint::PreSend, mail: &mail, octets: &raw, facts: &facts, links: None };
     assert_eq!(view.under(&grants).auth_results, None);
     grants.read_envelope = false;
     assert_eq!(view.under(&grants).redacted, ["session", "envelope", "policy", "message.fingerprint"]);
@@ -310,9 +310,8 @@ fn attachments_are_shown_as_far_as_there_is_room() {
 #[test]
 fn who_may_see_all_is_told_where_it_is() {
     let raw = letter();
-    let (mail, mut facts) = (received(&raw), facts(&raw));
-    facts.links = Some("messages/1".to_owned());
-    let view = View { hook: HookPoint::PreReceive, mail: &mail, octets: &raw, facts: &facts };
+    let (mail, facts, links) = (received(&raw), facts(&raw), Some("messages/1"));
+    let view = View { hook: HookPoint::PreReceive, mail: &mail, octets: &raw, facts: &facts, links };
     let message = view.under(&everything()).message;
     let places: Vec<_> = message.attachments.unwrap().into_iter().map(|view| view.href.unwrap()).collect();
     assert_eq!(places, ["messages/1/attachments/0", "messages/1/attachments/1"]);

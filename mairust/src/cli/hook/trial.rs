@@ -15,7 +15,7 @@ use crate::cli::directory::InTenant;
 use crate::cli::output::{Failure, print_as};
 use crate::cli::trail::Changed;
 use crate::cli::{dns, open, run};
-use crate::hooks::{BoundHooks, Handlers};
+use crate::hooks::{BoundHooks, CallbackDesk, Handlers};
 use crate::metrics::Metrics;
 use crate::outgoing_http::HttpClient;
 
@@ -96,13 +96,16 @@ impl Site {
         let config = open::load(&arguments.config)?;
         let roots = run::roots(&config)?;
         let storage = Arc::new(self.storage);
+        let (clock, metrics) = (Arc::new(SystemClock), Arc::new(Metrics::new()));
         let handlers = Handlers {
+            // Nothing is served here: the program is told of no way to call back.
+            callbacks: Arc::new(CallbackDesk::new(storage.clone(), clock.clone(), metrics.clone())),
             storage: storage.clone(),
             sealer: Some(open::sealer(&config)?),
             http: HttpClient::new(&roots, Arc::new(dns::resolver(&config)?)),
             allow_private: config.hooks.allow_private_addresses,
-            clock: Arc::new(SystemClock),
-            metrics: Arc::new(Metrics::new()),
+            clock,
+            metrics,
         };
         let runner = HookRunner::new(Vec::new(), Budgets::default());
         let hooks = BoundHooks::new(runner, storage.clone(), handlers);

@@ -72,6 +72,18 @@ pub(super) enum LogLevel {
     Warn,
 }
 
+impl From<tracing::Level> for LogLevel {
+    fn from(level: tracing::Level) -> Self {
+        match level {
+            tracing::Level::DEBUG => Self::Debug,
+            tracing::Level::ERROR => Self::Error,
+            tracing::Level::INFO => Self::Info,
+            tracing::Level::TRACE => Self::Trace,
+            tracing::Level::WARN => Self::Warn,
+        }
+    }
+}
+
 /// All fields that any frame has.
 #[derive(Deserialize)]
 struct Fields<'a> {

@@ -21,7 +21,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// The log of one plugin.
 #[derive(Debug)]
-pub(super) struct PluginLog {
+pub(crate) struct PluginLog {
     plugin: String,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -41,7 +41,8 @@ struct Inner {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) stream: &'static str,
-    pub(super) pid: u32,
+    /// The process, if it is one of ours.
+    pub(super) pid: Option<u32>,
     /// The call, where a process has only one.
     pub(super) invocation: Option<&'a str>,
 }
@@ -60,7 +61,7 @@ pub(crate) enum Ignored {
 }
 
 impl PluginLog {
-    pub(super) fn new(plugin: String, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(plugin: String, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let now = clock.now();
         let inner = Mutex::new(Inner { bucket: TokenBucket::full(now), minute: now, stray: 0 });
         Self { plugin, clock, metrics, inner }
@@ -92,6 +93,12 @@ impl PluginLog {
     /// Logs what a worker asked to log.
     pub(super) fn entry(&self, level: LogLevel, source: Source<'_>, text: &str, fields: Option<&str>) {
         self.write(level, source, text.as_bytes(), false, fields);
+    }
+
+    /// Logs what a program told by the callback API.
+    pub(crate) fn remote(&self, level: tracing::Level, invocation: &str, text: &str, fields: Option<&str>) {
+        let source = Source { stream: "callback", pid: None, invocation: Some(invocation) };
+        self.entry(LogLevel::from(level), source, text, fields);
     }
 
     fn write(&self, level: LogLevel, source: Source<'_>, octets: &[u8], is_cut: bool, fields: Option<&str>) {
@@ -212,7 +219,7 @@ mod tests {
         let (clock, metrics) = (Arc::new(ManualClock::at(Timestamp::from_unix(0))), Arc::new(Metrics::new()));
         let log = PluginLog::new("com.example.hook".to_owned(), clock.clone(), metrics.clone());
         let dropped = |lines: u32| {
-            let source = Source { stream: "stderr", pid: 1, invocation: None };
+            let source = Source { stream: "stderr", pid: Some(1), invocation: None };
             (0..lines).for_each(|_| log.line(source, b"hello", false));
             let name = "mairust_plugin_log_dropped_total{plugin=\"com.example.hook\"} ";
             let text = metrics.render();

@@ -58,7 +58,7 @@ async fn run(
 
 /// Writes the request and reads until the process has ended, with all that it has started.
 async fn talk(child: &mut Child, pipes: Pipes, log: &PluginLog, request: &Outgoing) -> Result<Vec<u8>, HookError> {
-    let source = Source { stream: "stderr", pid: child.pid(), invocation: Some(request.id.as_str()) };
+    let source = Source { stream: "stderr", pid: Some(child.pid()), invocation: Some(request.id.as_str()) };
     let logging = async {
         log.copy(pipes.stderr, source).await;
         Ok(())

@@ -283,12 +283,12 @@ impl Shared {
                 tracing::info!(component = "plugin", plugin = log.plugin(), pid, "a worker is ready");
                 state.send_replace(State::Ready(reader.clone()));
             };
-            let source = Source { stream: "stdout", pid, invocation: None };
+            let source = Source { stream: "stdout", pid: Some(pid), invocation: None };
             Some(reader.read(pipes.stdout, most, &log, source, ready).await)
         });
         let log = self.log.clone();
         traffic.spawn(async move {
-            log.copy(pipes.stderr, Source { stream: "stderr", pid, invocation: None }).await;
+            log.copy(pipes.stderr, Source { stream: "stderr", pid: Some(pid), invocation: None }).await;
             None
         });
         traffic

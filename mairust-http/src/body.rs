@@ -10,14 +10,24 @@ use serde_json::{Map, Value};
 use crate::problem::{ErrorCode, FieldError, Problem};
 
 /// Reads the body as an object of this form. No body at all is an empty object.
-pub(super) async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
-    let fields = match is_empty(&request) {
-        true => Map::new(),
-        false => json_object(request).await?,
-    };
-    T::deserialize(Value::Object(fields)).map_err(|error| {
+pub(crate) async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    let (_, value) = json_value(request).await?;
+    T::deserialize(Value::Object(object(value)?)).map_err(|error| {
         Problem::validation(&[FieldError { path: String::new(), code: "invalid_value", message: error.to_string() }])
     })
+}
+
+/// Reads the body as a JSON object.
+pub(crate) async fn json_object(request: Request) -> Result<Map<String, Value>, Problem> {
+    object(read(request).await?.1)
+}
+
+/// Reads the body as JSON, and keeps it as it came. No body at all is an empty object.
+pub(crate) async fn json_value(request: Request) -> Result<(Bytes, Value), Problem> {
+    if is_empty(&request) {
+        return Ok((Bytes::new(), Value::Object(Map::new())));
+    }
+    read(request).await
 }
 
 fn is_empty(request: &Request) -> bool {
@@ -25,8 +35,7 @@ fn is_empty(request: &Request) -> bool {
     request.body().is_end_stream()
 }
 
-/// Reads the body as a JSON object.
-pub(super) async fn json_object(request: Request) -> Result<Map<String, Value>, Problem> {
+async fn read(request: Request) -> Result<(Bytes, Value), Problem> {
     if !is_json(request.headers()) {
         return Err(Problem::new(ErrorCode::UnsupportedMediaType, "the body must be application/json"));
     }
@@ -35,7 +44,13 @@ pub(super) async fn json_object(request: Request) -> Result<Map<String, Value>, 
         _ => Problem::new(ErrorCode::MalformedJson, "the body could not be read"),
     })?;
     let value = serde_json::from_slice(&body);
-    match value.map_err(|error| Problem::new(ErrorCode::MalformedJson, error.to_string()))? {
+    let value = value.map_err(|error| Problem::new(ErrorCode::MalformedJson, error.to_string()))?;
+    Ok((body, value))
+}
+
+/// The fields of an object.
+pub(crate) fn object(value: Value) -> Result<Map<String, Value>, Problem> {
+    match value {
         Value::Object(fields) => Ok(fields),
         _ => {
             let message = "must be an object".to_owned();
