@@ -8,10 +8,10 @@ from standardwebhooks.webhooks import Webhook
 
 
 class Receiver:
-    """Takes requests, and answers 204, or what it was told to answer."""
+    """Takes requests, and answers 204, or what it was told to answer, with these header fields."""
 
     def __init__(self):
-        self.requests, self.answers, self.lock = [], [], threading.Lock()
+        self.requests, self.answers, self.fields, self.lock = [], [], {}, threading.Lock()
         self.server, self.port = None, 0
         self.start()
 
@@ -26,6 +26,8 @@ class Receiver:
                     receiver.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
                     status = receiver.answers.pop(0) if receiver.answers else 204
                 self.send_response(status)
+                for name, value in receiver.fields.items():
+                    self.send_header(name, value)
                 self.end_headers()
 
             def log_message(self, *arguments):

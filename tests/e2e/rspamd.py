@@ -49,6 +49,8 @@ class Rspamd:
             "local.d/options.inc": f'dns {{ nameserver = ["127.0.0.1:{dead_dns}"]; timeout = 0.1s; retransmits = 0; }}\n'
                                    f'url_tld = "{self.folder}/tld.dat";',
             "local.d/rbl.conf": "enabled = false;",
+            # Known, and reached by no score.
+            "local.d/actions.conf": "quarantine = 10000; discard = 20000;",
             "local.d/fuzzy_check.conf": "enabled = false;",
             "local.d/asn.conf": "enabled = false;",
             "tld.dat": SUFFIXES,
