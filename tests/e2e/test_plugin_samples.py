@@ -25,7 +25,6 @@ from test_spam import GTUBE, deliver, message
 
 PLUGINS = ROOT / "examples/plugins"
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-MESSAGE = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 def command(plugin, marker, replace):
@@ -65,6 +64,22 @@ def bind(site, plugin, replace):
     return run(*arguments, env=os.environ | {"MAIRUST_CONFIG": str(site.config)})
 
 
+@pytest.fixture
+def package(servers, tmp_path, python):  # noqa: F811
+    """Starts the server of the Python package, with one user, and gives its API, too."""
+
+    def start(command, *arguments, env=None):
+        config = configuration(tmp_path, spam={"engine": "none"})
+        run("domain", "add", "example.com", "-c", config)
+        run("user", "add", ALICE, "-c", config, "--password-stdin", input=PASSWORD)
+        scopes = [f"--scope={scope}" for scope in ("messages:read", "messages:content", "metrics:read")]
+        key = json.loads(run("apikey", "create", "tests", *scopes, "-c", config, "-o", "json").stdout)["key"]
+        server = servers(*arguments, command=command, binary=python.parent / "mairust", env=env)
+        return server, Api(server.ready["http"], key)
+
+    return start
+
+
 def calls(site, plugin):
     return site.json("hook", "deliveries", f"com.example.{plugin}")
 
@@ -89,6 +104,14 @@ def test_echo_says_what_it_may_not_see(site, plugins):
     wait_until(lambda: lines(site, component="plugin", message=said), "the line")
     wait_until(lambda: calls(site, "echo"), "the record of the call")
     assert [call["outcome"] for call in calls(site, "echo")] == ["allow"] and "eyes" not in said
+
+
+def test_echo_runs_in_the_process_of_the_server(package, plugins, tmp_path):
+    server, api = package("serve", "-c", tmp_path / "mairust.yaml", "--hooks", plugins / "echo/echo.py")
+    assert deliver(server, message("within"), sender=BOB)[0] == 250
+    [stored] = api.messages()
+    wait_until(lambda: f"{stored['id']} from {BOB} to {ALICE}: within" in server.log(), "the line in the log")
+    assert api.messages()[0]["tags"] == []
 
 
 # webhook
@@ -252,24 +275,15 @@ def rspamd():
 
 
 @pytest.fixture
-def filtered(servers, tmp_path, python, plugins):  # noqa: F811
-    """A server of the Python package whose mail the plugin sees."""
+def filtered(package, tmp_path, plugins):
+    """A server whose mail the plugin sees."""
 
     def start(url, **settings):
-        config = configuration(tmp_path, spam={"engine": "none"})
-        run("domain", "add", "example.com", "-c", config)
-        run("user", "add", ALICE, "-c", config, "--password-stdin", input=PASSWORD)
-        scopes = [f"--scope={scope}:read" for scope in ("messages", "metrics")]
-        made = run("apikey", "create", "tests", *scopes, "--scope=messages:content", "-c", config, "-o", "json")
-        key = json.loads(made.stdout)["key"]
-        words = command("rspamd", "commands: start", {
-            "http://127.0.0.1:11333": url, "mairust.yaml": config, "/opt/mairust-plugins": plugins,
+        setting, program, *arguments = command("rspamd", "commands: start", {
+            "http://127.0.0.1:11333": url, "mairust.yaml": tmp_path / "mairust.yaml", "/opt/mairust-plugins": plugins,
         })
-        given, (program, subcommand, *arguments) = words[:1], words[1:]
-        assert (program, subcommand) == ("mairust", "serve")
-        env = dict(word.split("=", 1) for word in given) | settings
-        server = servers(*arguments, command=subcommand, binary=python.parent / "mairust", env=env)
-        return server, Api(server.ready["http"], key)
+        assert program == "mairust"
+        return package(*arguments, env=dict([setting.split("=", 1)]) | settings)
 
     return start
 
