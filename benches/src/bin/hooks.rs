@@ -2,8 +2,8 @@
 //! input (Python), HTTP on this machine. `cargo run --release -p mairust-benches --bin hooks -- --calls 2000`
 //!
 //! Calls go through the runner, one after the other, with a message of 2 KiB of which the hook sees header fields and
-//! the beginning of the text. Nothing is stored. What a hook in Python inside the process costs, `benches/python/run`
-//! measures through SMTP.
+//! the beginning of the text. Nothing is stored. With `--serve`, it is a mail server in memory with one such hook, which
+//! `benches/python/run` measures through SMTP, beside hooks in Python inside the process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use mairust::hook_protocol::request::{Plugin, SessionOrigin};
 use mairust::hook_protocol::{Grants, MailFacts};
 use mairust::metrics::Metrics;
 use mairust::{
-    Binding, EndpointUrl, HookFn, HttpClient, HttpHook, HttpTransport, Mail, ProcessHook, ProcessTransport, Remote,
-    Roots, SigningSecret, SystemClock, Transport,
+    Binding, DirectoryExt, EndpointUrl, HookFn, HttpClient, HttpHook, HttpTransport, Mail, MemoryStorage, ProcessHook,
+    ProcessTransport, Remote, Roots, Server, ServerBuilder, SigningSecret, StorageBackend, SystemClock, Transport,
 };
 use mairust_core::{Content, Envelope, Origin, ReversePath, TenantId, Timestamp};
 use mairust_hooks::{Budgets, Fingerprint, HookPoint, HookRunner, Stage};
@@ -28,6 +28,19 @@ struct Arguments {
     /// Calls of each hook; a tenth more is made before, to warm up.
     #[arg(long, default_value_t = 2_000)]
     calls: usize,
+    /// Serve mail with this hook instead until standard input ends. The port is printed.
+    #[arg(long)]
+    serve: Option<Way>,
+}
+
+/// How the hook is reached.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Way {
+    /// There is none.
+    None,
+    Closure,
+    Worker,
+    Http,
 }
 
 type Failure = Box<dyn std::error::Error>;
@@ -35,15 +48,17 @@ type Failure = Box<dyn std::error::Error>;
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "the table is what it is for")]
 async fn main() -> Result<(), Failure> {
-    let Arguments { calls } = Arguments::parse();
-    let closure = Binding::new(Arc::new(HookFn::pre_receive("closure", |_: Mail| async {})));
+    let Arguments { calls, serve } = Arguments::parse();
+    if let Some(way) = serve {
+        return serve_mail(way.binding().await?).await;
+    }
     println!("| hook | p50 in µs | p99 in µs |\n|---|--:|--:|");
-    for (name, binding) in [
-        ("closure in Rust", closure),
-        ("worker in Python, standard input", remote(worker())),
-        ("HTTP, kept connection", remote(http().await?)),
+    for (name, way) in [
+        ("closure in Rust", Way::Closure),
+        ("worker in Python, standard input", Way::Worker),
+        ("HTTP, kept connection", Way::Http),
     ] {
-        let mut took = measure(binding, calls).await?;
+        let mut took = measure(way.binding().await?.into_iter().collect(), calls).await?;
         took.sort_unstable();
         let at = |part: usize| took.get(took.len() * part / 100).copied().unwrap_or_default().as_nanos() / 1_000;
         println!("| {name} | {} | {} |", at(50), at(99));
@@ -51,9 +66,38 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
+impl Way {
+    async fn binding(self) -> Result<Option<Binding>, Failure> {
+        Ok(Some(match self {
+            Self::None => return Ok(None),
+            Self::Closure => Binding::new(Arc::new(HookFn::pre_receive("closure", |_: Mail| async {}))),
+            Self::Worker => remote(worker()),
+            Self::Http => remote(http().await?),
+        }))
+    }
+}
+
+/// A server that keeps all mail in memory, as that of `benches/python/run`.
+#[expect(clippy::print_stdout, reason = "whoever started it has to know the port")]
+async fn serve_mail(binding: Option<Binding>) -> Result<(), Failure> {
+    let storage = MemoryStorage::new(Arc::new(SystemClock));
+    storage.directory().ensure_user("alice@example.com", "correct horse").await?;
+    let builder = Server::builder("mx.example.com", storage).smtp("127.0.0.1:0");
+    let builder = binding.into_iter().fold(builder, ServerBuilder::bind_hook);
+    let running = builder.build()?.start().await?;
+    let address = running.addresses().smtp.first().ok_or("it does not listen")?.1;
+    println!("{}", address.port());
+    let input = || std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    let ended = async {
+        // However it ends.
+        let _ = tokio::task::spawn_blocking(input).await;
+    };
+    Ok(running.run_until(ended).await?)
+}
+
 /// How long each call took.
-async fn measure(binding: Binding, calls: usize) -> Result<Vec<Duration>, Failure> {
-    let runner = HookRunner::new(vec![binding], Budgets::default());
+async fn measure(bindings: Vec<Binding>, calls: usize) -> Result<Vec<Duration>, Failure> {
+    let runner = HookRunner::new(bindings, Budgets::default());
     let raw = format!("From: a@b.example\r\nSubject: measured\r\n\r\n{}", format!("{}\r\n", "x".repeat(62)).repeat(32));
     let tenant = TenantId::new(Timestamp::from_unix(1_767_225_600));
     let facts = Arc::new(MailFacts::new(Fingerprint::of_octets(raw.as_bytes()), SessionOrigin::Smtp));
