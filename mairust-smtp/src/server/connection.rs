@@ -17,12 +17,12 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::admission::Seat;
 use super::config::{EarlyTalkers, ServerConfig, Service};
-use super::handler::{Peer, Received, Recipient, SessionHandler, SessionInfo};
+use super::handler::{Peer, SessionHandler, SessionInfo};
 use super::listener::Server;
+use super::message::Reception;
 use super::observer::Observer;
-use super::spool::Spool;
 use crate::proto::{
-    ClientFacts, Event, LoginPolicy, MailOptions, Protocol, RcptOptions, Session, SessionConfig, TlsPolicy, Transaction,
+    ClientFacts, Event, LoginPolicy, MailOptions, Protocol, RcptOptions, Session, SessionConfig, TlsPolicy,
 };
 use crate::stream::Stream;
 
@@ -59,17 +59,11 @@ pub(super) struct Driver {
     stopping: watch::Receiver<bool>,
     /// Whether the session knows that it is to stop.
     stop_told: bool,
-    message: Option<Reception>,
+    pub(super) message: Option<Reception>,
     /// Whether a message was accepted, and nothing came from the client since the reply.
-    unheard: bool,
+    pub(super) unheard: bool,
     /// When the client must have sent its next command.
     command_deadline: Instant,
-}
-
-/// A message that is being received.
-struct Reception {
-    spool: Spool,
-    deadline: Instant,
 }
 
 /// What the socket had for us.
@@ -176,7 +170,7 @@ impl Driver {
     }
 
     /// Sends all replies so far in one go.
-    async fn flush(&mut self) -> io::Result<()> {
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
         let service = self.info.peer.service;
         for verb in &self.session.activity().commands {
             self.server.observer.command(service, verb);
@@ -209,7 +203,7 @@ impl Driver {
             Event::Chunk(bytes) => self.store(&bytes).await,
             Event::MessageEnd(transaction) => return self.end_message(transaction).await,
             Event::MessageRefused(transaction, reply) => {
-                let size = self.message.take().map_or(0, |message| message.spool.len());
+                let size = self.message.take().map_or(0, |message| message.len());
                 let (sender, recipients) = (transaction.sender, transaction.recipients.len());
                 tracing::info!(%sender, recipients, size, %reply, "message refused");
                 self.flush().await?;
@@ -306,89 +300,6 @@ impl Driver {
         }
     }
 
-    fn begin_message(&mut self) {
-        let config = &self.server.config;
-        let spool = Spool::new(config.spool_threshold, config.spool_dir.clone());
-        self.message = Some(Reception { spool, deadline: Instant::now() + config.data_deadline });
-    }
-
-    async fn store(&mut self, bytes: &[u8]) {
-        if let Some(message) = &mut self.message
-            && let Err(error) = message.spool.write(bytes).await
-        {
-            tracing::error!(%error, "can't spool the message");
-            self.session.fail_message(&spool_failed());
-        }
-    }
-
-    async fn end_message(&mut self, transaction: Transaction) -> io::Result<()> {
-        let started = Instant::now();
-        let sender = transaction.sender.to_string();
-        let recipients = transaction.recipients.len();
-        let size = self.message.as_ref().map_or(0, |message| message.spool.len());
-        let answers = self.deliver(transaction).await;
-        let replies: Vec<Reply> = answers
-            .iter()
-            .map(|answer| match answer {
-                Ok(reply) => {
-                    tracing::info!(%sender, recipients, size, %reply, "message accepted");
-                    reply.clone()
-                }
-                Err(rejection) => {
-                    let reply = rejection.reply();
-                    tracing::info!(%sender, recipients, size, %reply, reason = rejection.reason(), "message refused");
-                    reply.clone()
-                }
-            })
-            .collect();
-        match (self.info.peer.service, &answers[..]) {
-            (Service::Lmtp, _) => self.session.answer_each(&replies),
-            (_, [Ok(reply)]) => self.session.accept_with(reply),
-            (_, [Err(rejection)]) => self.session.refuse(rejection.reply()),
-            _ => self.session.refuse(Rejection::unavailable("there is not one answer").reply()),
-        }
-        let code = self.session.activity().replies.last().copied().unwrap_or_default();
-        self.flush().await?;
-        self.unheard = answers.iter().any(Result::is_ok);
-        self.server.observer.message(self.info.peer.service, code, started.elapsed());
-        Ok(())
-    }
-
-    /// Hands the message to the handler; the answer, or for LMTP the answer for each recipient,
-    /// is sent only after this.
-    async fn deliver(&mut self, transaction: Transaction) -> Vec<Result<Reply, Rejection>> {
-        let asked = transaction.recipients.len();
-        let message = match self.finish_message(transaction).await {
-            Ok(message) => message,
-            Err(rejection) => return vec![Err(rejection); if self.is_lmtp() { asked } else { 1 }],
-        };
-        if !self.is_lmtp() {
-            return vec![guarded(self.server.handler.message(&self.info, message)).await];
-        }
-        let answers = async { Ok(self.server.handler.message_for_each(&self.info, message).await) };
-        guarded(answers).await.unwrap_or_else(|rejection| vec![Err(rejection); asked])
-    }
-
-    async fn finish_message(&mut self, transaction: Transaction) -> Result<Received, Rejection> {
-        let Some(message) = self.message.take() else {
-            return Err(Rejection::unavailable("a message ended that never began"));
-        };
-        let unreadable = |error: io::Error| Rejection::from_reply(spool_failed()).because(error);
-        let body = message.spool.finish().await.map_err(unreadable)?;
-        let grants = std::mem::take(&mut self.info.granted);
-        let recipients = transaction.recipients.into_iter().zip(grants);
-        Ok(Received {
-            sender: transaction.sender,
-            options: transaction.options,
-            recipients: recipients.map(|(to, grant)| Recipient { path: to.path, options: to.options, grant }).collect(),
-            body,
-        })
-    }
-
-    fn is_lmtp(&self) -> bool {
-        self.info.peer.service == Service::Lmtp
-    }
-
     /// Goes over to TLS. Nothing that was read before is used after it.
     async fn handshake(&mut self) -> io::Result<()> {
         let Some(tls) = self.server.config.tls.clone() else {
@@ -454,9 +365,4 @@ pub(super) async fn guarded<T>(question: impl Future<Output = Result<T, Rejectio
         Err(_) => Poll::Ready(Err(Rejection::unavailable("the session handler panicked"))),
     })
     .await
-}
-
-/// 452 4.3.1 (RFC 3463 §3.4).
-fn spool_failed() -> Reply {
-    Reply::new(452, EnhancedCode(4, 3, 1), "Insufficient system storage")
 }

@@ -12,6 +12,7 @@ mod connection;
 mod handler;
 mod listener;
 mod login;
+mod message;
 mod observer;
 mod proxied;
 mod spool;
