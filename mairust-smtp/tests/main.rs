@@ -6,6 +6,7 @@ mod client;
 mod dane;
 mod dialog;
 mod governance;
+mod hang_up;
 mod live;
 mod require_tls;
 mod reuse;

@@ -135,6 +135,11 @@ impl Session {
         }
     }
 
+    /// Whether something was received that was not looked at yet.
+    pub fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
     /// What happened; `None` when a question is open or input is missing.
     pub fn poll(&mut self) -> Option<Event> {
         loop {

@@ -51,7 +51,7 @@ struct OpenSession(Arc<dyn Observer>, Service);
 
 pub(super) struct Driver {
     pub(super) server: Server,
-    stream: Stream,
+    pub(super) stream: Stream,
     pub(super) session: Session,
     pub(super) info: SessionInfo,
     /// The place among all sessions, and what the client has left of its rates.

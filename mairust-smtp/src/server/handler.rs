@@ -11,12 +11,13 @@ use mairust_core::{
 };
 
 use super::config::Service;
+use super::hang_up::HangUp;
 use crate::proto::{Credentials, FutureRelease, MailOptions, RcptOptions};
 
 /// Answers the questions of SMTP sessions. One handler serves all sessions at once.
 ///
-/// Every method may be dropped at any await point when the client goes away or a deadline
-/// passes; nothing may be left behind then.
+/// Every method may be dropped at any await point, when all sessions are ended at once; nothing
+/// may be left behind then.
 #[async_trait]
 pub trait SessionHandler: fmt::Debug + Send + Sync + 'static {
     /// A client connected; a rejection (421 or 554) is its greeting and ends the session.
@@ -78,7 +79,9 @@ pub trait SessionHandler: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Grant, Rejection>;
 
     /// A whole message. The reply is sent after this returns; with a 250 the server takes over
-    /// the responsibility for it (RFC 5321 §6.1), so it must be durable by then.
+    /// the responsibility for it (RFC 5321 §6.1), so it must be durable by then. When the client
+    /// hangs up meanwhile, the handler is told by [`Received::hang_up`] and still ends by itself:
+    /// only it knows from when on the message is stored.
     async fn message(&self, session: &SessionInfo, message: Received) -> Result<Reply, Rejection>;
 
     /// The client sent something after the reply to a message that was accepted: it has read that
@@ -158,6 +161,8 @@ pub struct Received {
     /// The bytes, dots unstuffed. Every line ends in CRLF, unless the options say that the body
     /// is binary; the last line of a message that came in chunks may have no end.
     pub body: Body,
+    /// Whether its client is still there, for as long as the message is not answered.
+    pub hang_up: HangUp,
 }
 
 /// A recipient that was granted.

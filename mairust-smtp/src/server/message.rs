@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::config::Service;
 use super::connection::{Driver, guarded};
 use super::handler::{Received, Recipient};
+use super::hang_up::{HangUp, Line};
 use super::spool::Spool;
 use crate::proto::Transaction;
 
@@ -77,18 +78,30 @@ impl Driver {
     /// is sent only after this.
     async fn deliver(&mut self, transaction: Transaction) -> Vec<Result<Reply, Rejection>> {
         let asked = transaction.recipients.len();
-        let message = match self.finish_message(transaction).await {
+        let (line, hang_up) = Line::new();
+        let message = match self.finish_message(transaction, hang_up).await {
             Ok(message) => message,
             Err(rejection) => return vec![Err(rejection); if self.is_lmtp() { asked } else { 1 }],
         };
-        if !self.is_lmtp() {
-            return vec![guarded(self.server.handler.message(&self.info, message)).await];
+        let is_lmtp = self.is_lmtp();
+        let Self { server, stream, session, info, .. } = self;
+        let answering = async {
+            if !is_lmtp {
+                return vec![guarded(server.handler.message(info, message)).await];
+            }
+            let answers = async { Ok(server.handler.message_for_each(info, message).await) };
+            guarded(answers).await.unwrap_or_else(|rejection| vec![Err(rejection); asked])
+        };
+        // Who has sent more already wants to be answered, even if nothing comes after that.
+        if session.has_input() {
+            return answering.await;
         }
-        let answers = async { Ok(self.server.handler.message_for_each(&self.info, message).await) };
-        guarded(answers).await.unwrap_or_else(|rejection| vec![Err(rejection); asked])
+        let (answers, ahead) = line.watched(stream, answering).await;
+        session.receive(&ahead);
+        answers
     }
 
-    async fn finish_message(&mut self, transaction: Transaction) -> Result<Received, Rejection> {
+    async fn finish_message(&mut self, transaction: Transaction, hang_up: HangUp) -> Result<Received, Rejection> {
         let Some(message) = self.message.take() else {
             return Err(Rejection::unavailable("a message ended that never began"));
         };
@@ -101,6 +114,7 @@ impl Driver {
             options: transaction.options,
             recipients: recipients.map(|(to, grant)| Recipient { path: to.path, options: to.options, grant }).collect(),
             body,
+            hang_up,
         })
     }
 
