@@ -67,8 +67,8 @@ pub struct Breaker {
     inner: Mutex<Inner>,
 }
 
-/// The right to call the hook once. Dropping it gives it back as if there had been no call: so it is when a server
-/// stops while a message is looked at.
+/// The right to call the hook once. Dropping it gives it back as if there had been no call: so it is when a client
+/// hangs up, or the server stops, while a message is looked at.
 #[derive(Debug)]
 #[must_use = "a call that is not recorded never happened"]
 pub struct Permit<'a> {

@@ -110,8 +110,8 @@ impl Bound {
         &self.lane(point).breaker
     }
 
-    /// Calls it within its own time and the deadline of the call.
-    pub(crate) async fn call(&self, mut call: HookCall, clock: &dyn Clock) -> Called {
+    /// Calls it within its own time and the deadline of the call, and no longer than until `gone`.
+    pub(crate) async fn call(&self, mut call: HookCall, clock: &dyn Clock, gone: impl Future<Output = ()>) -> Called {
         let (start, at) = (Instant::now(), clock.now());
         let own = self.binding.timeout.unwrap_or(call.point.timeout());
         let time = own.min(call.deadline.saturating_duration_since(start));
@@ -119,7 +119,11 @@ impl Bound {
             Err(RunOutcome::Budget.into())
         } else {
             call.deadline = start + time;
-            self.try_call(&call, time, clock).await
+            tokio::select! {
+                biased;
+                answer = self.try_call(&call, time, clock) => answer,
+                () = gone => Err(RunOutcome::Cancelled.into()),
+            }
         };
         self.ended(call, at, start.elapsed(), answer, clock)
     }
@@ -216,6 +220,8 @@ impl Bound {
                 OnFailure::Tempfail
             }
             (RunOutcome::Poison, _) => OnFailure::Quarantine,
+            // Nobody is there to hear it, and nothing is to be taken.
+            (RunOutcome::Cancelled, _) => OnFailure::Tempfail,
             (RunOutcome::Open(_), _) => on_open.unwrap_or(on_failure),
             _ => on_failure,
         };

@@ -45,6 +45,8 @@ pub enum RunOutcome {
     Accepted,
     /// The time of the whole stage was used up before it was called.
     Budget,
+    /// Whoever was waiting for it has gone meanwhile: there is no answer, and nobody is to blame.
+    Cancelled,
     /// It answered; the name of its verdict.
     Done(&'static str),
     /// It has no answer.
@@ -58,12 +60,13 @@ pub enum RunOutcome {
 }
 
 impl RunOutcome {
-    /// For logs and metrics: `accepted`, `budget`, `breaker_open`, `overload`, `poison`, the kind of a failure, or the name of the
-    /// verdict.
+    /// For logs and metrics: `accepted`, `budget`, `breaker_open`, `cancelled`, `overload`, `poison`, the kind of a
+    /// failure, or the name of the verdict.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Budget => "budget",
+            Self::Cancelled => "cancelled",
             Self::Done(verdict) => verdict,
             Self::Failed(kind, _) => kind.as_str(),
             Self::Open(_) => "breaker_open",

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::pending;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::join_all;
 use mairust_core::{Clock, EmailAddress, Mail, SystemClock, TenantId, Timestamp};
 use tokio::time::Instant;
@@ -14,7 +16,7 @@ use crate::breaker::{BreakerState, Transition};
 use crate::call::{Bound, Called};
 use crate::handler::{HealthReport, HookCall, HookError, HookPoint};
 use crate::protocol::{Answer, InvocationId, MailFacts, Merged, Mode, merge};
-use crate::run::HookRun;
+use crate::run::{HookRun, RunOutcome};
 
 /// Longer than any call takes.
 const LONG: Duration = Duration::from_secs(86_400);
@@ -77,6 +79,13 @@ pub struct Asked {
     /// What all of them together say and want.
     pub merged: Merged,
     /// What each call came to, in order.
+    pub runs: Vec<HookRun>,
+}
+
+/// The hooks of a stage were not asked to the end, since whoever was waiting for them has gone.
+#[derive(Debug)]
+pub struct Abandoned {
+    /// What the calls came to that were made until then, in order.
     pub runs: Vec<HookRun>,
 }
 
@@ -212,12 +221,23 @@ impl Hooks {
 
     /// Asks all hooks that want to be called at a stage, group by group. A refusal ends it after its group; the
     /// strictest verdict wins.
-    pub async fn ask(&self, stage: &Stage) -> Asked {
+    ///
+    /// # Errors
+    /// When `gone` ends before: whoever waits has gone. All calls are dropped then, and what would have become of the
+    /// message is not known.
+    pub async fn ask(&self, stage: &Stage, gone: impl Future<Output = ()>) -> Result<Asked, Abandoned> {
+        let gone = gone.shared();
         let (mut answers, mut runs) = (Vec::new(), Vec::new());
         let wanted: Vec<&Arc<Bound>> = self.bound.iter().filter(|bound| stage.asks(bound)).collect();
         for group in wanted.chunk_by(|a, b| a.order().0 == b.order().0) {
-            let called =
-                join_all(group.iter().map(|bound| bound.call(self.request(stage, bound), &*self.shared.clock))).await;
+            if gone.clone().now_or_never().is_some() {
+                return Err(Abandoned { runs });
+            }
+            let calls = group.iter().map(|bound| {
+                let call = self.request(stage, bound);
+                bound.call(call, &*self.shared.clock, gone.clone())
+            });
+            let called = join_all(calls).await;
             for (bound, Called { answer, run, .. }) in group.iter().zip(called) {
                 self.tell(bound, &run);
                 if run.mode != Mode::Shadow {
@@ -225,11 +245,14 @@ impl Hooks {
                 }
                 runs.push(run);
             }
+            if runs.iter().any(|run| run.outcome == RunOutcome::Cancelled) {
+                return Err(Abandoned { runs });
+            }
             if answers.iter().any(|(_, answer)| answer.verdict.reply().is_some()) {
                 break;
             }
         }
-        Asked { merged: merge(answers), runs }
+        Ok(Asked { merged: merge(answers), runs })
     }
 
     /// Calls one hook; `None` if there is none of this name any more. One that is on trial is told so, unless the call
@@ -239,7 +262,7 @@ impl Hooks {
         if call.mode == Mode::Enforce {
             call.mode = bound.binding().mode;
         }
-        let called = bound.call(call, &*self.shared.clock).await;
+        let called = bound.call(call, &*self.shared.clock, pending()).await;
         self.tell(bound, &called.run);
         Some(called)
     }

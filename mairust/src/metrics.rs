@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mairust_core::{AuthResults, ScanReport, Timestamp};
 use mairust_hooks::breaker::{BreakerState, Transition};
-use mairust_hooks::{HealthStatus, HookObserver, HookPoint, HookRun};
+use mairust_hooks::{HealthStatus, HookObserver, HookPoint, HookRun, RunOutcome};
 use mairust_http::MetricsSource;
 use mairust_smtp::server::{Observer, Refusal, Service};
 use mairust_store::{AttemptOutcome, InvariantReport, QueueStats, SpoolStatistics};
@@ -528,6 +528,8 @@ impl HookObserver for Metrics {
             .observe(run.duration.as_secs_f64());
         if run.outcome.is_done() {
             tracing::debug!(component = "hooks", point, hook, invocation_id = %run.id, outcome, "a hook answered");
+        } else if run.outcome == RunOutcome::Cancelled {
+            tracing::info!(component = "hooks", point, hook, invocation_id = %run.id, outcome, "a client hung up while a hook was called");
         } else {
             let (why, let_pass) = (&run.outcome, run.let_pass);
             tracing::warn!(component = "hooks", point, hook, invocation_id = %run.id, outcome = %why, let_pass, "a hook did not answer");

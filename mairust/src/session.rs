@@ -159,6 +159,7 @@ impl Sessions {
             dsn: message.options.dsn,
             require_tls: message.options.require_tls,
             body: message.body,
+            hang_up: message.hang_up,
             fingerprint: Some(fingerprint),
         };
         match self.submissions.submit(submission).await {

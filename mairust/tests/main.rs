@@ -4,6 +4,7 @@
 mod authentication;
 mod builder;
 mod deliver;
+mod hang_up;
 mod hooks;
 mod http_hooks;
 mod policy;

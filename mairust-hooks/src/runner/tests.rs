@@ -11,8 +11,9 @@ use crate::closure::HookFn;
 use crate::handler::{FailureKind, HookError, HookHandler};
 use crate::protocol::Answer;
 use crate::protocol::request::SessionOrigin;
-use crate::run::RunOutcome;
 use crate::verdict::Verdict;
+
+mod abandoned;
 
 /// The same for all mail here.
 fn tenant() -> TenantId {
@@ -45,7 +46,7 @@ fn facts(mail: &Mail) -> Arc<MailFacts> {
 async fn ask(runner: &HookRunner, mail: &Mail) -> (Verdict, Vec<HookRun>) {
     let (hooks, point) = (runner.of(mail.tenant()), HookPoint::PreReceive);
     let stage = Stage { deadline: hooks.deadline(point), ..Stage::new(point, mail.clone(), facts(mail)) };
-    let Asked { merged, runs } = hooks.ask(&stage).await;
+    let Asked { merged, runs } = hooks.ask(&stage, pending()).await.expect("somebody waits");
     (merged.verdict, runs)
 }
 
@@ -267,19 +268,6 @@ async fn calls_wait_for_their_turn_within_their_time() {
     let names: Vec<_> = outcomes.iter().map(|(name, ..)| *name).collect();
     assert_eq!(names, ["allow", "allow", "overload", "overload", "timeout", "timeout"]);
     assert_eq!(state(&runner, "slow"), Some(BreakerState::Closed));
-}
-
-#[tokio::test]
-async fn a_client_that_hangs_up_is_no_failure() {
-    let (runner, clock, works) = fragile(false);
-    for text in ["a", "b", "c"] {
-        outcome(&runner, text).await;
-    }
-    clock.advance(Duration::from_secs(60));
-    works.store(true, Ordering::SeqCst);
-    let letter = letter("d");
-    drop(futures::poll!(Box::pin(ask(&runner, &letter))));
-    assert_eq!(outcome(&runner, "d").await.0, "allow");
 }
 
 /// A program that is not started any more.

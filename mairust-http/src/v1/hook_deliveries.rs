@@ -31,7 +31,7 @@ pub(crate) struct CallsQuery {
     /// `next_cursor` of the page before, with the same filters.
     cursor: Option<String>,
     /// How they ended: `allow`, `quarantine`, `tempfail`, `reject`, `timeout`, `connect`, `http`, `busy`, `auth`,
-    /// `protocol`, `crash`, `gone`, `budget`, `overload`, `breaker_open` or `poison`.
+    /// `protocol`, `crash`, `gone`, `cancelled`, `budget`, `overload`, `breaker_open` or `poison`.
     outcome: Option<String>,
     /// About this message.
     message_id: Option<String>,

@@ -12,9 +12,9 @@ const READ_AHEAD: usize = 1 << 10;
 
 /// Tells that the client of a message has hung up, so that nobody works for it in vain.
 ///
-/// Hung up has who ends its side of the connection, or breaks it off, after the end of a message and without anything
-/// behind it. Who has sent a command behind it, such as QUIT, waits for the replies, even if it sends nothing more: of
-/// such a client it is not known whether it is still there.
+/// A client has hung up when it has ended its side of the connection, or broken it off, with nothing unread before that.
+/// One that has sent a command behind its message, such as QUIT, waits for the replies, even if it sends nothing more:
+/// whether it is still there is not known.
 #[derive(Debug, Clone)]
 pub struct HangUp(watch::Receiver<bool>);
 

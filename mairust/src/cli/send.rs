@@ -11,6 +11,7 @@ use mairust_core::{
     Clock, EmailAddress, Envelope, MessageDsn, Origin, Rejection, ReversePath, SystemClock, TenantId, Timestamp,
 };
 use mairust_http::PreviewedRecipient;
+use mairust_smtp::server::HangUp;
 use serde_json::{Value, json};
 
 use super::directory::InTenant;
@@ -159,6 +160,7 @@ async fn submission(
         dsn: MessageDsn::default(),
         require_tls: false,
         body: raw.into(),
+        hang_up: HangUp::never(),
         fingerprint: None,
     })
 }

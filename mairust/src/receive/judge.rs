@@ -2,12 +2,13 @@
 
 use mairust_core::{Rejection, ScanAction, ScanReport};
 use mairust_hooks::protocol::ActionOutcome;
-use mairust_hooks::{HookPoint, HookRun, Stage, Verdict};
+use mairust_hooks::{Abandoned, HookPoint, HookRun, Stage, Verdict};
+use mairust_smtp::server::HangUp;
 use mairust_store::{Folder, MessageStatus};
 
-use super::refuse_for_store;
 use super::scan::{Scanned, refusal};
 use super::verify::Verified;
+use super::{hung_up, refuse_for_store};
 use crate::hooks::wanted::possible;
 use crate::hooks::{About, BoundHooks, Wanted};
 
@@ -29,9 +30,9 @@ pub(crate) struct Judged {
     pub(crate) status: MessageStatus,
 }
 
-/// Refuses what the scanner wants refused, and asks the hooks about the rest; a refusal is the answer
-/// to the peer. What verification puts into quarantine stays there, whatever the others say.
-pub(crate) async fn judge(scanned: Scanned, hooks: &BoundHooks) -> Result<Judged, Rejection> {
+/// Refuses what the scanner wants refused, and asks the hooks about the rest, as long as the client is there; a refusal is
+/// the answer to the peer. What verification puts into quarantine stays there, whatever the others say.
+pub(crate) async fn judge(scanned: Scanned, hooks: &BoundHooks, hang_up: &HangUp) -> Result<Judged, Rejection> {
     let report = scanned.report().cloned();
     if let Some(rejection) = report.as_ref().and_then(refusal) {
         return Err(rejection);
@@ -47,7 +48,13 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &BoundHooks) -> Result<Judged
             let point = HookPoint::PreReceive;
             let facts = verified.inspected.way.facts(&mail).await?;
             let stage = Stage { deadline: of_tenant.deadline(point), ..Stage::new(point, mail, facts) };
-            let asked = of_tenant.ask(&stage).await;
+            let asked = match of_tenant.ask(&stage, hang_up.wait()).await {
+                Ok(asked) => asked,
+                Err(Abandoned { runs }) => {
+                    hooks.note(&runs, &About::mail(&stage.mail));
+                    return Err(hung_up());
+                }
+            };
             let merged = possible(asked.merged, stage.point);
             let verdict = merged.verdict.clone();
             if verdict.reply().is_some() {

@@ -60,6 +60,7 @@ impl Receiver {
         message: Received,
         fingerprint: Fingerprint,
     ) -> Result<MessageId, Rejection> {
+        let hang_up = message.hang_up.clone();
         let inspected = inspect::inspect(session, message, self.our_ids(session), &self.memory).await?;
         if inspected.hops() > MAX_RECEIVED {
             return Err(Rejection::new(554, EnhancedCode(5, 4, 6), "Too many hops, this message is looping"));
@@ -69,7 +70,7 @@ impl Receiver {
         let verified = verify::verify(inspected, authenticator, &self.hostname, &self.metrics, clock).await?;
         let (scanner, directory) = (self.scanner.as_deref(), self.storage.directory());
         let scanned = scan::scan(verified, scanner, directory, &self.metrics).await?;
-        let judged = judge::judge(scanned, &self.hooks).await?;
+        let judged = judge::judge(scanned, &self.hooks, &hang_up).await?;
         commit::commit(judged, fingerprint, self).await
     }
 
@@ -88,6 +89,13 @@ impl Receiver {
             _ => vec![self.hostname.as_str(), self.authserv_id().as_str()],
         }
     }
+}
+
+/// The answer to a client that has hung up while hooks looked at its message. Only one that has ended its own side and
+/// reads on hears it (RFC 3463 §3.5: X.4.2 bad connection).
+pub(crate) fn hung_up() -> Rejection {
+    let text = "The connection ended before the message was taken, please try again";
+    Rejection::new(451, EnhancedCode(4, 4, 2), text).because("the client hung up while hooks looked at the message")
 }
 
 /// The answer to a peer when the store failed: always temporary, for the fault is ours.

@@ -16,6 +16,7 @@ use mairust_http::{
     Draft, DraftAddress, DraftAttachment, Preview, PreviewedRecipient, Principal, SubmitError,
     Submitted as ApiSubmitted, SubmittedRecipient, Submitter,
 };
+use mairust_smtp::server::HangUp;
 
 use super::{Author, Previewed, Submission, SubmissionError, Submissions};
 use crate::distribution::Destination;
@@ -85,6 +86,7 @@ impl ApiSubmitter {
             dsn: MessageDsn::default(),
             require_tls: false,
             body: raw.into(),
+            hang_up: HangUp::never(),
             fingerprint: None,
         })
     }

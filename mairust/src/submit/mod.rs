@@ -21,6 +21,7 @@ use mairust_core::{
 };
 use mairust_hooks::PolicyEngine;
 use mairust_http::trace::{Arrival, PolicyFacts, SessionFacts};
+use mairust_smtp::server::HangUp;
 use mairust_store::{
     Acceptance, DeliveryState, Direction, DirectoryExt, Folder, Marks, MessageStatus, NewMessage, Placement,
     Resolution, StorageBackend, StoreError, User,
@@ -94,6 +95,8 @@ pub(crate) struct Submission {
     /// Whether it may go on under verified TLS only.
     pub(crate) require_tls: bool,
     pub(crate) body: mairust_core::Body,
+    /// Whether its client is still there, if it came by SMTP.
+    pub(crate) hang_up: HangUp,
     /// What tells the transaction from others, if it may come again.
     pub(crate) fingerprint: Option<Fingerprint>,
 }
@@ -147,7 +150,7 @@ pub(crate) enum SubmissionError {
     },
     /// A hook that no mail is to pass without has no answer.
     HookUnavailable(Rejection),
-    /// The author may not send this, or the message is not fit.
+    /// The author may not send this, the message is not fit, or its client has gone.
     Refused(Rejection),
     /// A hook refused it.
     Screened(Rejection),

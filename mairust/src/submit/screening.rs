@@ -5,19 +5,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mairust_core::{Body, Content, Mail, MessageId, Rejection};
 use mairust_hooks::protocol::{ActionOutcome, Mode, request};
-use mairust_hooks::{HookPoint, HookRun, Hooks, RunOutcome, Score, Stage, Verdict};
+use mairust_hooks::{Abandoned, HookPoint, HookRun, Hooks, RunOutcome, Score, Stage, Verdict};
+use mairust_smtp::server::HangUp;
 
 use super::fix_up::FixedUp;
 use super::{Purpose, Submission, SubmissionError};
 use crate::hooks::wanted::possible;
 use crate::hooks::{About, BoundHooks, Wanted};
-use crate::receive::parse;
+use crate::receive::{hung_up, parse};
 
 /// What hooks say about a message.
 #[derive(Debug, Default)]
 pub(super) struct Screening {
-    /// The hooks and the message; `None` if nobody wants to see it.
-    asking: Option<(Hooks, Stage)>,
+    /// The hooks, the message, and who waits; `None` if nobody wants to see it.
+    asking: Option<(Hooks, Stage, HangUp)>,
     /// The calls so far.
     pub(super) runs: Vec<HookRun>,
     /// What became of what they want done.
@@ -46,7 +47,7 @@ impl Screening {
         let facts = submission.way.facts(&mail).await?;
         let mode = if purpose == Purpose::Preview { Mode::Test } else { Mode::Enforce };
         let stage = Stage { mode, deadline: hooks.deadline(point), ..Stage::new(point, mail, facts) };
-        Ok(Self { asking: Some((hooks, stage)), ..Self::default() })
+        Ok(Self { asking: Some((hooks, stage, submission.hang_up.clone())), ..Self::default() })
     }
 
     /// Asks those that are to be asked before the policy judges what the message looks like.
@@ -56,7 +57,7 @@ impl Screening {
 
     /// Asks the others, who are told what the policy says.
     pub(super) async fn after_policy(&mut self, score: &Score) -> Result<(), SubmissionError> {
-        if let Some((_, stage)) = &mut self.asking {
+        if let Some((_, stage, _)) = &mut self.asking {
             let mut facts = Arc::unwrap_or_clone(stage.facts.clone());
             facts.policy = Some(request::Policy {
                 decision: score.decision.as_str().to_owned(),
@@ -77,9 +78,15 @@ impl Screening {
     }
 
     async fn ask(&mut self, before_policy: bool) -> Result<(), SubmissionError> {
-        let Some((hooks, stage)) = &mut self.asking else { return Ok(()) };
+        let Some((hooks, stage, hang_up)) = &mut self.asking else { return Ok(()) };
         stage.before_policy = before_policy;
-        let asked = hooks.ask(stage).await;
+        let asked = match hooks.ask(stage, hang_up.wait()).await {
+            Ok(asked) => asked,
+            Err(Abandoned { runs }) => {
+                self.runs.extend(runs);
+                return Err(hung_up().into());
+            }
+        };
         let merged = possible(asked.merged, stage.point);
         let verdict = merged.verdict.clone();
         self.outcomes.extend_from_slice(&merged.outcomes);

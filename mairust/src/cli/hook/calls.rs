@@ -19,7 +19,7 @@ pub(crate) struct Deliveries {
     #[arg(long, value_name = "ID")]
     message: Option<MessageId>,
     /// Those only that ended so: allow, quarantine, tempfail, reject, timeout, connect, http, busy, auth, protocol, crash,
-    /// gone, budget, overload, breaker_open, poison
+    /// gone, cancelled, budget, overload, breaker_open, poison
     #[arg(long, value_name = "OUTCOME")]
     outcome: Option<String>,
     /// How many at most
@@ -121,6 +121,7 @@ fn said(call: &HookInvocation) -> String {
         "breaker_open" => "the hook was not called: its breaker was open",
         "budget" => "the hook was not called: other hooks had used up the time",
         "busy" => "the hook said that it was busy",
+        "cancelled" => "the client hung up before the hook answered",
         "connect" => "the hook could not be reached",
         "crash" => "the hook crashed",
         "gone" => "the hook said that it is not there any more",
@@ -151,6 +152,7 @@ fn became(call: &HookInvocation, binding: Option<&HookBinding>) -> String {
         Some("tempfail") => "so the message was refused for the time being",
         Some(other) => return format!("so the message was treated as {other} says"),
         None if report.let_pass => "so the message went on as if the hook had allowed it",
+        None if call.outcome == "cancelled" => "so the message was not taken: whoever sent it has to send it again",
         None if call.outcome == "poison" => {
             "so the message was put aside: refused for the time being, or into quarantine"
         }
