@@ -3,6 +3,7 @@
 
 mod authentication;
 mod builder;
+mod callbacks;
 mod deliver;
 mod hang_up;
 mod hooks;
@@ -11,6 +12,7 @@ mod policy;
 mod process;
 mod queue;
 mod receive;
+mod receiver;
 mod recipients;
 mod returns;
 mod scan;

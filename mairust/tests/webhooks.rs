@@ -1,12 +1,10 @@
 //! Webhooks over days, told by a whole server, and taken by one that follows a script.
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mairust::testkit::{Mishap, Server, ServerSetup, Sink, Step, StoreErrorKind};
-use mairust::{Clock, LocalKeys, ManualClock, Sealer, Secret, ServerKey, Timestamp, WebhookSettings};
+use mairust::{Clock, LocalKeys, Sealer, Secret, ServerKey, Timestamp, WebhookSettings};
 use mairust_core::{TenantId, WebhookId};
 use mairust_hooks::{Signable, SigningSecret};
 use mairust_store::webhook::{keys, work};
@@ -15,8 +13,8 @@ use mairust_store::{
     WebhookDeliveryState, WebhookState,
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+
+use crate::receiver::{Got, Receiver};
 
 const ALICE: &str = "alice@here.example";
 const BOB: &str = "bob@remote.example";
@@ -24,83 +22,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const MESSAGE: &str = "From: alice@here.example\r\nMessage-ID: <m1@here.example>\r\nSubject: secret\r\n\r\nHello!\r\n";
 
-/// An HTTP server that answers by a script, and with 204 behind its end.
-struct Receiver {
-    address: SocketAddr,
-    got: Arc<Mutex<Vec<Got>>>,
-    script: Arc<Mutex<VecDeque<String>>>,
-}
-
-/// A request.
-#[derive(Debug, Clone)]
-struct Got {
-    at: Timestamp,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Receiver {
-    async fn start(clock: Arc<ManualClock>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (got, script) = (Arc::<Mutex<Vec<Got>>>::default(), Arc::<Mutex<VecDeque<String>>>::default());
-        let receiver = Self { address: listener.local_addr().unwrap(), got: got.clone(), script: script.clone() };
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let answer = || script.lock().unwrap().pop_front().unwrap_or_else(|| "204 No Content\r\n".to_owned());
-                if let Some((head, body)) = read(stream, answer).await {
-                    got.lock().unwrap().push(Got { at: clock.now(), head, body });
-                }
-            }
-        });
-        receiver
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/in?x=1", self.address)
-    }
-
-    /// What it answers next: a status with its header fields.
-    fn answer(&self, answers: &[&str]) {
-        self.script.lock().unwrap().extend(answers.iter().map(|answer| format!("{answer}\r\n")));
-    }
-
-    fn got(&self) -> Vec<Got> {
-        self.got.lock().unwrap().clone()
-    }
-}
-
-async fn read(mut stream: TcpStream, answer: impl Fn() -> String) -> Option<(String, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    loop {
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        let length: usize = field(&head, "content-length").parse().unwrap();
-        if bytes.len() >= end + 4 + length {
-            let body = bytes[end + 4..].to_vec();
-            let answer = format!("HTTP/1.1 {}content-length: 2\r\nconnection: close\r\n\r\nhm", answer());
-            stream.write_all(answer.as_bytes()).await.ok()?;
-            return Some((head, body));
-        }
-    }
-}
-
-fn field(head: &str, name: &str) -> String {
-    let fields = head.lines().filter_map(|line| line.split_once(": "));
-    fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).collect()
-}
-
 impl Got {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    fn field(&self, name: &str) -> String {
-        field(&self.head, name)
-    }
-
     /// The request is signed with exactly these keys, in both forms.
     #[track_caller]
     fn check_signed(&self, keys: &[&SigningKey]) {
@@ -377,7 +299,7 @@ async fn nothing_is_lost_or_doubled_when_storage_fails() {
 #[tokio::test]
 async fn a_webhook_that_does_not_answer_keeps_nobody_waiting() {
     let world = World::with(|setup| setup.delivery(|delivery| delivery.workers = 4), true).await;
-    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     world.add(&format!("http://{}/", dead.local_addr().unwrap()), &["message.received"]).await;
     let remote = world.server.fleet().domain("remote.example", Sink::builder()).await.unwrap();
     for _ in 0..3 {

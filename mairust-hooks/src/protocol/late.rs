@@ -24,6 +24,8 @@ pub enum LateResult {
     Done(HookResponse),
     /// It could not; why, for people.
     Failed(String),
+    /// It told nothing in time. No program says so.
+    Missing,
 }
 
 /// What is told of a result besides the answer.
@@ -97,6 +99,7 @@ impl LateResult {
             Self::Done(response) => {
                 response.into_answer(invocation).and_then(|answer| answer.under(declared, granted)).map_err(wrong)
             }
+            Self::Missing => Err(HookError::of(FailureKind::Timeout, "it did not tell the result in time")),
             Self::Failed(why) => Err(HookError::of(FailureKind::Crash, format_args!("it failed at last: {why}"))),
         }
     }

@@ -133,8 +133,8 @@ pub(crate) async fn actions(
 ///
 /// Once, for a call that was answered with 202.
 #[utoipa::path(
-    post, path = "/invocations/{invocation_id}/complete", tag = "callback", operation_id = "callback_complete",
-    params(("invocation_id" = String, Path, description = "The call"), IdempotencyHeaders),
+    post, path = "/invocations/{id}/complete", tag = "callback", operation_id = "callback_complete",
+    params(("id" = String, Path, description = "The call"), IdempotencyHeaders),
     request_body = CompleteRequest, security(("invocation_token" = [])),
     responses(
         (status = 200, description = "It is known now", body = CompleteAnswer),
@@ -159,8 +159,8 @@ pub(crate) async fn complete(
 ///
 /// As much again as there was from the beginning, up to twice as much in all and up to a day.
 #[utoipa::path(
-    post, path = "/invocations/{invocation_id}/progress", tag = "callback", operation_id = "callback_progress",
-    params(("invocation_id" = String, Path, description = "The call"), IdempotencyHeaders),
+    post, path = "/invocations/{id}/progress", tag = "callback", operation_id = "callback_progress",
+    params(("id" = String, Path, description = "The call"), IdempotencyHeaders),
     security(("invocation_token" = [])),
     responses(
         (status = 200, description = "How long there is time now", body = ProgressAnswer),
@@ -223,7 +223,7 @@ async fn settle(call: &dyn OpenCall, value: Value) -> Result<Value, Problem> {
     let result = LateResult::parse(object(value)?).map_err(|error| wrong("", error))?;
     let status = match result {
         LateResult::Done(_) => "done",
-        LateResult::Failed(_) => "failed",
+        LateResult::Failed(_) | LateResult::Missing => "failed",
     };
     call.complete(result).await?;
     Ok(json!({"invocation_id": call.facts().invocation.as_str(), "status": status}))

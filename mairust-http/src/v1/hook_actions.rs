@@ -76,12 +76,12 @@ pub(crate) struct TestRequest {
 pub(crate) struct TrialAnswer {
     /// The id of the call, as in `GET /hooks/{id}/deliveries/{delivery_id}`.
     delivery_id: String,
-    /// What it was asked.
+    /// What it was asked, without a way to call back.
     #[schema(value_type = Object)]
     request: Value,
-    /// How the call ended: the name of a verdict.
+    /// How the call ended: the name of a verdict, or `accepted` for 202.
     outcome: String,
-    /// What it said, without what it may not say.
+    /// What it said, without what it may not say; null for 202.
     #[schema(value_type = Option<Object>)]
     response: Option<Value>,
     /// What it wanted and may not do.
@@ -354,11 +354,11 @@ impl TrialAnswer {
     /// What a hook said, or that it said nothing.
     pub(super) fn of(trial: HookTrial) -> Result<Self, Problem> {
         let HookTrial { id, request, outcome, response, denied, error, ms } = trial;
-        if response.is_some() {
+        let Some(error) = error else {
             return Ok(Self { delivery_id: id, request, outcome, response, denied, ms });
-        }
+        };
         let code = if outcome == "timeout" { ErrorCode::UpstreamTimeout } else { ErrorCode::PluginError };
-        let message = format!("the hook had no answer: {}", error.unwrap_or_else(|| outcome.clone()));
+        let message = format!("the hook had no answer: {error}");
         let problem = Problem::new(code, message).detail("delivery_id", id).detail("outcome", outcome);
         Err(problem.detail("request", request).detail("ms", ms))
     }

@@ -25,6 +25,10 @@ pub(crate) struct HookFields {
     /// How long one call may take, in milliseconds: up to 3000 at `pre_receive`, 5000 at `pre_send`, 300000 at
     /// `post_receive`. By default 2000, and 30000 at `post_receive`.
     timeout_ms: Option<u64>,
+    /// How long it is waited for a result that it tells later, in milliseconds, from when it has taken a call with 202:
+    /// from 1000 to 86400000.
+    #[schema(default = 300000)]
+    result_timeout_ms: Option<u64>,
     /// Whether no mail is to pass that it has not seen.
     #[schema(default = false)]
     required: Option<bool>,

@@ -36,9 +36,10 @@ pub(super) struct RawHooks {
 impl RawHooks {
     /// What tenants may bind, and how long that may take.
     pub(super) fn settle(self) -> (TenantHookSettings, Budgets) {
-        let mut settings = TenantHookSettings::default();
-        settings.allow_private_addresses = self.allow_private_addresses;
-        settings.callback_url = self.callback_url.map(|url| url.0);
+        let settings = TenantHookSettings {
+            allow_private_addresses: self.allow_private_addresses,
+            callback_url: self.callback_url.map(|url| url.0),
+        };
         (settings, Budgets { pre_receive: self.pre_receive_budget.0, pre_send: self.pre_send_budget.0 })
     }
 }

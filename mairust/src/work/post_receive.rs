@@ -91,7 +91,7 @@ impl Workers {
             }
             None => {
                 // What is told from now on is told too late.
-                let told = json!(LateResult::Failed("it did not tell the result in time".to_owned()));
+                let told = json!(LateResult::Missing);
                 match hooks.settle(tenant, job, told.clone(), self.clock.now()).await {
                     Ok(true) => told,
                     Ok(false) => return Disposition::Retry(Duration::ZERO, "the hook told the result".to_owned()),

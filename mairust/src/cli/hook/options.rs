@@ -44,6 +44,10 @@ pub(crate) struct Options {
     /// [default: 2s, 30s at post_receive]
     #[arg(long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
+    /// How long to wait for a result that it tells later, from when it has taken a call with 202: from 1s to 1d
+    /// [default: 300s]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    result_timeout: Option<Duration>,
     /// Let no mail pass that the hook has not seen
     #[arg(long, value_name = "YES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     required: Option<bool>,
@@ -88,7 +92,7 @@ pub(crate) struct Options {
     /// Settings of the program itself, instead of those it had: a JSON object, or @FILE
     #[arg(long, value_name = "JSON", value_parser = object)]
     plugin_config: Option<Map<String, Value>>,
-    /// Go back to the default of a setting: timeout, on-failure, on-open, max-inflight, catch-up, recipients, health,
+    /// Go back to the default of a setting: timeout, result-timeout, on-failure, on-open, max-inflight, catch-up, recipients, health,
     /// response-signature, directory
     #[arg(long, value_name = "SETTING", value_parser = unset)]
     unset: Vec<String>,
@@ -108,6 +112,7 @@ impl Options {
         set("version", text(&self.plugin_version));
         set("priority", self.priority.map(Value::from));
         set("timeout_ms", self.timeout.map(|time| json!(time.as_millis())));
+        set("result_timeout_ms", self.result_timeout.map(|time| json!(time.as_millis())));
         set("required", self.required.map(Value::from));
         set("on_failure", text(&self.on_failure));
         set("on_open", text(&self.on_open));
@@ -224,6 +229,7 @@ fn object(text: &str) -> Result<Map<String, Value>, String> {
 fn unset(name: &str) -> Result<String, String> {
     Ok(match name {
         "timeout" => "timeout_ms",
+        "result-timeout" => "result_timeout_ms",
         "health" => "health_endpoint",
         "on-failure" => "on_failure",
         "on-open" => "on_open",

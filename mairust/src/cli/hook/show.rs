@@ -55,6 +55,9 @@ fn settings_in_full(text: &mut String, settings: &HookSettings) {
     add("priority", &settings.priority);
     let timeout = settings.timeout_ms.map(|ms| render_duration(std::time::Duration::from_millis(ms)));
     add("timeout", &or_default(timeout));
+    if settings.points.contains(&HookPoint::PostReceive) {
+        add("result timeout", &render_duration(settings.result_timeout()));
+    }
     add("calls at a time", &or_default(settings.max_inflight.map(|calls| calls.to_string())));
     add("required", &yes(settings.required));
     add("on failure", &settings.on_failure().as_str());
