@@ -24,6 +24,8 @@ const LONG: Duration = Duration::from_secs(86_400);
 /// Runs hooks in their order: those of the server, for mail of every tenant, and those that tenants have bound.
 pub struct HookRunner {
     own: Vec<Arc<Bound>>,
+    /// The hooks for mail of tenants that have bound none.
+    bare: Hooks,
     tenants: RwLock<HashMap<TenantId, Hooks>>,
     shared: Arc<Shared>,
 }
@@ -119,7 +121,13 @@ impl HookRunner {
         let shared = Shared { budgets, clock: Arc::new(SystemClock), observer: None };
         let mut own: Vec<_> = bindings.into_iter().map(bound).collect();
         own.sort_by(|a, b| a.order().cmp(&b.order()));
-        Self { own, tenants: RwLock::default(), shared: Arc::new(shared) }
+        Self::of_parts(own, shared)
+    }
+
+    fn of_parts(own: Vec<Arc<Bound>>, shared: Shared) -> Self {
+        let shared = Arc::new(shared);
+        let bare = Hooks { bound: own.clone().into(), shared: shared.clone() };
+        Self { own, bare, tenants: RwLock::default(), shared }
     }
 
     /// Has breakers open and close by this clock.
@@ -127,7 +135,7 @@ impl HookRunner {
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         let Shared { budgets, observer, .. } = &*self.shared;
         let shared = Shared { budgets: *budgets, observer: observer.clone(), clock };
-        Self { shared: Arc::new(shared), ..self }
+        Self::of_parts(self.own, shared)
     }
 
     /// Tells this observer about calls and breakers.
@@ -135,7 +143,7 @@ impl HookRunner {
     pub fn with_observer(self, observer: Arc<dyn HookObserver>) -> Self {
         let Shared { budgets, clock, .. } = &*self.shared;
         let shared = Shared { budgets: *budgets, clock: clock.clone(), observer: Some(observer) };
-        Self { shared: Arc::new(shared), ..self }
+        Self::of_parts(self.own, shared)
     }
 
     /// Binds these hooks of tenants, and lets go of all others of tenants. A binding whose key is known keeps its
@@ -162,7 +170,7 @@ impl HookRunner {
     /// The hooks for mail of this tenant.
     pub fn of(&self, tenant: TenantId) -> Hooks {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
-        tenants.get(&tenant).cloned().unwrap_or_else(|| self.hooks(Vec::new()))
+        tenants.get(&tenant).unwrap_or(&self.bare).clone()
     }
 
     /// The hooks that tenants have bound, each with its tenant.
@@ -176,8 +184,7 @@ impl HookRunner {
     pub async fn check(&self) -> Vec<(String, HealthReport)> {
         let of_tenants = self.bound().into_iter().flat_map(|(_, hooks)| hooks.of_tenant().cloned().collect::<Vec<_>>());
         let all: Vec<_> = self.own.iter().cloned().chain(of_tenants).collect();
-        let hooks = self.hooks(Vec::new());
-        let reports = join_all(all.iter().map(|bound| hooks.check(bound))).await;
+        let reports = join_all(all.iter().map(|bound| self.bare.check(bound))).await;
         let named = all.iter().zip(reports).filter_map(|(bound, report)| Some((bound.name().to_owned(), report?)));
         named.collect()
     }

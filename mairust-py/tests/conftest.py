@@ -32,7 +32,7 @@ def make_request():
                              "dmarc": {"result": "fail", "policy": "reject", "domain": "sender.example"}},
             "policy": {"decision": "allow", "score": 0.1, "reasons": []},
             "message": {
-                "id": None, "queue_id": "q", "size": 123, "fingerprint": "sha256:00", "has_attachments": True,
+                "id": None, "size": 123, "fingerprint": "sha256:00", "has_attachments": True,
                 "headers": [
                     {"name": "Subject", "value": subject},
                     {"name": "From", "value": "Doe, Jané <jane@sender.example>",

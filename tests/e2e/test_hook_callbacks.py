@@ -4,6 +4,8 @@ import http.server
 import json
 import os
 import subprocess
+import sys
+import textwrap
 import threading
 import urllib.error
 import urllib.request
@@ -13,7 +15,7 @@ from email.message import EmailMessage
 import pytest
 from conftest import Api, run, wait_until
 from test_hook_guide import block
-from test_hooks import receive
+from test_hooks import bind_program, receive
 from test_policy import ALICE, Site
 
 BOB = "bob@remote.example"
@@ -197,6 +199,24 @@ def test_the_command_of_the_guide_tells_a_result(site, program):
         env={**os.environ, "BASE": callback["base"], "TOKEN": callback["token"], "CALL": call})
     assert json.loads(done.stdout) == {"invocation_id": call, "status": "done"}
     wait_until(lambda: only(site)["tags"] == ["scanned"], "the result to be taken up")
+
+
+def test_a_process_reads_all_of_a_message(site, tmp_path):
+    script = tmp_path / "size.py"
+    script.write_text(textwrap.dedent("""\
+        import json, sys, urllib.request
+        request = json.load(sys.stdin)
+        callback, raw = request["callback"], request["message"]["raw"]
+        asked = urllib.request.Request(f"{callback['base']}/{raw['href']}",
+                                       headers={"Authorization": "Bearer " + callback["token"]})
+        with urllib.request.urlopen(asked) as response:
+            assert len(response.read()) == raw["size"]
+        json.dump({"verdict": "allow", "actions": [{"op": "tag.add", "tags": [f"octets:{raw['size']}"]}]}, sys.stdout)
+    """))
+    bind_program(site, "com.example.size", "--on", "pre_receive", "--process", "oneshot", "--timeout", "3s", "--required",
+                 *ALL, program=[sys.executable, script])
+    assert receive(site, letter())[0] == 250
+    assert only(site)["tags"][0].startswith("octets:17")
 
 
 def test_tokens_and_keys_are_no_use_for_each_other(site, program):

@@ -59,8 +59,6 @@ pub struct View<'a> {
 pub struct MailFacts {
     /// What tells it from others.
     pub fingerprint: Fingerprint,
-    /// Its id on its way.
-    pub queue_id: Option<String>,
     /// By which way it came in.
     pub origin: SessionOrigin,
     /// The listener that took it.
@@ -88,7 +86,6 @@ impl MailFacts {
     pub fn new(fingerprint: Fingerprint, origin: SessionOrigin) -> Self {
         Self {
             fingerprint,
-            queue_id: None,
             origin,
             listener: None,
             client_port: None,
@@ -216,7 +213,6 @@ impl View<'_> {
         let raw = self.link("raw").filter(|_| grants.shows_everything()).map(|href| RawView { href, size });
         MessageView {
             id: self.mail.id().map(|id| id.to_string()),
-            queue_id: self.facts.queue_id.clone(),
             size,
             fingerprint: grants.read_envelope.then(|| format!("sha256:{}", hex(&self.facts.fingerprint.0))),
             has_attachments: !self.mail.content().attachments.is_empty(),

@@ -48,6 +48,13 @@ async fn asks_as_the_protocol_says() {
         assert_eq!(fields(0, name), wanted, "{name}");
     }
     assert!(fields(0, "webhook-signature").starts_with("v1,W3k61LElE0q1+NMOwuQSaf7NG4ksQDXONLSg5XMFkX8= v1,"));
+    let traces = [0, 1].map(|place| fields(place, "traceparent"));
+    let digits = |trace: &str| trace.bytes().all(|digit| digit == b'-' || digit.is_ascii_hexdigit());
+    for trace in &traces {
+        assert!(trace.starts_with("00-019296c6b9f08ca74adaf8ceb7cefbe0-") && trace.ends_with("-00"), "{trace}");
+        assert!(trace.len() == 55 && digits(trace), "{trace}");
+    }
+    assert_ne!(traces[0], traces[1]);
     let left: u64 = fields(0, "x-mairust-deadline-ms").parse().unwrap();
     assert!((1..=20_000).contains(&left), "{left}");
     assert_eq!((got[0].line.as_str(), &got[0].body[..]), ("POST /in?x=1 HTTP/1.1", super::BODY.as_bytes()));

@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 pub struct MessageView {
     /// Its id in the REST API; null before it is stored.
     pub id: Option<String>,
-    /// Its id on its way, if it has one.
-    pub queue_id: Option<String>,
     /// Its size in octets.
     pub size: u64,
     /// `sha256:` and the SHA-256 of its octets in hexadecimal digits.

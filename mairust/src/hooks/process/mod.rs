@@ -6,7 +6,9 @@
 //! A process leads a group of its own. Whenever it ends, or is to end, what is left of its group is killed, and it is
 //! waited for. Its environment has next to nothing of the server's. What it writes to standard error is logged.
 //!
-//! Deliberately absent: a sandbox, and a way to read more of a message than the request has.
+//! Who wants to read more of a message than the request has asks by the callback API.
+//!
+//! Deliberately absent: a sandbox.
 
 mod child;
 mod frames;
