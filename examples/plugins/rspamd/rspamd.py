@@ -1,7 +1,7 @@
 """A spam filter: asks rspamd about each message before it is stored, inside the server's process.
 
-It has to run there, for rspamd wants all octets of a message. Its settings are environment variables: RSPAMD_URL,
-RSPAMD_PASSWORD, RSPAMD_MARKED, RSPAMD_REJECTED, RSPAMD_ON_FAILURE.
+It runs there, for rspamd wants all octets of a message: elsewhere, it would fetch them by the callback API first. Its
+settings are environment variables: RSPAMD_URL, RSPAMD_PASSWORD, RSPAMD_MARKED, RSPAMD_REJECTED, RSPAMD_ON_FAILURE.
 """
 
 import http.client

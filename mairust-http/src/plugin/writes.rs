@@ -122,11 +122,7 @@ pub(crate) async fn actions(
     if id != call.facts().message_name() {
         return Err(Problem::not_found());
     }
-    let (turn, value) = match begin(&state, &*call, request).await? {
-        Begun::Repeated(response) => return Ok(response),
-        Begun::First(turn, value) => (turn, value),
-    };
-    Ok(turn.end(act(&*call, value).await))
+    once(&state, &*call, request, |value| act(&*call, value)).await
 }
 
 /// Tell the result of a call
@@ -148,11 +144,7 @@ pub(crate) async fn complete(
     request: Request,
 ) -> Result<Response, Problem> {
     is_of(&*call, &id)?;
-    let (turn, value) = match begin(&state, &*call, request).await? {
-        Begun::Repeated(response) => return Ok(response),
-        Begun::First(turn, value) => (turn, value),
-    };
-    Ok(turn.end(settle(&*call, value).await))
+    once(&state, &*call, request, |value| settle(&*call, value)).await
 }
 
 /// Ask for more time for a result
@@ -174,12 +166,11 @@ pub(crate) async fn progress(
     request: Request,
 ) -> Result<Response, Problem> {
     is_of(&*call, &id)?;
-    let turn = match begin(&state, &*call, request).await? {
-        Begun::Repeated(response) => return Ok(response),
-        Begun::First(turn, _) => turn,
-    };
-    let until = call.progress().await.map_err(Problem::from);
-    Ok(turn.end(until.map(|until| json!({"result_by": until.to_rfc3339()}))))
+    once(&state, &*call, request, |_| async {
+        let until = call.progress().await?;
+        Ok(json!({"result_by": until.to_rfc3339()}))
+    })
+    .await
 }
 
 /// Write into the log of the server
@@ -196,16 +187,24 @@ pub(crate) async fn logs(
     InCall(call): InCall,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (turn, value) = match begin(&state, &*call, request).await? {
-        Begun::Repeated(response) => return Ok(response),
-        Begun::First(turn, value) => (turn, value),
-    };
-    Ok(turn.end(log(&*call, value)))
+    once(&state, &*call, request, |value| std::future::ready(log(&*call, value))).await
 }
 
-async fn begin<'a>(state: &'a ApiState, call: &dyn OpenCall, request: Request) -> Result<Begun<'a>, Problem> {
+/// Carries a request out, unless it was carried out before.
+async fn once<Done>(
+    state: &ApiState,
+    call: &dyn OpenCall,
+    request: Request,
+    carry_out: impl FnOnce(Value) -> Done,
+) -> Result<Response, Problem>
+where
+    Done: Future<Output = Result<Value, Problem>>,
+{
     let callers = state.callers().ok_or_else(Problem::not_found)?;
-    callers.repeats().begin(call.facts(), request, state.now()).await
+    match callers.repeats().begin(call.facts(), request, state.now()).await? {
+        Begun::Repeated(response) => Ok(response),
+        Begun::First(turn, value) => Ok(turn.end(carry_out(value).await)),
+    }
 }
 
 /// A token is good for one call; others are not there.
