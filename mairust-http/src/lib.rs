@@ -4,7 +4,7 @@
 //! [`ServerKey`] under which API keys and cursors are made, and a clock. In reading order:
 //! `state`, `submit`, `hooks` and `callbacks` (what an application hands in), `auth` (who asks), `problem` (how errors
 //! look), `page` and `download` (lists and large bodies), `trace` (what happened to a message), `queue`
-//! (what deliveries look like), `v1`, `plugin` and `ops` (the endpoints),
+//! (what deliveries look like), `given_up` (calls of hooks that are made once more), `v1`, `plugin` and `ops` (the endpoints),
 //! `openapi` (their description), `middleware` (what all answers have in common).
 //!
 //! Deliberately absent: listeners and TLS, rate limits (but see [`KeyGuard`]), sessions and
@@ -14,6 +14,7 @@ mod auth;
 mod body;
 mod callbacks;
 mod download;
+mod given_up;
 mod hooks;
 mod middleware;
 mod openapi;
@@ -36,6 +37,7 @@ pub use auth::{
     Scope, ServerKey, SuppressionChange, WebhookOperation, random_key_id, token_hash,
 };
 pub use callbacks::{CallFacts, CallbackApi, CallbackError, OpenCall};
+pub use given_up::retry_given_up;
 pub use hooks::{CircuitState, HookControl, HookControlError, HookTrial, Shown, Subject};
 pub use openapi::openapi_json;
 pub use state::{ApiState, MetricsSource, SearchFallback};

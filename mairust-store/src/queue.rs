@@ -206,6 +206,12 @@ pub trait QueueBackend: fmt::Debug + Send + Sync + 'static {
         limit: u32,
     ) -> Result<QueueChange, StoreError>;
 
+    /// Makes jobs of a tenant due at once that were given up, items or not; how many. Durable on return.
+    ///
+    /// # Errors
+    /// `Invalid` for more than [`QueueFilter::MAX_IDS`].
+    async fn retry_buried(&self, tenant: TenantId, jobs: &[JobId], now: Timestamp) -> Result<u32, StoreError>;
+
     /// What there is for each destination of a tenant, those with the most items first, up to `limit`. Looks at
     /// all items of the tenant.
     async fn destinations(
@@ -395,6 +401,9 @@ impl<T: QueueBackend + ?Sized> QueueBackend for Arc<T> {
         limit: u32,
     ) -> Result<QueueChange, StoreError> {
         (**self).change(tenant, filter, action, now, after, limit).await
+    }
+    async fn retry_buried(&self, tenant: TenantId, jobs: &[JobId], now: Timestamp) -> Result<u32, StoreError> {
+        (**self).retry_buried(tenant, jobs, now).await
     }
     async fn destinations(
         &self,

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mairust_core::{
-    AuditId, Body, DkimKeyId, Domain, EmailAddress, MessageId, RecipientId, ScramVerifier, SuppressionId, TenantId,
-    Timestamp, UserId,
+    AuditId, Body, DkimKeyId, Domain, EmailAddress, JobId, MessageId, RecipientId, ScramVerifier, SuppressionId,
+    TenantId, Timestamp, UserId,
 };
 use tokio::sync::watch;
 
@@ -337,6 +337,7 @@ unreliable! { QueueBackend, queue {
         &self, tenant: TenantId, filter: &QueueFilter, action: &QueueAction, now: Timestamp,
         after: Option<QueuePosition>, limit: u32
     ) -> QueueChange;
+    async fn retry_buried(&self, tenant: TenantId, jobs: &[JobId], now: Timestamp) -> u32;
     async fn destinations(&self, tenant: TenantId, now: Timestamp, limit: u32) -> Vec<DestinationStats>;
     async fn stats(&self, now: Timestamp) -> BTreeMap<String, QueueStats>;
     async fn next_due(&self) -> Option<Timestamp>;

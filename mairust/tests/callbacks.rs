@@ -8,8 +8,9 @@ use mairust::testkit::Server;
 use mairust::{Clock, LocalKeys, Sealer, Secret, ServerKey, TenantHookSettings};
 use mairust_core::{HookId, TenantId};
 use mairust_hooks::HookSettings;
+use mairust_http::retry_given_up;
 use mairust_store::hook::keys;
-use mairust_store::{HookChange, HookState, NewHookBinding};
+use mairust_store::{HookChange, HookInvocationQuery, HookState, NewHookBinding};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -165,6 +166,17 @@ async fn a_result_that_does_not_come_is_a_failure() {
         assert_eq!(world.complete(&got, "late", tagged("late")).await.status, 401, "each attempt had its own token");
     }
     assert_eq!(world.tags().await, Vec::<String>::new());
+    // Somebody has mended the program: each call that was given up is made once more.
+    let query = HookInvocationQuery { binding: Some(HOOK.to_owned()), ..HookInvocationQuery::default() };
+    let (storage, now) = (world.server.storage(), world.server.clock().now());
+    world.receiver.answer(&["500 Not yet"]);
+    for (retried, after) in [(1, (0, 1)), (1, (0, 0)), (0, (0, 0))] {
+        assert_eq!(retry_given_up(storage, world.tenant, query.clone(), now).await.unwrap(), retried);
+        world.server.settled().await.unwrap();
+        assert_eq!(world.jobs().await, after);
+    }
+    let attempts = world.receiver.got().iter().map(|got| got.json()["attempt"].as_u64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(attempts, [1, 2, 3, 4, 5, 6]);
 }
 
 #[tokio::test]

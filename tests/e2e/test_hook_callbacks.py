@@ -219,6 +219,27 @@ def test_a_process_reads_all_of_a_message(site, tmp_path):
     assert only(site)["tags"][0].startswith("octets:17")
 
 
+def test_what_was_given_up_is_made_once_more(site, program):
+    made = bind(site, program, "--on", "post_receive", "--grant=read-headers", "--grant=write-tags")
+    program.act = lambda request: (410, None)
+    assert receive(site, letter())[0] == 250
+    call = program.got()["invocation_id"]
+    wait_until(lambda: not site.json("hook", "show", made["id"])["enabled"], "the hook to be disabled")
+    wait_until(lambda: site.json("hook", "deliveries", made["id"]), "the call to be written down")
+    site.run("hook", "enable", made["id"])
+    program.act = lambda request: (200, {"verdict": "allow", "actions": [{"op": "tag.add", "tags": ["at-last"]}]})
+    wait_until(lambda: site.json("hook", "retry", made["id"], "--call", call)["retried"], "the job to be given up")
+    wait_until(lambda: only(site)["tags"] == ["at-last"], "the call to be made once more")
+    assert program.got(2)["invocation_id"] == call and program.requests[1]["attempt"] == 2
+    path = f"/api/v1/hooks/{made['id']}"
+    again = site.api.request("POST", f"{path}/deliveries/{call}/retry")
+    assert (again.status, json.loads(again.body)["code"]) == (409, "invalid_state")
+    several = site.api.request("POST", f"{path}/retry", {"since": "2026-01-01T00:00:00Z"})
+    assert (several.status, json.loads(several.body)) == (202, {"retried": 0})
+    assert site.api.request("POST", f"{path}/retry", {"since": "yesterday"}).status == 422
+    assert len(site.events("hook.retried")) == 1
+
+
 def test_tokens_and_keys_are_no_use_for_each_other(site, program):
     bind(site, program, "--on", "post_receive", "--grant=read-headers", "--grant=write-tags")
     assert receive(site, letter())[0] == 250

@@ -145,6 +145,7 @@ def test_from_the_shadow_to_the_end(site, sample):
     explained, replayed = follow(site, "explain", {INVOCATION: kept["id"]})
     assert explained["message_id"] == found(site, "an invoice")["id"]
     assert (replayed["outcome"], replayed["request"]["mode"]) == ("allow", "replay")
+    assert follow(site, "retry") == [{"retried": 0}, {"retried": 0}], "nobody asks at post_receive here"
     follow(site, "end")
     assert site.json("hook", "list") == []
     assert receive(site, letter("nobody asks", X_Test_Reject="1"))[0] == 250

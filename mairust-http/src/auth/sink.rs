@@ -115,7 +115,7 @@ pub struct HookOperation<'a> {
     /// Who asked.
     pub principal: &'a Principal,
     /// What was done: `created`, `changed`, `enabled`, `disabled`, `secret_rotated`, `secret_revoked`,
-    /// `circuit_changed`, `circuit_reset`, `tested`, `replayed` or `removed`.
+    /// `circuit_changed`, `circuit_reset`, `tested`, `replayed`, `retried` or `removed`.
     pub action: &'static str,
     /// The hook.
     pub hook: HookId,

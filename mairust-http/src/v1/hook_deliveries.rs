@@ -1,7 +1,8 @@
 //! What calls of a hook came to.
 
 use axum::Json;
-use axum::extract::{OriginalUri, State};
+use axum::extract::{OriginalUri, Request, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use mairust_core::{MessageId, Timestamp};
 use mairust_hooks::HookPoint;
@@ -11,10 +12,12 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::{Authenticated, Caller, Principal, Scope};
+use crate::body;
+use crate::given_up;
 use crate::hooks::{Shown, Subject};
-use crate::openapi::{AccessErrors, GoneErrors, MissingErrors, QueryErrors, StateErrors, UpstreamErrors};
+use crate::openapi::{AccessErrors, BodyErrors, GoneErrors, MissingErrors, QueryErrors, StateErrors, UpstreamErrors};
 use crate::page::{self, CursorContext};
-use crate::problem::{ErrorCode, Problem};
+use crate::problem::{ErrorCode, FieldError, Problem};
 use crate::state::ApiState;
 use crate::v1::hook_actions::{TrialAnswer, control};
 use crate::v1::hooks::HookPath;
@@ -30,7 +33,7 @@ pub(crate) struct CallsQuery {
     limit: Option<u32>,
     /// `next_cursor` of the page before, with the same filters.
     cursor: Option<String>,
-    /// How they ended: `allow`, `quarantine`, `tempfail`, `reject`, `timeout`, `connect`, `http`, `busy`, `auth`,
+    /// How they ended: `accepted`, `allow`, `quarantine`, `tempfail`, `reject`, `timeout`, `connect`, `http`, `busy`, `auth`,
     /// `protocol`, `crash`, `gone`, `cancelled`, `budget`, `overload`, `breaker_open` or `poison`.
     outcome: Option<String>,
     /// About this message.
@@ -100,6 +103,23 @@ pub(crate) struct CallDetail {
     denied: Vec<String>,
     /// The beginning of the answer as it came, up to 4 KiB.
     response: Option<String>,
+}
+
+/// Calls that are made again: those whose last attempt began then. Without a time, all.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RetrySpan {
+    /// From this time on (RFC 3339).
+    since: Option<String>,
+    /// Before this time (RFC 3339).
+    until: Option<String>,
+}
+
+/// How many calls are made again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RetryAnswer {
+    /// Calls that were given up.
+    retried: u64,
 }
 
 /// Something that a hook wanted done.
@@ -203,6 +223,76 @@ pub(crate) async fn replay(
     let after = Some(json!({"delivery_id": trial.id, "replayed": call.id}));
     caller.changed_hook(&state, &principal, "replayed", hook.id, (None, after));
     TrialAnswer::of(trial).map(Json)
+}
+
+/// Make a call again that was given up
+///
+/// At `post_receive`, or to catch up: what comes of it is done. It is tried once; the id stays the same.
+#[utoipa::path(
+    post, path = "/hooks/{id}/deliveries/{delivery_id}/retry", tag = "hooks", operation_id = "retry_hook_delivery",
+    params(("id" = String, Path, description = "The hook"), ("delivery_id" = String, Path, description = "The call: `inv_…`")),
+    security(("api_key" = ["hooks:write"])),
+    responses(
+        (status = 202, description = "It is made", body = RetryAnswer),
+        MissingErrors, StateErrors, AccessErrors,
+    )
+)]
+pub(crate) async fn retry(
+    State(state): State<ApiState>,
+    Authenticated(principal): Authenticated,
+    caller: Caller,
+    path: HookPath,
+) -> Result<(StatusCode, Json<RetryAnswer>), Problem> {
+    principal.require(Scope::HooksWrite)?;
+    let (hook, call) = find(&state, &principal, &path).await?;
+    let jobs: Vec<_> = given_up::job(&call).into_iter().collect();
+    let retried = state.storage().queue().retry_buried(principal.tenant, &jobs, state.now()).await;
+    if retried.map_err(|error| Problem::store(&error))? == 0 {
+        return Err(Problem::new(ErrorCode::InvalidState, "this call was not given up"));
+    }
+    caller.changed_hook(&state, &principal, "retried", hook.id, (None, Some(json!({"delivery_id": call.id}))));
+    Ok((StatusCode::ACCEPTED, Json(RetryAnswer { retried: 1 })))
+}
+
+/// Make calls again that were given up
+///
+/// As many as there are; each is tried once.
+#[utoipa::path(
+    post, path = "/hooks/{id}/retry", tag = "hooks", operation_id = "retry_hook",
+    params(("id" = String, Path, description = "The hook")), request_body = RetrySpan,
+    security(("api_key" = ["hooks:write"])),
+    responses(
+        (status = 202, description = "They are made", body = RetryAnswer),
+        MissingErrors, BodyErrors, AccessErrors,
+    )
+)]
+pub(crate) async fn retry_all(
+    State(state): State<ApiState>,
+    Authenticated(principal): Authenticated,
+    caller: Caller,
+    path: HookPath,
+    request: Request,
+) -> Result<(StatusCode, Json<RetryAnswer>), Problem> {
+    principal.require(Scope::HooksWrite)?;
+    let hook = path.find(&state, &principal).await?;
+    let span: RetrySpan = body::json(request).await?;
+    let time = |path: &str, text: Option<&String>| {
+        let read = |text: &String| {
+            let message = "must be a time (RFC 3339)".to_owned();
+            let wrong = FieldError { path: path.to_owned(), code: "invalid_value", message };
+            Timestamp::parse_rfc3339(text).ok_or_else(|| Problem::validation(&[wrong]))
+        };
+        text.map(read).transpose()
+    };
+    let (since, until) = (time("/since", span.since.as_ref())?, time("/until", span.until.as_ref())?);
+    let query = HookInvocationQuery { binding: Some(hook.plugin_id), since, until, ..HookInvocationQuery::default() };
+    let retried = given_up::retry_given_up(state.storage(), principal.tenant, query, state.now()).await;
+    let retried = retried.map_err(|error| Problem::store(&error))?;
+    if retried > 0 {
+        let after = json!({"retried": retried, "since": span.since, "until": span.until});
+        caller.changed_hook(&state, &principal, "retried", hook.id, (None, Some(after)));
+    }
+    Ok((StatusCode::ACCEPTED, Json(RetryAnswer { retried })))
 }
 
 /// The hook and the call in a path.

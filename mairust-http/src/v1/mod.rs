@@ -84,6 +84,8 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(hook_deliveries::list))
         .routes(routes!(hook_deliveries::read))
         .routes(routes!(hook_deliveries::replay))
+        .routes(routes!(hook_deliveries::retry))
+        .routes(routes!(hook_deliveries::retry_all))
         .routes(routes!(webhooks::list, webhooks::create))
         .routes(routes!(webhooks::read, webhooks::change, webhooks::delete))
         .routes(routes!(webhook_actions::enable))

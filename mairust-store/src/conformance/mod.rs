@@ -74,7 +74,7 @@ macro_rules! conformance_tests {
             ends_many_leases_at_once work_for_later_is_not_old
         );
         $crate::conformance_tests!(@suite $make, queue_items:
-            lists_items holds_and_releases keeps_what_is_held_from_the_beginning leaves_alone_what_is_leased parks_what_is_leased retries_at_once cancels
+            retries_what_was_given_up lists_items holds_and_releases keeps_what_is_held_from_the_beginning leaves_alone_what_is_leased parks_what_is_leased retries_at_once cancels
             tells_workers_what_is_wanted changes_many holding_and_leasing_have_one_order an_attempt_begins_and_ends
             a_result_completes_its_job hides_items_from_other_tenants
         );

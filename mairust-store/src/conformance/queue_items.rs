@@ -54,6 +54,29 @@ pub async fn lists_items(storage: Storage) {
     assert_eq!(kind(storage.queue().items(alice.tenant, &too_many, None, 10).await), StoreErrorKind::Invalid);
 }
 
+/// What was given up begins again, and nothing else.
+pub async fn retries_what_was_given_up(storage: Storage) {
+    let alice = alice(&storage, "a.example").await.tenant;
+    let other = self::alice(&storage, "b.example").await.tenant;
+    let queue = storage.queue();
+    let jobs = [job(alice, NOW), job(alice, NOW), job(alice, NOW)];
+    let ids = jobs.each_ref().map(|job| job.id);
+    queue.enqueue(jobs.to_vec()).await.unwrap();
+    let leased = queue.lease(NOW, 5, TTL).await.unwrap();
+    let lease = |id: JobId| leased.iter().find(|lease| lease.job == id).unwrap();
+    assert!(queue.bury(lease(ids[0]), "no more").await.unwrap());
+    assert!(queue.retry(lease(ids[1]), NOW.plus(TTL), "later").await.unwrap());
+    assert_eq!(queue.retry_buried(other, &ids, NOW).await.unwrap(), 0);
+    let seen = queue.version();
+    assert_eq!(queue.retry_buried(alice, &ids, NOW).await.unwrap(), 1);
+    assert!(queue.version() > seen);
+    assert_eq!(queue.retry_buried(alice, &ids, NOW).await.unwrap(), 0);
+    let again = queue.lease(NOW, 5, TTL).await.unwrap();
+    assert_eq!(again.iter().map(|lease| (lease.job, lease.attempts)).collect::<Vec<_>>(), [(ids[0], 2)]);
+    let too_many = vec![ids[0]; QueueFilter::MAX_IDS + 1];
+    assert_eq!(kind(queue.retry_buried(alice, &too_many, NOW).await), StoreErrorKind::Invalid);
+}
+
 /// What is held is not begun, not counted as due, and its recipients say so; released, it goes on.
 pub async fn holds_and_releases(storage: Storage) {
     let alice = alice(&storage, "a.example").await;

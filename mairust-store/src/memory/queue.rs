@@ -154,6 +154,25 @@ impl QueueBackend for MemoryStorage {
         Ok(change)
     }
 
+    async fn retry_buried(&self, tenant: TenantId, jobs: &[JobId], now: Timestamp) -> Result<u32, StoreError> {
+        QueueFilter::check_ids(jobs)?;
+        let mut revived = 0;
+        {
+            let queue = &mut self.state().jobs;
+            let is_buried = |record: &JobRecord| record.job.tenant == tenant && record.state == JobState::Buried;
+            for id in jobs {
+                if queue.records.get(id).is_some_and(is_buried) {
+                    queue.change(*id, |record| (record.job.not_before, record.state) = (now, JobState::Ready));
+                    revived += 1;
+                }
+            }
+        }
+        if revived > 0 {
+            self.queue_changed.bump();
+        }
+        Ok(revived)
+    }
+
     async fn destinations(
         &self,
         tenant: TenantId,

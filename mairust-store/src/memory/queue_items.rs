@@ -7,7 +7,7 @@ use mairust_core::{MessageId, TenantId, Timestamp};
 use super::State;
 use super::queue::{JobRecord, JobState, Jobs};
 use crate::delivery::{Attempt, AttemptOutcome};
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::queue::{DestinationStats, ItemState, QueueAction, QueueChange, QueueFilter, QueueItem, QueuePosition};
 
 impl Jobs {
@@ -19,9 +19,7 @@ impl Jobs {
         after: Option<QueuePosition>,
         limit: u32,
     ) -> Result<Vec<QueueItem>, StoreError> {
-        if filter.ids.as_ref().is_some_and(|ids| ids.len() > QueueFilter::MAX_IDS) {
-            return Err(StoreError::new(StoreErrorKind::Invalid, "read queue", "too many ids"));
-        }
+        filter.ids.as_deref().map_or(Ok(()), QueueFilter::check_ids)?;
         let behind = |item: &QueueItem| after.is_none_or(|after| item.position() > after);
         let of_tenant = self.of_tenant(tenant, now).filter(|item| behind(item) && filter.matches(item));
         let mut items: Vec<_> = of_tenant.collect();

@@ -7,6 +7,7 @@ use std::fmt;
 use mairust_core::{JobId, MessageId, TenantId, Timestamp};
 
 use super::Priority;
+use crate::error::{StoreError, StoreErrorKind};
 
 /// A delivery in the queue.
 #[derive(Debug, Clone, PartialEq)]
@@ -220,6 +221,14 @@ impl HoldReason {
 impl QueueFilter {
     /// How many items can be named.
     pub const MAX_IDS: usize = 1_000;
+
+    /// Refuses to name more than may be.
+    pub(crate) fn check_ids(ids: &[JobId]) -> Result<(), StoreError> {
+        if ids.len() > Self::MAX_IDS {
+            return Err(StoreError::new(StoreErrorKind::Invalid, "read queue", "too many ids"));
+        }
+        Ok(())
+    }
 
     /// The items of this id only.
     pub fn one(id: JobId) -> Self {

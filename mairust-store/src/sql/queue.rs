@@ -126,6 +126,10 @@ impl QueueBackend for Parts {
         self.change_items(tenant, (filter, action), now, after, limit).await
     }
 
+    async fn retry_buried(&self, tenant: TenantId, jobs: &[JobId], now: Timestamp) -> Result<u32, StoreError> {
+        self.retry_buried_jobs(tenant, jobs, now).await
+    }
+
     async fn destinations(
         &self,
         tenant: TenantId,

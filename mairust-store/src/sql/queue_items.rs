@@ -7,13 +7,38 @@ use super::changes::Change;
 use super::delivery::cancel_recipients;
 use super::driver::{Columns, Query, Transaction, failed};
 use super::storage::Parts;
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::queue::{
     DestinationStats, HoldReason, ItemState, Priority, QueueAction, QueueChange, QueueFilter, QueueItem, QueuePosition,
 };
 use crate::sql::statement;
 
 impl Parts {
+    /// Makes jobs due at once that were given up.
+    pub(super) async fn retry_buried_jobs(
+        &self,
+        tenant: TenantId,
+        jobs: &[JobId],
+        now: Timestamp,
+    ) -> Result<u32, StoreError> {
+        const RETRY: &str = "retry buried jobs";
+        QueueFilter::check_ids(jobs)?;
+        let error = || failed(RETRY, tenant);
+        let mut transaction = self.database.begin(tenant).await.map_err(error())?;
+        let mut query = Query::new(statement::queue::RELEASE_JOBS).bind(tenant.as_bytes()).bind(now);
+        query.push(statement::queue::IS_BURIED);
+        push_ids(&mut query, jobs);
+        let revived = transaction.execute(query).await.map_err(error())?;
+        if revived > 0 {
+            self.changes.tell(&mut transaction, Change::Queue).await.map_err(error())?;
+        }
+        transaction.commit().await.map_err(error())?;
+        if revived > 0 {
+            self.changes.announce(Change::Queue);
+        }
+        Ok(u32::try_from(revived).unwrap_or(u32::MAX))
+    }
+
     pub(super) async fn find_items(
         &self,
         tenant: TenantId,
@@ -119,9 +144,7 @@ fn select_items(
 ) -> Result<Query, StoreError> {
     let mut query = Query::new(statement::queue::SELECT_ITEMS).bind(tenant.as_bytes());
     if let Some(ids) = &filter.ids {
-        if ids.len() > QueueFilter::MAX_IDS {
-            return Err(StoreError::new(StoreErrorKind::Invalid, "read queue", "too many ids"));
-        }
+        QueueFilter::check_ids(ids)?;
         push_ids(&mut query, ids);
     }
     if let Some(message) = filter.message {

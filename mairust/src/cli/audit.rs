@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::directory::{print_list, tenant};
 use super::output::{Failure, print, print_as};
-use super::{ConfigFile, Output, open};
+use super::{ConfigFile, Output, moment, open};
 use crate::config::Config;
 
 /// How many entries are read together for the export.
@@ -65,10 +65,10 @@ pub(super) struct Filters {
     #[arg(long)]
     installation: bool,
     /// At this time or later
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<Timestamp>,
     /// Before this time
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<Timestamp>,
     #[command(flatten)]
     config: ConfigFile,
@@ -164,8 +164,4 @@ fn as_text(entry: &AuditEntry) -> String {
     let target = entry.target.as_ref().map_or_else(String::new, |target| format!("  {} {}", target.kind, target.id));
     let from = entry.actor.ip.map_or_else(String::new, |ip| format!("  from {ip}"));
     format!("{}  {}  {} {actor}{target}{from}", entry.at.to_rfc3339(), entry.event_type, entry.actor.kind)
-}
-
-fn time(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse_rfc3339(text).ok_or_else(|| "write a time such as 2025-11-22T03:04:06Z".to_owned())
 }

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use clap::{Args, Parser, Subcommand};
+use mairust_core::Timestamp;
 use mairust_hooks::Binding;
 
 use crate::builder::ServerBuilder;
@@ -291,4 +292,9 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     } else {
         Err("a development server listens on this machine only: write 127.0.0.1 or [::1]".to_owned())
     }
+}
+
+/// Reads a moment.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse_rfc3339(text).ok_or_else(|| "write a time such as 2026-12-24T18:00:00Z".to_owned())
 }

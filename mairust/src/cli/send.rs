@@ -15,10 +15,10 @@ use mairust_smtp::server::HangUp;
 use serde_json::{Value, json};
 
 use super::directory::InTenant;
-use super::open;
 use super::output::{Failure, OutputFormat, print, print_as};
 use super::run::builder;
 use super::trail::{Changed, Trail};
+use super::{moment, open};
 use crate::distribution::Destination;
 use crate::hooks::Way;
 use crate::submit::{Author, Previewed, Submission, SubmissionError, Submissions, Submitted, addresses, previewed};
@@ -39,7 +39,7 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "ADDRESS")]
     to: Vec<EmailAddress>,
     /// When it is to be sent (RFC 3339); at once without it
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     send_at: Option<Timestamp>,
     /// Only show what would be sent, and to whom; nothing is sent, kept or counted
     #[arg(long)]
@@ -220,10 +220,6 @@ fn show(format: OutputFormat, preview: &Previewed, recipients: &[PreviewedRecipi
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(b"\n").and_then(|()| stdout.write_all(&preview.raw)).and_then(|()| stdout.flush());
     written.map_err(|error| Failure::failed(format_args!("the message can't be shown: {error}")))
-}
-
-fn time(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse_rfc3339(text).ok_or_else(|| "write a time such as 2026-12-24T18:00:00Z".to_owned())
 }
 
 #[cfg(test)]

@@ -150,6 +150,9 @@ pub(crate) const IS_HELD: &str = " AND state = 'held'";
 /// A guard: it is not held.
 pub(crate) const IS_NOT_HELD: &str = " AND state <> 'held'";
 
+/// A guard: it was given up.
+pub(crate) const IS_BURIED: &str = " AND state = 'buried'";
+
 /// A guard: it was not given up.
 pub(crate) const IS_NOT_BURIED: &str = " AND state <> 'buried'";
 

@@ -1,14 +1,18 @@
 //! What calls of hooks came to.
 
 use clap::Args;
-use mairust_core::MessageId;
+use mairust_core::{Clock, JobId, MessageId, SystemClock, Timestamp};
 use mairust_hooks::HookSettings;
+use mairust_hooks::protocol::InvocationId;
+use mairust_http::retry_given_up;
 use mairust_store::{HookBinding, HookInvocation, HookInvocationQuery, HookReport, Page, StorageBackend};
 use serde_json::{Value, json};
 
-use super::find;
+use super::{Site, find};
 use crate::cli::directory::{InTenant, print_list};
+use crate::cli::moment;
 use crate::cli::output::{Failure, print_as};
+use crate::cli::trail::Changed;
 
 /// `mairust hook deliveries`.
 #[derive(Debug, Args)]
@@ -18,7 +22,7 @@ pub(crate) struct Deliveries {
     /// About this message only
     #[arg(long, value_name = "ID")]
     message: Option<MessageId>,
-    /// Those only that ended so: allow, quarantine, tempfail, reject, timeout, connect, http, busy, auth, protocol, crash,
+    /// Those only that ended so: accepted, allow, quarantine, tempfail, reject, timeout, connect, http, busy, auth, protocol, crash,
     /// gone, cancelled, budget, overload, breaker_open, poison
     #[arg(long, value_name = "OUTCOME")]
     outcome: Option<String>,
@@ -39,6 +43,51 @@ pub(crate) struct Explain {
     json: bool,
     #[command(flatten)]
     tenant: InTenant,
+}
+
+/// `mairust hook retry`.
+#[derive(Debug, Args)]
+pub(crate) struct Retry {
+    /// Its name or id
+    hook: String,
+    /// This call only: inv_…
+    #[arg(long, value_name = "ID", conflicts_with_all = ["since", "until"])]
+    call: Option<String>,
+    /// Those only whose last attempt began at this time or later
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// Those only whose last attempt began before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Timestamp>,
+    #[command(flatten)]
+    tenant: InTenant,
+}
+
+impl Retry {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let site = Site::open(&self.tenant).await?;
+        let hook = site.find(&self.hook).await?;
+        let now = SystemClock.now();
+        let retried = match &self.call {
+            Some(id) => {
+                let call = InvocationId::parse(id).ok_or_else(|| Failure::usage("a call is inv_ and 26 characters"))?;
+                let jobs = [JobId::from_bytes(call.to_bytes())];
+                u64::from(site.storage.queue().retry_buried(site.tenant.id, &jobs, now).await?)
+            }
+            None => {
+                let (binding, since, until) = (Some(hook.plugin_id.clone()), self.since, self.until);
+                let query = HookInvocationQuery { binding, since, until, ..HookInvocationQuery::default() };
+                retry_given_up(&site.storage, site.tenant.id, query, now).await?
+            }
+        };
+        if retried > 0 {
+            let told = Changed::made(json!({"retried": retried, "delivery_id": self.call}));
+            site.trail.record(&site.storage, "hook.retried", ("hook", &hook.id), told).await?;
+        }
+        let text =
+            if retried == 1 { "1 call is made again".to_owned() } else { format!("{retried} calls are made again") };
+        print_as(self.tenant.format(), &text, &json!({"retried": retried}))
+    }
 }
 
 impl Deliveries {
@@ -117,6 +166,7 @@ fn said(call: &HookInvocation) -> String {
         return format!("the hook said {verdict}{score}{reason}");
     }
     let what = match call.outcome.as_str() {
+        "accepted" => "the hook has taken the message, and tells the result later",
         "auth" => "the hook did not know us: the keys differ",
         "breaker_open" => "the hook was not called: its breaker was open",
         "budget" => "the hook was not called: other hooks had used up the time",

@@ -109,6 +109,8 @@ pub(super) enum HookCommand {
     Deliveries(calls::Deliveries),
     /// Say what became of a message by one call of a hook
     Explain(calls::Explain),
+    /// Make calls once more that were given up at post_receive, or in catching up; what comes of them is done
+    Retry(calls::Retry),
     /// Show a message to a hook and print what it says; nothing comes of it
     Test(trial::Test),
     /// Show the message of a call to the hook again, as it is granted to see it now; nothing comes of it
@@ -159,6 +161,7 @@ pub(super) async fn run(command: HookCommand) -> Result<(), Failure> {
         HookCommand::Circuit { hook, wanted, tenant } => circuit(&hook, wanted, &tenant).await,
         HookCommand::Deliveries(arguments) => arguments.run().await,
         HookCommand::Explain(arguments) => arguments.run().await,
+        HookCommand::Retry(arguments) => arguments.run().await,
         HookCommand::Test(arguments) => arguments.run().await,
         HookCommand::Replay(arguments) => arguments.run().await,
     }
