@@ -39,6 +39,9 @@ pub struct Acceptance {
     pub completes: Option<Lease>,
     /// Addresses for the suppression list. Those that are on it stay there as they are.
     pub suppressions: Vec<NewSuppression>,
+    /// What other tenants get in the same step, each once: all of it is accepted, or nothing. None of these has others
+    /// of its own.
+    pub others: Vec<Acceptance>,
 }
 
 /// One body and the mailboxes that it goes to.
@@ -320,7 +323,8 @@ pub trait MessageStore: fmt::Debug + Send + Sync + 'static {
     /// On `Ok` for an entry, its bodies, rows, jobs and attempts are on disk at the backend's
     /// durability level; on `Err`, nothing of it is visible. A bad entry fails alone. Not
     /// idempotent: an entry with a known [`Placement::id`] is refused with `AlreadyExists`.
-    /// If the future is dropped, each entry is accepted whole or not at all.
+    /// If the future is dropped, each entry is accepted whole or not at all. What [others](Acceptance::others) get is
+    /// part of its entry.
     ///
     /// The use of each mailbox grows with its messages in the same step. Its limit is not looked at:
     /// what is accepted is kept.

@@ -1,6 +1,13 @@
-//! Accepting one thing at a time.
+//! Accepting one thing at a time, also for several tenants.
 
 use mairust_store::{Acceptance, StorageBackend, StoreError};
+
+/// What tenants get, each its own, as one step; `None` if there is nothing.
+pub(crate) fn together(acceptances: Vec<Acceptance>) -> Option<Acceptance> {
+    let mut acceptances = acceptances.into_iter();
+    let first = acceptances.next()?;
+    Some(Acceptance { others: acceptances.collect(), ..first })
+}
 
 /// Makes one acceptance durable.
 ///

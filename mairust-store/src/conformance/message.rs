@@ -189,6 +189,41 @@ pub async fn shows_nothing_of_a_failed_entry(storage: Storage) {
     assert_eq!(storage.messages().get(alice.tenant, id).await.unwrap().unwrap().uid, 1);
 }
 
+/// What several tenants get in one step is there for all of them, or for none; a large body, too.
+pub async fn accepts_for_several_tenants_together(storage: Storage) {
+    let (alice, carol) = (alice(&storage, "a.example").await, alice(&storage, "b.example").await);
+    let mut good = entry(&alice, RAW);
+    good.messages[0].fingerprint = Some([3; 32]);
+    let mut other = entry(&carol, &format!("{RAW}{}", "x".repeat(2 << 20)));
+    other.messages[0].fingerprint = Some([3; 32]);
+    let ids = [id(&good), id(&other)];
+    good.others = vec![other];
+    let mut astray = good.clone();
+    astray.others[0].messages[0].placements[0].mailbox = MailboxId::new(NOW);
+    let beside = entry(&alice, RAW);
+    let answers = storage.messages().accept(vec![astray, beside]).await;
+    let kinds: Vec<_> = answers.into_iter().map(|answer| answer.err().map(|error| error.kind())).collect();
+    assert_eq!(kinds, [Some(StoreErrorKind::NotFound), None]);
+    assert_eq!(list(&storage, &alice, &all()).await.len(), 1);
+    assert!(storage.messages().fingerprints(NOW).await.unwrap().is_empty());
+    let mut twice = good.clone();
+    twice.others[0].tenant = alice.tenant;
+    let mut nested = good.clone();
+    nested.others[0].others = vec![nothing(mairust_core::TenantId::new(NOW))];
+    for wrong in [twice, nested] {
+        assert_eq!(kind(accept(&storage, wrong).await), StoreErrorKind::Invalid);
+    }
+    accept(&storage, good.clone()).await.unwrap();
+    for (person, id) in [&alice, &carol].into_iter().zip(ids) {
+        assert!(storage.messages().get(person.tenant, id).await.unwrap().is_some());
+        assert!(stored(&storage, person.tenant, id).await.unwrap().starts_with(PREFIX.as_bytes()));
+    }
+    assert!(storage.messages().get(alice.tenant, ids[1]).await.unwrap().is_none());
+    assert_eq!(kind(accept(&storage, good).await), StoreErrorKind::AlreadyExists);
+    assert_eq!(storage.messages().get(carol.tenant, ids[1]).await.unwrap().unwrap().uid, 1);
+    assert_eq!(queue_stats(&storage, NOW).await.ready, 3);
+}
+
 /// The same id a second time is refused, and what is there stays.
 pub async fn refuses_a_known_id(storage: Storage) {
     let alice = alice(&storage, "a.example").await;

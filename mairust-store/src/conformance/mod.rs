@@ -36,7 +36,7 @@ macro_rules! conformance_tests {
     ($make:ident) => {
         $crate::conformance_tests!(@suite $make, message:
             reads_back_what_was_accepted keeps_one_object_for_two_mailboxes keeps_odd_content
-            remembers_fingerprints fails_a_bad_entry_alone shows_nothing_of_a_failed_entry refuses_a_known_id
+            remembers_fingerprints fails_a_bad_entry_alone accepts_for_several_tenants_together shows_nothing_of_a_failed_entry refuses_a_known_id
             accepts_whole_or_not_at_all_when_dropped accepts_many_at_once counts_uids_within_a_folder
             joins_threads_within_a_mailbox reads_several_at_once pages_are_stable filters finds_text_as_it_is
             adds_tags_once puts_marks_on_what_is_accepted changes_marks moves_messages keeps_what_was_found_out wakes_who_waits_for_messages hides_messages_from_other_tenants

@@ -22,20 +22,29 @@ type Kept = (String, StoredObject);
 impl MemoryStorage {
     async fn accept_one(&self, entry: Acceptance) -> Result<(), StoreError> {
         entry.check()?;
-        let kept = self.keep(&entry).await?;
-        let (tenant, changed, queued) = (entry.tenant, entry.changes_messages(), !entry.jobs.is_empty());
-        let unindexed = !entry.messages.is_empty();
+        let parts = entry.into_parts();
+        let kept = self.keep(&parts).await?;
+        let changed: Vec<_> = parts.iter().filter(|part| part.changes_messages()).map(|part| part.tenant).collect();
+        let queued = parts.iter().any(|part| !part.jobs.is_empty());
+        let unindexed = parts.iter().any(|part| !part.messages.is_empty());
         let checked = {
             let mut state = self.state();
             // Nothing can fail after the check, so an entry is applied whole or not at all.
-            state.check_entry(&entry).map(|()| state.apply(entry, &kept, self.clock.now()))
+            parts.iter().try_for_each(|part| state.check_part(part)).map(|()| {
+                let mut left = &kept[..];
+                for part in parts {
+                    let (own, rest) = left.split_at(part.messages.len());
+                    left = rest;
+                    state.apply(part, own, self.clock.now());
+                }
+            })
         };
         if let Err(error) = checked {
             self.discard(kept).await;
             return Err(error);
         }
-        if changed {
-            self.messages_changed.bump(tenant);
+        if !changed.is_empty() {
+            changed.into_iter().for_each(|tenant| self.messages_changed.bump(tenant));
             self.events_changed.bump();
         }
         if queued {
@@ -48,8 +57,8 @@ impl MemoryStorage {
     }
 
     /// Keeps the bodies of an entry: all or none.
-    async fn keep(&self, entry: &Acceptance) -> Result<Vec<Kept>, StoreError> {
-        let objects = entry.objects();
+    async fn keep(&self, parts: &[Acceptance]) -> Result<Vec<Kept>, StoreError> {
+        let objects: Vec<_> = parts.iter().flat_map(Acceptance::objects).collect();
         let keys: Vec<_> = objects.iter().map(|object| object.key.clone()).collect();
         let (mut kept, mut failure) = (Vec::new(), None);
         for (key, stored) in keys.into_iter().zip(self.bodies.put(objects).await) {
@@ -145,7 +154,7 @@ impl MessageStore for MemoryStorage {
 }
 
 impl State {
-    fn check_entry(&self, entry: &Acceptance) -> Result<(), StoreError> {
+    fn check_part(&self, entry: &Acceptance) -> Result<(), StoreError> {
         let tenant = entry.tenant;
         let missing = |what: &dyn std::fmt::Display| Err(StoreError::new(StoreErrorKind::NotFound, "accept", what));
         let exists = |what: &dyn std::fmt::Display| Err(StoreError::new(StoreErrorKind::AlreadyExists, "accept", what));
@@ -194,7 +203,7 @@ impl State {
     }
 
     fn apply(&mut self, entry: Acceptance, kept: &[Kept], now: Timestamp) {
-        let Acceptance { tenant, messages, recipients, jobs, attempts, events, completes, suppressions } = entry;
+        let Acceptance { tenant, messages, recipients, jobs, attempts, events, completes, suppressions, .. } = entry;
         for (message, kept) in messages.iter().zip(kept) {
             for place in &message.placements {
                 self.add_message(tenant, message, place, kept);

@@ -28,8 +28,13 @@ use crate::matching;
 use crate::message::{Acceptance, NewMessage, Placement};
 use crate::sql::{codec, statement};
 
-/// An entry whose bodies are ready.
+/// An entry whose bodies are ready: what each tenant gets.
 struct Entry {
+    parts: Vec<Part>,
+}
+
+/// What one tenant gets.
+struct Part {
     acceptance: Acceptance,
     /// The objects of its messages, in order.
     objects: Vec<Object>,
@@ -85,8 +90,8 @@ impl Parts {
             Ok(results) => {
                 for ((index, entry), result) in places.into_iter().zip(ready).zip(results) {
                     match &result {
-                        Ok(()) => self.spool.added(entry.objects.iter().filter_map(Object::spooled_bytes)),
-                        Err(_) => orphans.extend(entry.objects),
+                        Ok(()) => self.spool.added(entry.objects().filter_map(Object::spooled_bytes)),
+                        Err(_) => orphans.extend(entry.into_objects()),
                     }
                     answers[index] = result;
                 }
@@ -99,7 +104,7 @@ impl Parts {
                 for (index, entry) in places.into_iter().zip(ready) {
                     answers[index] = Err(StoreError::new(error.kind(), "accept", format!("the batch failed: {error}")));
                     if !keep_bodies {
-                        orphans.extend(entry.objects);
+                        orphans.extend(entry.into_objects());
                     }
                 }
             }
@@ -111,18 +116,19 @@ impl Parts {
     /// Makes the bodies of all entries ready: large ones are kept in the body store, of small ones
     /// the checksum is taken.
     async fn keep_bodies(&self, batch: Vec<Acceptance>) -> Vec<Result<Entry, StoreError>> {
-        let refusal = match batch.iter().all(|entry| entry.messages.is_empty()) {
+        let has_bodies = |entry: &Acceptance| entry.parts().any(|part| !part.messages.is_empty());
+        let refusal = match !batch.iter().any(has_bodies) {
             true => Ok(()),
             false => self.spool.check(&*self.bodies, &self.disk).await,
         };
         let mut checked = Vec::with_capacity(batch.len());
         let (mut small, mut large) = (Vec::new(), Vec::new());
         for entry in batch {
-            let entry = match (&refusal, entry.messages.is_empty()) {
-                (Err(error), false) => Err(StoreError::new(error.kind(), "accept", error)),
-                _ => entry.check().map(|()| entry),
+            let entry = match (&refusal, has_bodies(&entry)) {
+                (Err(error), true) => Err(StoreError::new(error.kind(), "accept", error)),
+                _ => entry.check().map(|()| entry.into_parts()),
             };
-            for object in entry.iter().flat_map(Acceptance::objects) {
+            for object in entry.iter().flatten().flat_map(Acceptance::objects) {
                 if self.spool.takes(object.len()) { small.push(object) } else { large.push(object) }
             }
             checked.push(entry);
@@ -145,26 +151,31 @@ impl Parts {
     /// Takes the objects of one entry; if one of them is missing, removes the others.
     async fn with_objects(
         &self,
-        acceptance: Acceptance,
+        acceptances: Vec<Acceptance>,
         small: &mut (dyn Iterator<Item = Result<Object, StoreError>> + Send),
         large: &mut (dyn Iterator<Item = Result<Object, StoreError>> + Send),
     ) -> Result<Entry, StoreError> {
-        let (mut objects, mut failure) = (Vec::with_capacity(acceptance.messages.len()), None);
-        for message in &acceptance.messages {
-            let object = if self.spool.takes(message.object_len()) { small.next() } else { large.next() };
-            match object {
-                Some(Ok(object)) => objects.push(object),
-                Some(Err(error)) => failure = failure.or(Some(error)),
-                None => {
-                    let lost = StoreError::new(StoreErrorKind::Unavailable, "accept", "the writer was interrupted");
-                    failure = failure.or(Some(lost));
+        let (mut parts, mut failure) = (Vec::with_capacity(acceptances.len()), None);
+        for acceptance in acceptances {
+            let mut objects = Vec::with_capacity(acceptance.messages.len());
+            for message in &acceptance.messages {
+                let object = if self.spool.takes(message.object_len()) { small.next() } else { large.next() };
+                match object {
+                    Some(Ok(object)) => objects.push(object),
+                    Some(Err(error)) => failure = failure.or(Some(error)),
+                    None => {
+                        let lost = StoreError::new(StoreErrorKind::Unavailable, "accept", "the writer was interrupted");
+                        failure = failure.or(Some(lost));
+                    }
                 }
             }
+            parts.push(Part { acceptance, objects });
         }
+        let entry = Entry { parts };
         match failure {
-            None => Ok(Entry { acceptance, objects }),
+            None => Ok(entry),
             Some(error) => {
-                self.discard(objects).await;
+                self.discard(entry.into_objects()).await;
                 Err(error)
             }
         }
@@ -186,12 +197,12 @@ impl Parts {
 
     async fn write_together(&self, entries: &[Entry]) -> Result<(), Failure> {
         let mut transaction = self.begin(entries).await?;
-        let all: Vec<_> = entries.iter().collect();
-        if !entries.iter().all(Entry::is_plain) {
+        let all: Vec<_> = entries.iter().flat_map(|entry| &entry.parts).collect();
+        if !all.iter().all(|part| part.is_plain()) {
             self.write_rows(&mut transaction, &all).await?;
             return self.commit(transaction, &all).await;
         }
-        let changes = changes(entries.iter().map(|entry| &entry.acceptance));
+        let changes = changes(&all);
         let written = async {
             let mut queries = match insert_plain(&mut transaction, &all, self.clock.now(), self.is_noted()).await {
                 Ok(queries) => queries,
@@ -214,14 +225,15 @@ impl Parts {
         let (mut answers, mut accepted) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
         for entry in entries {
             self.run(&mut transaction, "SAVEPOINT entry").await?;
-            match self.write_rows(&mut transaction, &[entry]).await {
+            let parts: Vec<_> = entry.parts.iter().collect();
+            match self.write_rows(&mut transaction, &parts).await {
                 Err(Failure::Before(error)) if !error.is_temporary() => {
                     self.run(&mut transaction, "ROLLBACK TO entry").await?;
                     answers.push(Err(error));
                 }
                 written => {
                     written?;
-                    accepted.push(entry);
+                    accepted.extend(parts);
                     answers.push(Ok(()));
                 }
             }
@@ -232,7 +244,7 @@ impl Parts {
     }
 
     async fn begin(&self, entries: &[Entry]) -> Result<Transaction, Failure> {
-        let tenants: BTreeSet<_> = entries.iter().map(|entry| entry.acceptance.tenant).collect();
+        let tenants: BTreeSet<_> = entries.iter().flat_map(Entry::tenants).collect();
         let tenants: Vec<_> = tenants.into_iter().collect();
         self.database.begin(Scope::Tenants(&tenants)).await.map_err(before("begin"))
     }
@@ -242,26 +254,26 @@ impl Parts {
         run.map(drop).map_err(before("write"))
     }
 
-    async fn write_rows(&self, transaction: &mut Transaction, entries: &[&Entry]) -> Result<(), Failure> {
-        let written = async { Ok(write_rows(transaction, entries, self.clock.now(), self.is_noted()).await) };
+    async fn write_rows(&self, transaction: &mut Transaction, parts: &[&Part]) -> Result<(), Failure> {
+        let written = async { Ok(write_rows(transaction, parts, self.clock.now(), self.is_noted()).await) };
         let written = self.database.within(written).await.map_err(before("write"))?;
         written.map_err(Failure::Before)
     }
 
-    /// Commits what was written of these entries, and tells everybody of it.
-    async fn commit(&self, mut transaction: Transaction, entries: &[&Entry]) -> Result<(), Failure> {
-        let changes = changes(entries.iter().map(|entry| &entry.acceptance));
+    /// Commits what was written of these, and tells everybody of it.
+    async fn commit(&self, mut transaction: Transaction, parts: &[&Part]) -> Result<(), Failure> {
+        let changes = changes(parts);
         let told = self.changes.messages(transaction.dialect(), &changes);
         self.database.within(transaction.execute_all(told)).await.map_err(before("notify"))?;
         let committed = self.database.within(transaction.commit()).await;
         committed.map_err(|error| Failure::Commit(failed("accept", "commit")(error)))?;
-        self.announce(changes, entries);
+        self.announce(changes, parts);
         Ok(())
     }
 
-    fn announce(&self, changes: Vec<Change>, entries: &[&Entry]) {
+    fn announce(&self, changes: Vec<Change>, parts: &[&Part]) {
         changes.into_iter().for_each(|change| self.changes.announce(change));
-        if entries.iter().any(|entry| !entry.objects.is_empty()) {
+        if parts.iter().any(|part| !part.objects.is_empty()) {
             self.changes.search.bump();
         }
     }
@@ -281,6 +293,20 @@ impl Parts {
 }
 
 impl Entry {
+    fn tenants(&self) -> impl Iterator<Item = TenantId> {
+        self.parts.iter().map(|part| part.acceptance.tenant)
+    }
+
+    fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.parts.iter().flat_map(|part| &part.objects)
+    }
+
+    fn into_objects(self) -> Vec<Object> {
+        self.parts.into_iter().flat_map(|part| part.objects).collect()
+    }
+}
+
+impl Part {
     /// Whether there are rows to insert and nothing else: no body that would have to be removed again, no
     /// row that has to be read first.
     fn is_plain(&self) -> bool {
@@ -327,10 +353,10 @@ fn take_one(object: NewObject) -> Result<Object, StoreError> {
     Ok(Object { key, stored, spooled: Some(bytes) })
 }
 
-/// What entries change, each named once.
-fn changes<'a>(entries: impl Iterator<Item = &'a Acceptance>) -> Vec<Change> {
+/// What these change, each named once.
+fn changes(parts: &[&Part]) -> Vec<Change> {
     let (mut tenants, mut queue) = (BTreeSet::new(), false);
-    for entry in entries {
+    for entry in parts.iter().map(|part| &part.acceptance) {
         if entry.changes_messages() {
             tenants.insert(entry.tenant);
         }
@@ -353,84 +379,84 @@ fn unwritten(error: sqlx::Error) -> StoreError {
     failed("accept", "write")(error)
 }
 
-/// Writes entries; `noted` says whether a search index is to learn of them.
+/// Writes what tenants get; `noted` says whether a search index is to learn of them.
 async fn write_rows(
     transaction: &mut Transaction,
-    entries: &[&Entry],
+    parts: &[&Part],
     now: Timestamp,
     noted: bool,
 ) -> Result<(), StoreError> {
-    let queries = insert_rows(transaction, entries, now, noted).await?;
+    let queries = insert_rows(transaction, parts, now, noted).await?;
     transaction.execute_all(queries).await.map_err(unwritten)?;
-    for entry in entries {
+    for part in parts {
         let mut moved = HashSet::new();
-        for attempt in &entry.acceptance.attempts {
-            moved.extend(insert_attempt(transaction, entry.acceptance.tenant, attempt).await?);
+        for attempt in &part.acceptance.attempts {
+            moved.extend(insert_attempt(transaction, part.acceptance.tenant, attempt).await?);
         }
         for message in moved {
-            settle(transaction, entry.acceptance.tenant, message).await?;
+            settle(transaction, part.acceptance.tenant, message).await?;
         }
         transaction
-            .execute_all(insert_suppressions(entry.acceptance.tenant, &entry.acceptance.suppressions))
+            .execute_all(insert_suppressions(part.acceptance.tenant, &part.acceptance.suppressions))
             .await
             .map_err(failed("accept", "suppress addresses"))?;
-        if let Some(lease) = &entry.acceptance.completes {
+        if let Some(lease) = &part.acceptance.completes {
             transaction.execute(complete_job(lease)).await.map_err(failed("accept", lease.job))?;
         }
     }
     // Mailboxes come last: whoever deletes a message locks its folder before its mailbox.
-    let queries = add_to_use(transaction, entries).await?;
+    let queries = add_to_use(transaction, parts).await?;
     transaction.execute_all(queries).await.map_err(failed("accept", "count the use of mailboxes"))?;
-    transaction.execute_all(events(entries)).await.map_err(failed("accept", "add events"))
+    transaction.execute_all(events(parts)).await.map_err(failed("accept", "add events"))
 }
 
 /// The statements that tell what happened. The last ones: from the first of them to the commit nobody else tells
 /// of something for the same tenants, so that events become visible in their order.
-fn events(entries: &[&Entry]) -> Vec<Query> {
-    insert_events(entries.iter().map(|entry| (entry.acceptance.tenant, entry.acceptance.events.as_slice())))
+fn events(parts: &[&Part]) -> Vec<Query> {
+    insert_events(parts.iter().map(|part| (part.acceptance.tenant, part.acceptance.events.as_slice())))
 }
 
-/// The statements that write entries without attempts.
+/// The statements that write what has no attempts.
 async fn insert_plain(
     transaction: &mut Transaction,
-    entries: &[&Entry],
+    parts: &[&Part],
     now: Timestamp,
     noted: bool,
 ) -> Result<Vec<Query>, StoreError> {
-    let mut queries = insert_rows(transaction, entries, now, noted).await?;
-    queries.extend(add_to_use(transaction, entries).await?);
-    queries.extend(events(entries));
+    let mut queries = insert_rows(transaction, parts, now, noted).await?;
+    queries.extend(add_to_use(transaction, parts).await?);
+    queries.extend(events(parts));
     Ok(queries)
 }
 
-/// The statements that insert all of entries but the attempts, and leave the use of mailboxes as it is.
+/// The statements that insert all of it but the attempts, and leave the use of mailboxes as it is.
 async fn insert_rows(
     transaction: &mut Transaction,
-    entries: &[&Entry],
+    parts: &[&Part],
     now: Timestamp,
     noted: bool,
 ) -> Result<Vec<Query>, StoreError> {
-    let rows: Vec<_> = entries.iter().flat_map(|entry| rows(entry)).collect();
+    let rows: Vec<_> = parts.iter().flat_map(|part| rows(part)).collect();
     let mut queries = Vec::new();
     if !rows.is_empty() {
         queries.extend(insert_messages(transaction, &rows).await?);
-        queries.extend(spool_bodies(entries, now));
+        queries.extend(spool_bodies(parts, now));
         if noted {
             queries.extend(insert_notes(rows.iter().map(|row| (row.tenant, row.place.id))));
         }
     }
-    let recipients = entries.iter().flat_map(|entry| {
-        let tenant = entry.acceptance.tenant;
-        entry.acceptance.recipients.iter().map(move |recipient| (tenant, recipient))
+    let recipients = parts.iter().flat_map(|part| {
+        let tenant = part.acceptance.tenant;
+        part.acceptance.recipients.iter().map(move |recipient| (tenant, recipient))
     });
     queries.extend(insert_recipients(recipients, now));
-    queries.extend(insert_jobs(entries.iter().flat_map(|entry| &entry.acceptance.jobs), now));
+    queries.extend(insert_jobs(parts.iter().flat_map(|part| &part.acceptance.jobs), now));
     Ok(queries)
 }
 
-fn rows(entry: &Entry) -> impl Iterator<Item = Row<'_>> {
-    let tenant = entry.acceptance.tenant;
-    entry.acceptance.messages.iter().zip(&entry.objects).flat_map(move |(message, object)| {
+fn rows(part: &Part) -> impl Iterator<Item = Row<'_>> {
+    let tenant = part.acceptance.tenant;
+    part.acceptance.messages.iter().zip(&part.objects).flat_map(move |(message, object)| {
         message.placements.iter().map(move |place| Row { tenant, message, object, place })
     })
 }
@@ -551,9 +577,9 @@ async fn find_thread(
 }
 
 /// The statements that count the sizes of messages that came into mailboxes.
-async fn add_to_use(transaction: &mut Transaction, entries: &[&Entry]) -> Result<Vec<Query>, StoreError> {
+async fn add_to_use(transaction: &mut Transaction, parts: &[&Part]) -> Result<Vec<Query>, StoreError> {
     let mut sizes: BTreeMap<(TenantId, MailboxId), u64> = BTreeMap::new();
-    for row in entries.iter().flat_map(|entry| rows(entry)) {
+    for row in parts.iter().flat_map(|part| rows(part)) {
         *sizes.entry((row.tenant, row.place.mailbox)).or_default() += row.object.stored.size;
     }
     if transaction.dialect() == Dialect::Postgres && sizes.len() > 1 {
@@ -568,16 +594,12 @@ async fn add_to_use(transaction: &mut Transaction, entries: &[&Entry]) -> Result
     Ok(updates.queries())
 }
 
-fn spool_bodies(entries: &[&Entry], now: Timestamp) -> Vec<Query> {
+fn spool_bodies(parts: &[&Part], now: Timestamp) -> Vec<Query> {
     let mut inserts = Rows::to_insert(statement::spool::INSERT, 4);
-    for entry in entries {
-        for object in &entry.objects {
+    for part in parts {
+        for object in &part.objects {
             if let Some(bytes) = &object.spooled {
-                inserts
-                    .bind(entry.acceptance.tenant.as_bytes())
-                    .bind(object.key.as_str())
-                    .bind(now)
-                    .bind(bytes.clone());
+                inserts.bind(part.acceptance.tenant.as_bytes()).bind(object.key.as_str()).bind(now).bind(bytes.clone());
             }
         }
     }

@@ -27,6 +27,7 @@ use mairust_store::{
     Resolution, StorageBackend, StoreError, User,
 };
 
+use crate::acceptance::{accept, together};
 use crate::audit::Recorder;
 use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original, RemoteDestination};
 use crate::events;
@@ -217,12 +218,11 @@ impl Submissions {
             own.jobs.extend(notice.jobs);
             own.events.extend(notice.events);
         }
-        // That one of several is there says nothing about the others.
-        if let (Some(fingerprint), [own]) = (plan.submission.fingerprint, acceptances.as_slice()) {
-            self.receipts.begin(fingerprint, own.tenant, id, now);
+        if let Some(fingerprint) = plan.submission.fingerprint {
+            self.receipts.begin(fingerprint, plan.submission.author.tenant, id, now);
         }
-        for answer in self.storage.messages().accept(acceptances).await {
-            answer?;
+        if let Some(acceptance) = together(acceptances) {
+            accept(&*self.storage, acceptance).await?;
         }
         plan.screening.note(&self.hooks, &plan.submission, Some(id));
         tracing::info!(
@@ -319,8 +319,7 @@ impl Submissions {
         mailbox.ok_or_else(|| sender_not_allowed(sender).into())
     }
 
-    /// Everything that becomes durable together. Copies for other tenants are acceptances of their
-    /// own in the same batch.
+    /// Everything that becomes durable together, for each tenant; the author's first.
     fn plan(&self, plan: &Plan) -> (Vec<Acceptance>, Submitted) {
         let tenant = plan.submission.author.tenant;
         let remote: Vec<&RemoteDestination> = plan.remote().collect();
