@@ -28,6 +28,7 @@ use crate::policy::BuiltinPolicy;
 use crate::policy::limits::SendingLimits;
 use crate::policy::score::Scoring;
 use crate::receive::recipient::{CatchAll, Recipients};
+use crate::receive::tenants::CrossTenant;
 use crate::receive::verify::{Authentication, Authenticator};
 use crate::return_path::ReturnPath;
 use crate::server::{Parts, Server};
@@ -75,6 +76,7 @@ pub struct ServerBuilder {
     http_limits: HttpLimits,
     proxies: Vec<IpNetwork>,
     xclient_from: Vec<IpNetwork>,
+    cross_tenant: CrossTenant,
     drain: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -173,6 +175,7 @@ impl ServerBuilder {
             http_limits: HttpLimits::default(),
             proxies: Vec::new(),
             xclient_from: Vec::new(),
+            cross_tenant: CrossTenant::Defer,
             drain: Duration::from_secs(30),
             clock: Arc::new(SystemClock),
         }
@@ -452,6 +455,13 @@ impl ServerBuilder {
         self
     }
 
+    /// What becomes of a message from another server for recipients of several tenants. Default: recipients of the others
+    /// are told to come in a new transaction.
+    pub fn cross_tenant(mut self, cross_tenant: CrossTenant) -> Self {
+        self.cross_tenant = cross_tenant;
+        self
+    }
+
     /// An address of this server whose owner gets mail for its postmaster, and for those of domains
     /// where nobody has that address (RFC 5321 §4.5.1).
     /// Default: the oldest user of the domain's tenant, or of the default tenant.
@@ -599,6 +609,7 @@ impl ServerBuilder {
             events_days: self.events_days,
             retired_dkim_keys_days: self.retired_dkim_keys_days,
             search_fallback: self.search_fallback,
+            cross_tenant: self.cross_tenant,
             drain: self.drain,
             clock: self.clock,
         }))

@@ -79,6 +79,7 @@ pub use outgoing_http::HttpClient;
 pub use policy::limits::{SendingException, SendingLimits};
 pub use policy::score::Scoring;
 pub use receive::recipient::CatchAll;
+pub use receive::tenants::CrossTenant;
 pub use receive::verify::{Authentication, Enforcement};
 pub use return_path::ReturnPath;
 pub use server::{Addresses, RunningServer, Server, shutdown_signal};

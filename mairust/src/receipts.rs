@@ -37,8 +37,8 @@ pub(crate) struct Receipts(Mutex<State>);
 #[derive(Debug)]
 struct State {
     unheard: RecentMap<Fingerprint, Receipt>,
-    /// The last message of each session.
-    sessions: RecentMap<SessionId, Fingerprint>,
+    /// The last messages of each session: one, or one for each tenant of a transaction.
+    sessions: RecentMap<SessionId, Vec<Fingerprint>>,
     /// Those whose acceptance began, and has not ended well.
     doubts: RecentMap<Fingerprint, Doubt>,
 }
@@ -81,7 +81,7 @@ impl Receipts {
             state.unheard.remove(fingerprint);
             return None;
         }
-        *state.sessions.entry(session, || *fingerprint) = *fingerprint;
+        state.told(session, *fingerprint);
         Some(receipt.message)
     }
 
@@ -110,20 +110,31 @@ impl Receipts {
         state.doubts.remove(&fingerprint);
         let receipt = Receipt { message, at };
         *state.unheard.entry(fingerprint, || receipt) = receipt;
-        *state.sessions.entry(session, || fingerprint) = fingerprint;
+        state.told(session, fingerprint);
     }
 
     /// The client went on in its session: it has heard.
     pub(crate) fn heard(&self, session: SessionId) {
         let mut state = self.state();
-        if let Some(fingerprint) = state.sessions.get_mut(&session).copied() {
-            state.sessions.remove(&session);
+        let told = state.sessions.get_mut(&session).map(std::mem::take).unwrap_or_default();
+        state.sessions.remove(&session);
+        for fingerprint in told {
             state.unheard.remove(&fingerprint);
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A session is about to be told that this was accepted.
+    fn told(&mut self, session: SessionId, fingerprint: Fingerprint) {
+        let told = self.sessions.entry(session, Vec::new);
+        if !told.contains(&fingerprint) {
+            told.push(fingerprint);
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::outgoing_http::HttpClient;
 use crate::receipts::Receipts;
 use crate::receive::login::Accounts;
 use crate::receive::recipient::Recipients;
+use crate::receive::tenants::CrossTenant;
 use crate::receive::verify::Authenticator;
 use crate::receive::{Memory, Receiver};
 use crate::return_path::{ReturnPaths, TokenKey};
@@ -102,6 +103,7 @@ pub(crate) struct Parts {
     pub(crate) allow_private_webhooks: bool,
     pub(crate) retired_dkim_keys_days: u32,
     pub(crate) search_fallback: SearchFallback,
+    pub(crate) cross_tenant: CrossTenant,
     pub(crate) drain: Duration,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -234,6 +236,7 @@ impl Server {
             accounts: Accounts::new(parts.storage.clone(), throttle.clone(), metrics.clone(), nobody)
                 .with_audit(recorder.clone()),
             recipients: recipients.clone(),
+            cross_tenant: parts.cross_tenant,
             receiver: Receiver {
                 hostname: parts.hostname.clone(),
                 storage: parts.storage.clone(),

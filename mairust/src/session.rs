@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::{StreamExt, stream};
 use mairust_core::{
-    EnhancedCode, Envelope, ForwardPath, MessageId, Rejection, Reply, ReversePath, ScramVerifier, Timestamp,
+    EnhancedCode, Envelope, ForwardPath, MessageId, Rejection, Reply, ReversePath, ScramVerifier, TenantId, Timestamp,
 };
 use mairust_hooks::protocol::request::AuthUser;
 use mairust_smtp::proto::FutureRelease;
 use mairust_smtp::server::{
-    Credentials, Grant, Identity, MailOptions, Peer, RcptOptions, Received, SessionHandler, SessionInfo,
+    Credentials, Grant, Identity, MailOptions, Peer, RcptOptions, Received, Service, SessionHandler, SessionInfo,
 };
 
 use crate::distribution::Destination;
@@ -22,6 +23,7 @@ use crate::hooks::Way;
 use crate::receipts::{self, Fingerprint, Receipts};
 use crate::receive::login::{Account, Accounts};
 use crate::receive::recipient::{Recipients, destinations};
+use crate::receive::tenants::{AT_A_TIME, CrossTenant};
 use crate::receive::{Receiver, refuse_for_store, trace};
 use crate::submit::{Author, Submission, SubmissionError, Submissions};
 use crate::timeline;
@@ -34,6 +36,8 @@ pub(crate) struct Sessions {
     pub(crate) receiver: Receiver,
     pub(crate) submissions: Arc<Submissions>,
     pub(crate) receipts: Arc<Receipts>,
+    /// What becomes of mail from strangers for several tenants.
+    pub(crate) cross_tenant: CrossTenant,
 }
 
 #[async_trait]
@@ -88,7 +92,7 @@ impl SessionHandler for Sessions {
             }
             None => {
                 let destination = self.recipients.for_stranger(to, size).await?;
-                pin_tenant(session, &destination)?;
+                self.pin_tenant(session, &destination)?;
                 keep_apart(session, &destination)?;
                 Ok(Grant::new(destination))
             }
@@ -111,12 +115,57 @@ impl SessionHandler for Sessions {
         Ok(accepted(id))
     }
 
+    /// The tenants of a message decide apart from one another, as if each had got one of its own.
+    async fn message_for_each(&self, session: &SessionInfo, message: Received) -> Vec<Result<Reply, Rejection>> {
+        let recipients = message.recipients.iter();
+        let tenants: Vec<_> = recipients.map(|recipient| tenant_of(&recipient.grant)).collect();
+        if account(session).is_some() {
+            return vec![self.message(session, message).await; tenants.len()];
+        }
+        let mut distinct: Vec<Option<TenantId>> = Vec::new();
+        for tenant in &tenants {
+            if !distinct.contains(tenant) {
+                distinct.push(*tenant);
+            }
+        }
+        let parts = distinct.iter().map(|tenant| {
+            let mut part = message.clone();
+            part.recipients.retain(|recipient| tenant_of(&recipient.grant) == *tenant);
+            part
+        });
+        let parts: Vec<_> = parts.collect();
+        let answers = stream::iter(parts).map(|part| self.message(session, part)).buffered(AT_A_TIME);
+        let answers: Vec<_> = answers.collect().await;
+        let answer = |tenant: &Option<TenantId>| {
+            let place = distinct.iter().position(|one| one == tenant);
+            let answer = place.and_then(|place| answers.get(place)).cloned();
+            answer.unwrap_or_else(|| Err(Rejection::unavailable("a tenant has not answered")))
+        };
+        tenants.iter().map(answer).collect()
+    }
+
     async fn heard(&self, session: &SessionInfo) {
         self.receipts.heard(session.peer.session);
     }
 }
 
 impl Sessions {
+    /// The first accepted recipient decides whose transaction this is, unless tenants may share one: a recipient of
+    /// another tenant has to come in one of its own, so that one tenant's hooks never answer for another. By LMTP each
+    /// recipient is answered for itself.
+    fn pin_tenant(&self, session: &SessionInfo, destination: &Destination) -> Result<(), Rejection> {
+        if self.cross_tenant == CrossTenant::Split || session.peer.service == Service::Lmtp {
+            return Ok(());
+        }
+        let pinned = session.granted.iter().find_map(tenant_of);
+        match (pinned, destination.tenant()) {
+            (Some(pinned), Some(other)) if pinned != other => {
+                Err(new_transaction("the recipient belongs to another tenant"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The message, if the same transaction was accepted before.
     async fn accepted_before(
         &self,
@@ -196,16 +245,9 @@ fn author(account: &Account) -> Author {
     Author { tenant: account.user.tenant, user: Some(account.user.clone()) }
 }
 
-/// The first accepted recipient decides whose transaction this is: a recipient of another tenant
-/// has to come in one of its own, so that one tenant's hooks never answer for another.
-fn pin_tenant(session: &SessionInfo, destination: &Destination) -> Result<(), Rejection> {
-    let pinned = session.granted.iter().find_map(|grant| grant.get().and_then(Destination::tenant));
-    match (pinned, destination.tenant()) {
-        (Some(pinned), Some(other)) if pinned != other => {
-            Err(new_transaction("the recipient belongs to another tenant"))
-        }
-        _ => Ok(()),
-    }
+/// Whose recipient it is.
+fn tenant_of(grant: &Grant) -> Option<TenantId> {
+    grant.get().and_then(Destination::tenant)
 }
 
 /// What comes back comes for itself: whether it is taken is found out with the message, and nobody else is to miss

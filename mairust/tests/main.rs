@@ -18,6 +18,7 @@ mod returns;
 mod scan;
 mod scheduled;
 mod score;
+mod tenants;
 mod trace;
 mod unreliable;
 mod webhooks;

@@ -137,6 +137,7 @@ pub(super) fn builder(
         .sending_limits(config.policy.limits.clone())
         .scoring(config.policy.scoring.clone())
         .delivery(delivery(config)?)
+        .cross_tenant(config.smtp.cross_tenant)
         .drain(config.drain)
         .search_fallback(if config.search.fallback { SearchFallback::Rows } else { SearchFallback::Fail });
     builder = builder.scanner(spam::scanner(&config.spam)?);

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use super::raw::RawConfig;
 use super::resolve::settle;
-use crate::{Authentication, DomainLimit, Scoring, SendingLimits, TenantHookSettings, WebhookSettings};
+use crate::{Authentication, CrossTenant, DomainLimit, Scoring, SendingLimits, TenantHookSettings, WebhookSettings};
 
 /// The configuration of the `mairust` binary.
 #[derive(Debug, Clone)]
@@ -115,6 +115,8 @@ pub struct SmtpSettings {
     pub max_message_size: ByteSize,
     /// Recipients per message.
     pub max_recipients: u32,
+    /// What becomes of a message for recipients of several tenants.
+    pub cross_tenant: CrossTenant,
     /// Time for a command, for a reply to be taken, and for the next bytes of a message.
     pub idle_timeout: Duration,
     /// What sessions and clients may do.

@@ -21,7 +21,7 @@ use super::s3::{RawAddressing, RawEncryption};
 use super::secret::SecretRef;
 use super::spam::{RawRule, RawSpam, example_password};
 use super::text::{AddressText, DurationText, EmailText, HostText, NetworkText, RateText, SecretText, SizeText, Text};
-use crate::{Authentication, Enforcement};
+use crate::{Authentication, CrossTenant, Enforcement};
 
 /// Configuration of the MaiRust mail server.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +101,9 @@ pub(super) struct RawSmtp {
     /// Recipients per message. The default is what RFC 5321 section 4.5.3.1.8 asks for.
     #[schemars(range(min = 1))]
     pub(super) max_recipients: u32,
+    /// What becomes of a message from another server for recipients of several tenants. By LMTP each recipient is
+    /// answered for itself, and this says nothing.
+    pub(super) cross_tenant: CrossTenant,
     /// Time for a whole command line, however slowly it comes, for a reply to be taken, and for the
     /// next bytes of a message. The default is what RFC 5321 section 4.5.3.2.7 asks for.
     pub(super) idle_timeout: DurationText,
@@ -584,6 +587,7 @@ impl Default for RawSmtp {
             ],
             max_message_size: Text(ByteSize(25 << 20)),
             max_recipients: 100,
+            cross_tenant: CrossTenant::Defer,
             idle_timeout: minutes(5),
             limits: RawSmtpLimits::default(),
             proxies: Vec::new(),

@@ -147,6 +147,7 @@ fn settle_smtp(raw: RawSmtp) -> SmtpSettings {
         listeners: raw.listeners.into_iter().map(listener).collect(),
         max_message_size: raw.max_message_size.0,
         max_recipients: raw.max_recipients,
+        cross_tenant: raw.cross_tenant,
         idle_timeout: raw.idle_timeout.0,
         limits: settle_smtp_limits(raw.limits),
         proxies: networks(raw.proxies),

@@ -1,8 +1,9 @@
 //! Last stage: the message becomes durable, in mailboxes and to be sent on, with the jobs that follow
 //! from it.
 
-use mairust_core::{MessageDsn, MessageId, Rejection, ScanReport, Timestamp, TlsWish};
+use mairust_core::{Envelope, MessageDsn, MessageId, Rejection, ScanReport, TenantId, Timestamp, TlsWish};
 use mairust_hooks::HookRun;
+use mairust_hooks::protocol::ActionOutcome;
 use mairust_http::trace::Arrival;
 use mairust_store::{Acceptance, Direction, Folder, NewJob, Placement, Spam, SpamVerdict};
 
@@ -11,34 +12,77 @@ use super::results::to_json;
 use super::trace::Trace;
 use super::verify::Verified;
 use super::{Receiver, refuse_for_store};
-use crate::acceptance::accept;
-use crate::distribution::{Destination, Distribution, Keeping, Original};
+use crate::acceptance::{accept, together};
+use crate::distribution::{Distribution, Keeping, Original};
 use crate::hooks::About;
 use crate::receipts::Fingerprint;
 use crate::return_path::Returned;
 use crate::timeline;
 use crate::work::job::Job;
 
-/// Stores the message; after this, and only after this, 250 may be said.
+/// What is kept for one tenant.
+struct Copy {
+    tenant: TenantId,
+    id: MessageId,
+    envelope: Envelope,
+    runs: Vec<HookRun>,
+    outcomes: Vec<ActionOutcome>,
+}
+
+/// Stores the message for all its tenants in one step; after this, and only after this, 250 may be said.
 pub(crate) async fn commit(
-    judged: Judged,
+    judged: Vec<Judged>,
     fingerprint: Fingerprint,
     receiver: &Receiver,
 ) -> Result<MessageId, Rejection> {
     let now = receiver.clock.now();
-    let Judged { verified, report, runs, outcomes, wanted, folder, status } = judged;
+    let returned = match &judged[..] {
+        [Judged { verified: Verified { inspected, .. }, .. }] => {
+            Returned::read(&inspected.destinations, &inspected.body).await?
+        }
+        // Mail that comes back has one recipient.
+        _ => None,
+    };
+    let is_kept = returned.as_ref().is_none_or(Returned::is_kept);
+    let (mut copies, mut acceptances) = (Vec::with_capacity(judged.len()), Vec::with_capacity(judged.len()));
+    for one in judged {
+        let (copy, acceptance) = copy(one, is_kept, fingerprint, receiver, now)?;
+        copies.push(copy);
+        acceptances.push(acceptance);
+    }
+    let (Some(Copy { tenant, id, .. }), Some(acceptance)) = (copies.first(), together(acceptances)) else {
+        return Err(nobody());
+    };
+    receiver.receipts.begin(fingerprint, *tenant, *id, now);
+    match (&receiver.return_paths, &returned) {
+        (Some(paths), Some(returned)) => paths.accept(returned, acceptance).await?,
+        _ => accept(&*receiver.storage, acceptance).await.map_err(|error| refuse_for_store(&error))?,
+    }
+    for Copy { tenant, id, envelope, runs, outcomes } in &copies {
+        let (sender, recipients) = (&envelope.sender, &envelope.recipients[..]);
+        receiver
+            .hooks
+            .note(runs, &About { tenant: *tenant, sender, recipients, message: Some(*id), actions: outcomes });
+        tracing::info!(component = "receive", message_id = %id, tenant_id = %tenant, "message stored");
+    }
+    Ok(*id)
+}
+
+/// What the message becomes in its tenant. `is_kept` says whether its recipient wants to see it.
+fn copy(
+    judged: Judged,
+    is_kept: bool,
+    fingerprint: Fingerprint,
+    receiver: &Receiver,
+    now: Timestamp,
+) -> Result<(Copy, Acceptance), Rejection> {
+    let Judged { verified, report, runs, outcomes, wanted, folder, status, .. } = judged;
     let Verified { inspected, auth_results, .. } = verified;
     let keeping = Keeping { folder, status, ..Keeping::inbox(receiver.outbound, now) };
-    let returned = Returned::read(&inspected.destinations, &inspected.body).await?;
-    let is_kept = returned.as_ref().is_none_or(Returned::is_kept);
-    // The recipients of a transaction are of one tenant.
     let distribution = if is_kept { Distribution::of(&inspected.destinations, keeping).pop() } else { None };
-    let tenant = inspected.destinations.iter().find_map(Destination::tenant);
-    let (Some(tenant), id) = (tenant, distribution.as_ref().and_then(Distribution::id)) else {
-        return Err(Rejection::unavailable("a message without a recipient here came to its end"));
-    };
+    let tenant = inspected.tenant().ok_or_else(nobody)?;
     // A report that nobody wants to see has an id all the same.
-    let id = id.unwrap_or_else(|| MessageId::new(now));
+    let id = distribution.as_ref().and_then(Distribution::id).unwrap_or_else(|| MessageId::new(now));
     let trace = Trace {
         hostname: &receiver.hostname,
         origin: &inspected.origin,
@@ -62,7 +106,7 @@ pub(crate) async fn commit(
         prefix: results.unwrap_or_default() + &fields.unwrap_or_default() + &trace.received() + &wanted.fields,
         body: inspected.body,
         content: inspected.content,
-        sender: inspected.envelope.sender,
+        sender: inspected.envelope.sender.clone(),
         dsn: MessageDsn::default(),
         tls,
         auth_results: auth_results.as_ref().map(|results| to_json(results).to_string()),
@@ -72,20 +116,16 @@ pub(crate) async fn commit(
         received_at: now,
         marks: wanted.marks,
     };
-    receiver.receipts.begin(fingerprint, tenant, id, now);
     let mut acceptance = distribution.map_or_else(
         || Acceptance::new(tenant),
         |distribution| distribution.acceptance(&original, receiver.hooks.runner()),
     );
     acceptance.jobs.extend(catch_up(&runs, &acceptance, now));
-    match (&receiver.return_paths, &returned) {
-        (Some(paths), Some(returned)) => paths.accept(returned, acceptance).await?,
-        _ => accept(&*receiver.storage, acceptance).await.map_err(|error| refuse_for_store(&error))?,
-    }
-    let (sender, recipients) = (&original.sender, &inspected.envelope.recipients[..]);
-    receiver.hooks.note(&runs, &About { tenant, sender, recipients, message: Some(id), actions: &outcomes });
-    tracing::info!(component = "receive", message_id = %id, tenant_id = %tenant, "message stored");
-    Ok(id)
+    Ok((Copy { tenant, id, envelope: inspected.envelope, runs, outcomes }, acceptance))
+}
+
+fn nobody() -> Rejection {
+    Rejection::unavailable("a message without a recipient here came to its end")
 }
 
 /// Asks hooks later that had no answer, about each copy that is here and not in quarantine already.

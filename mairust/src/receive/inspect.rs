@@ -13,7 +13,7 @@ use crate::distribution::Destination;
 use crate::hooks::Way;
 
 /// A message with its content parsed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Inspected {
     pub(crate) envelope: Envelope,
     pub(crate) destinations: Vec<Destination>,
@@ -61,7 +61,7 @@ impl Inspected {
         self.content.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("received")).count()
     }
 
-    /// Whose mail it is; all recipients are of one tenant.
+    /// Whose mail it is. Before it is [split](super::tenants), the first recipient's.
     pub(crate) fn tenant(&self) -> Option<TenantId> {
         self.destinations.iter().find_map(Destination::tenant)
     }

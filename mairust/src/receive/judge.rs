@@ -10,9 +10,12 @@ use super::scan::{Scanned, refusal};
 use super::verify::Verified;
 use super::{hung_up, refuse_for_store};
 use crate::hooks::wanted::possible;
-use crate::hooks::{About, BoundHooks, Wanted};
+use crate::hooks::{BoundHooks, Wanted};
 
-/// A message that is to be kept.
+/// What is kept apart.
+const QUARANTINE: (Folder, MessageStatus) = (Folder::Quarantine, MessageStatus::Quarantined);
+
+/// A message of one tenant, and what is to become of it.
 #[derive(Debug)]
 pub(crate) struct Judged {
     pub(crate) verified: Verified,
@@ -28,14 +31,19 @@ pub(crate) struct Judged {
     pub(crate) folder: Folder,
     /// In which state.
     pub(crate) status: MessageStatus,
+    /// Why it is not to be taken, if so. If it has to be, since other tenants take theirs, it goes into quarantine.
+    pub(crate) refusal: Option<Rejection>,
 }
 
-/// Refuses what the scanner wants refused, and asks the hooks about the rest, as long as the client is there; a refusal is
-/// the answer to the peer. What verification puts into quarantine stays there, whatever the others say.
+/// Refuses what the scanner wants refused, and asks the hooks about the rest, as long as the client is there. What
+/// verification puts into quarantine stays there, whatever the others say.
+///
+/// # Errors
+/// When it can't be told what is to become of the message, for the fault is ours.
 pub(crate) async fn judge(scanned: Scanned, hooks: &BoundHooks, hang_up: &HangUp) -> Result<Judged, Rejection> {
     let report = scanned.report().cloned();
     if let Some(rejection) = report.as_ref().and_then(refusal) {
-        return Err(rejection);
+        return Ok(Judged::refused(scanned.verified, report, Vec::new(), rejection));
     }
     let verified = scanned.verified;
     let runner = hooks.current().await.map_err(|error| refuse_for_store(&error))?;
@@ -50,16 +58,10 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &BoundHooks, hang_up: &HangUp
             let stage = Stage { deadline: of_tenant.deadline(point), ..Stage::new(point, mail, facts) };
             let asked = match of_tenant.ask(&stage, hang_up.wait()).await {
                 Ok(asked) => asked,
-                Err(Abandoned { runs }) => {
-                    hooks.note(&runs, &About::mail(&stage.mail));
-                    return Err(hung_up());
-                }
+                Err(Abandoned { runs }) => return Ok(Judged::refused(verified, report, runs, hung_up())),
             };
             let merged = possible(asked.merged, stage.point);
             let verdict = merged.verdict.clone();
-            if verdict.reply().is_some() {
-                hooks.note(&asked.runs, &About::mail(&stage.mail));
-            }
             outcomes.clone_from(&merged.outcomes);
             wanted.add(merged, &asked.runs);
             runs = asked.runs;
@@ -68,23 +70,33 @@ pub(crate) async fn judge(scanned: Scanned, hooks: &BoundHooks, hang_up: &HangUp
         None => Verdict::Allow,
     };
     let (folder, status) = match (verdict, &verified.quarantine) {
-        (Verdict::Reject(rejection) | Verdict::Tempfail(rejection), _) => return Err(rejection),
+        (Verdict::Reject(rejection) | Verdict::Tempfail(rejection), _) => {
+            return Ok(Judged::refused(verified, report, runs, rejection));
+        }
         (Verdict::Quarantine { reason }, _) => quarantine(&reason),
         (Verdict::Allow, Some(reason)) => quarantine(reason),
         (Verdict::Allow, None) => place(report.as_ref(), wanted.folder),
     };
-    Ok(Judged { verified, report, runs, outcomes, wanted, folder, status })
+    Ok(Judged { verified, report, runs, outcomes, wanted, folder, status, refusal: None })
+}
+
+impl Judged {
+    fn refused(verified: Verified, report: Option<ScanReport>, runs: Vec<HookRun>, refusal: Rejection) -> Self {
+        let (outcomes, wanted) = (Vec::new(), Wanted::default());
+        let (folder, status) = QUARANTINE;
+        Self { verified, report, runs, outcomes, wanted, folder, status, refusal: Some(refusal) }
+    }
 }
 
 fn quarantine(reason: &str) -> (Folder, MessageStatus) {
     tracing::info!(component = "receive", reason, "message goes into quarantine");
-    (Folder::Quarantine, MessageStatus::Quarantined)
+    QUARANTINE
 }
 
 /// Where a message goes that nobody objects to but the scanner: into the folder that a hook wants, if it may.
 fn place(report: Option<&ScanReport>, wanted: Option<Folder>) -> (Folder, MessageStatus) {
     match (report.map(|report| report.action), wanted) {
-        (Some(ScanAction::Quarantine), _) => (Folder::Quarantine, MessageStatus::Quarantined),
+        (Some(ScanAction::Quarantine), _) => QUARANTINE,
         (_, Some(folder)) => (folder, MessageStatus::Stored),
         (Some(ScanAction::Junk), None) => (Folder::Junk, MessageStatus::Stored),
         (_, None) => (Folder::Inbox, MessageStatus::Stored),

@@ -3,7 +3,7 @@
 //! Each stage consumes what the one before made, so that their order is the compiler's business:
 //! [`Received`] → [`Inspected`](inspect::Inspected) → [`Verified`](verify::Verified) →
 //! [`Scanned`](scan::Scanned) →
-//! [`Judged`](judge::Judged) → accepted.
+//! [`Judged`](judge::Judged) → accepted. From the third one on, there is one for each [tenant](tenants).
 
 mod commit;
 mod inspect;
@@ -12,11 +12,13 @@ pub(crate) mod login;
 pub(crate) mod recipient;
 mod results;
 mod scan;
+pub(crate) mod tenants;
 pub(crate) mod trace;
 pub(crate) mod verify;
 
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use mairust_core::{Clock, Domain, EnhancedCode, MessageId, Rejection};
 use mairust_hooks::Scanner;
 use mairust_smtp::server::{Received, Service, SessionInfo};
@@ -69,8 +71,12 @@ impl Receiver {
         let clock = self.clock.as_ref();
         let verified = verify::verify(inspected, authenticator, &self.hostname, &self.metrics, clock).await?;
         let (scanner, directory) = (self.scanner.as_deref(), self.storage.directory());
-        let scanned = scan::scan(verified, scanner, directory, &self.metrics).await?;
-        let judged = judge::judge(scanned, &self.hooks, &hang_up).await?;
+        let scanned = stream::iter(verified.split())
+            .map(|verified| scan::scan(verified, scanner, directory, &self.metrics))
+            .buffered(tenants::AT_A_TIME)
+            .try_collect()
+            .await?;
+        let judged = tenants::judge_all(scanned, &self.hooks, &hang_up).await?;
         commit::commit(judged, fingerprint, self).await
     }
 

@@ -51,7 +51,7 @@ pub(crate) struct Authenticator {
 }
 
 /// A message whose sender is known as well as it can be.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Verified {
     pub(crate) inspected: Inspected,
     /// `None` where senders are not verified.

@@ -24,8 +24,8 @@ const TRIES: usize = 3;
 
 /// A message that came back to a return path. It is its only recipient.
 #[derive(Debug)]
-pub(crate) struct Returned<'d> {
-    to: &'d ReturnedDestination,
+pub(crate) struct Returned {
+    to: ReturnedDestination,
     /// What it reports, if it is a report.
     report: Option<DeliveryReport>,
 }
@@ -41,13 +41,13 @@ struct Bounce<'r> {
     notice: Option<MessageId>,
 }
 
-impl<'d> Returned<'d> {
+impl Returned {
     /// Reads what came back; `None` if the message is for no return path.
     ///
     /// # Errors
     /// When the body can't be read.
-    pub(crate) async fn read(destinations: &'d [Destination], body: &Body) -> Result<Option<Self>, Rejection> {
-        let Some(to) = destinations.iter().find_map(Destination::returned) else { return Ok(None) };
+    pub(crate) async fn read(destinations: &[Destination], body: &Body) -> Result<Option<Self>, Rejection> {
+        let Some(to) = destinations.iter().find_map(Destination::returned).cloned() else { return Ok(None) };
         let body = body.clone();
         let read = move || {
             let mut front = Vec::new();
@@ -81,7 +81,7 @@ impl ReturnPaths {
     ///
     /// # Errors
     /// For the peer: the store fails, the delivery has not ended yet, or the sender takes no mail.
-    pub(crate) async fn accept(&self, returned: &Returned<'_>, kept: Acceptance) -> Result<(), Rejection> {
+    pub(crate) async fn accept(&self, returned: &Returned, kept: Acceptance) -> Result<(), Rejection> {
         let refuse = |error: StoreError| refuse_for_store(&error);
         for _ in 0..TRIES {
             let (mut acceptance, tenant) = (kept.clone(), kept.tenant);
@@ -117,7 +117,7 @@ impl ReturnPaths {
     }
 
     /// Keeps a message that changes nothing, if its sender takes mail.
-    async fn keep(&self, returned: &Returned<'_>, kept: Acceptance) -> Result<(), Rejection> {
+    async fn keep(&self, returned: &Returned, kept: Acceptance) -> Result<(), Rejection> {
         match &returned.to.refused {
             // The sender does not want to see it.
             _ if kept.messages.is_empty() => Ok(()),
@@ -127,9 +127,9 @@ impl ReturnPaths {
     }
 
     /// What a report of failure changes now, if it does.
-    async fn bounce<'r>(&self, returned: &'r Returned<'_>, kept: &Acceptance) -> Result<Option<Bounce<'r>>, Rejection> {
+    async fn bounce<'r>(&self, returned: &'r Returned, kept: &Acceptance) -> Result<Option<Bounce<'r>>, Rejection> {
         let Some(status) = returned.failure() else { return Ok(None) };
-        let Some((recipient, message)) = self.find(kept.tenant, returned.to).await? else { return Ok(None) };
+        let Some((recipient, message)) = self.find(kept.tenant, &returned.to).await? else { return Ok(None) };
         let reporter = returned.report.as_ref().and_then(|report| report.reporter.as_deref());
         let notice = copy_for(&kept.messages, &returned.to.local);
         Ok(Some(Bounce { recipient, message, status, reporter, notice }))
