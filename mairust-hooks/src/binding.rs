@@ -36,6 +36,9 @@ pub struct Binding {
     /// Whether it is asked at `pre_send` before the policy judges what a message looks like. Limits come first all the
     /// same. Default no.
     pub before_policy: bool,
+    /// Whether it is asked at `pre_send` about mail of the server itself, too, such as notices about deliveries. It may
+    /// add to it, and neither refuses it nor holds it up, whatever it says or fails at. Default no.
+    pub include_internal: bool,
     /// Whether it is asked at `pre_receive` later, once it answers again, about mail that passed without it. Default no.
     pub catch_up: bool,
     /// The recipients that it is called for; all, if there is none.
@@ -97,6 +100,7 @@ impl Binding {
             max_inflight: None,
             mode: Mode::Enforce,
             before_policy: false,
+            include_internal: false,
             catch_up: false,
             recipients: None,
             circuit: Circuit::Automatic,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::binding::{Binding, Circuit, OnFailure};
 use crate::breaker::{Breaker, CallResult, Fingerprint, OpenReason, Refused};
 use crate::handler::{FailureKind, HookCall, HookError, HookPoint};
+use crate::protocol::request::SessionOrigin;
 use crate::protocol::{Answer, Mode};
 use crate::run::{HookRun, RunOutcome};
 use crate::verdict::Verdict;
@@ -141,7 +142,7 @@ impl Bound {
         self.ended(call, at, now.since(at), answer, clock)
     }
 
-    /// What a call came to that began at this moment.
+    /// What a call came to that began at this moment. Mail of the server itself goes on, whatever it came to.
     fn ended(
         &self,
         call: HookCall,
@@ -163,14 +164,17 @@ impl Bound {
             catch_up: false,
             duration,
         };
+        let goes_on = call.facts.origin == SessionOrigin::Internal;
         match answer {
             Ok(answer) if answer.later => Called { answer, run, wait: None },
             Ok(answer) => {
                 (run.outcome, run.answer) = (RunOutcome::Done(answer.verdict.as_str()), Some(answer.clone()));
+                let answer = if goes_on { Answer { verdict: Verdict::Allow, ..answer } } else { answer };
                 Called { answer, run, wait: None }
             }
             Err(missed) => {
-                let answer = Answer::from(self.instead(&missed, &run, clock.now()));
+                let instead = if goes_on { Verdict::Allow } else { self.instead(&missed, &run, clock.now()) };
+                let answer = Answer::from(instead);
                 run.let_pass = answer.verdict == Verdict::Allow && run.mode == Mode::Enforce;
                 run.catch_up = run.let_pass && self.binding.catch_up && run.point == HookPoint::PreReceive;
                 run.outcome = missed.outcome;

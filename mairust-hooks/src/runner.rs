@@ -15,6 +15,7 @@ use crate::binding::Binding;
 use crate::breaker::{BreakerState, Transition};
 use crate::call::{Bound, Called};
 use crate::handler::{HealthReport, HookCall, HookError, HookPoint};
+use crate::protocol::request::SessionOrigin;
 use crate::protocol::{Answer, InvocationId, MailFacts, Merged, Mode, merge};
 use crate::run::{HookRun, RunOutcome};
 
@@ -215,6 +216,12 @@ impl Hooks {
         self.bound.iter().filter(|bound| bound.wants_for(point, recipients)).map(|bound| bound.name()).collect()
     }
 
+    /// Whether any hook wants to see mail of the server itself to these recipients before it is signed.
+    pub fn want_internal(&self, recipients: &[EmailAddress]) -> bool {
+        let wants = |bound: &Bound| bound.wants_for(HookPoint::PreSend, recipients) && bound.binding().include_internal;
+        self.bound.iter().any(|bound| wants(bound))
+    }
+
     /// The state of the breaker of a hook at a point; `None` if there is no such hook.
     pub fn breaker(&self, hook: &str, point: HookPoint) -> Option<BreakerState> {
         self.find(hook, point).map(|bound| bound.breaker(point).state())
@@ -334,8 +341,13 @@ impl Stage {
 
     fn asks(&self, bound: &Bound) -> bool {
         let binding = bound.binding();
-        bound.wants_for(self.point, &self.mail.envelope().recipients)
-            && (self.point != HookPoint::PreSend || binding.before_policy == self.before_policy)
+        let in_turn = match (self.point, self.facts.origin) {
+            // No policy is asked about it.
+            (HookPoint::PreSend, SessionOrigin::Internal) => binding.include_internal,
+            (HookPoint::PreSend, _) => binding.before_policy == self.before_policy,
+            _ => true,
+        };
+        in_turn && bound.wants_for(self.point, &self.mail.envelope().recipients)
     }
 }
 

@@ -60,6 +60,9 @@ pub struct HookSettings {
     pub mode: Mode,
     /// Whether it is asked at `pre_send` before the policy judges what a message looks like. Default no.
     pub before_policy: bool,
+    /// Whether it is asked at `pre_send` about mail of the server itself, too, such as notices about deliveries, which it
+    /// can't hold up or refuse. Default no.
+    pub include_internal: bool,
     /// Whether it is asked at `pre_receive` later about mail that passed without it; null for yes if it is not required
     /// and may decide `quarantine`.
     pub catch_up: Option<bool>,
@@ -98,6 +101,7 @@ impl HookSettings {
             max_inflight: self.max_inflight.map(|calls| calls as usize),
             mode: self.mode,
             before_policy: self.before_policy,
+            include_internal: self.include_internal,
             catch_up: self.catch_up(),
             recipients,
             circuit: self.circuit,
@@ -162,6 +166,7 @@ impl Default for HookSettings {
             max_inflight: None,
             mode: Mode::Enforce,
             before_policy: false,
+            include_internal: false,
             catch_up: None,
             recipients: None,
             circuit: Circuit::Automatic,

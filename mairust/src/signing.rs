@@ -86,12 +86,13 @@ impl Signing {
     }
 
     /// The signatures of a notice that the host `hostname` writes: in the name of its own domain, or else of
-    /// the domain that gets it. That there are none is no reason to keep a notice back.
+    /// the domain that gets it; over the fields in `added`, too. That there are none is no reason to keep a notice back.
     pub(crate) async fn sign_notice(
         &self,
         hostname: &Domain,
         tenant: TenantId,
         receiver: &Domain,
+        added: &str,
         notice: &Body,
     ) -> String {
         let host = self.storage.directory().domain(hostname).await.unwrap_or_else(|error| {
@@ -101,7 +102,7 @@ impl Signing {
         });
         let host = host.map(|row| (row.tenant, row.name));
         for (tenant, domain) in host.into_iter().chain([(tenant, receiver.clone())]) {
-            match self.sign(tenant, &domain, "", notice).await {
+            match self.sign(tenant, &domain, added, notice).await {
                 Ok(fields) if fields.is_empty() => {}
                 Ok(fields) => return fields,
                 // It is in the log.

@@ -8,6 +8,7 @@ mod deliver;
 mod hang_up;
 mod hooks;
 mod http_hooks;
+mod internal;
 mod policy;
 mod process;
 mod queue;

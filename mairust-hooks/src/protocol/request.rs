@@ -160,6 +160,8 @@ pub struct Session {
 pub enum SessionOrigin {
     /// From an application, over the REST API.
     Api,
+    /// From this server itself, as a notice about deliveries.
+    Internal,
     /// From a user or an application, written before and sent at its time.
     Scheduled,
     /// From another server.

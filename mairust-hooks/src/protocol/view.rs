@@ -156,7 +156,8 @@ impl View<'_> {
 
     fn session(&self) -> Option<Session> {
         let (origin, facts) = (self.mail.origin(), self.facts);
-        if *origin == Origin::default() && facts.auth_user.is_none() {
+        let is_known = *origin != Origin::default() || facts.auth_user.is_some();
+        if !is_known && facts.origin != SessionOrigin::Internal {
             return None;
         }
         let iprev = self.mail.auth_results().and_then(|results| results.iprev.as_ref());

@@ -126,8 +126,10 @@ impl HookSettings {
         } else if pattern.is_some_and(|pattern| pattern.len() > MAX_PATTERN) {
             wrong("/recipients", format!("is longer than {MAX_PATTERN} octets"));
         }
-        if self.before_policy && !self.points.contains(&HookPoint::PreSend) {
-            wrong("/before_policy", "is about pre_send, where the hook is not called".to_owned());
+        for (path, is_set) in [("/before_policy", self.before_policy), ("/include_internal", self.include_internal)] {
+            if is_set && !self.points.contains(&HookPoint::PreSend) {
+                wrong(path, "is about pre_send, where the hook is not called".to_owned());
+            }
         }
     }
 

@@ -49,6 +49,10 @@ pub(crate) struct HookFields {
     /// Whether it is asked at `pre_send` before the policy. Only whoever runs the server can set it.
     #[schema(default = false)]
     before_policy: Option<bool>,
+    /// Whether it is asked at `pre_send` about mail of the server itself, too, such as notices about deliveries. It may
+    /// add to it, and neither refuses it nor holds it up.
+    #[schema(default = false)]
+    include_internal: Option<bool>,
     /// Whether it is asked at `pre_receive` later about mail that passed without it. By default if it is not required
     /// and may decide `quarantine`.
     catch_up: Option<bool>,

@@ -128,7 +128,7 @@ class Tls:
 class Session:
     """How a message came in. Nothing is known of it once the message is stored."""
 
-    #: ``smtp``, ``submission``, ``api`` or ``scheduled``; empty if it is not known.
+    #: ``smtp``, ``submission``, ``api``, ``scheduled`` or ``internal``; empty if it is not known.
     origin: str = ""
     listener: str | None = None
     client: Client | None = None

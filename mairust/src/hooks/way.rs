@@ -48,6 +48,11 @@ impl Way {
         Self { origin, listener: None, client_port: None, auth_user: None, options: None }
     }
 
+    /// From the server itself.
+    pub(crate) fn internal() -> Self {
+        Self { origin: SessionOrigin::Internal, listener: None, client_port: None, auth_user: None, options: None }
+    }
+
     /// What hooks are told about a message that came in this way, besides the message.
     ///
     /// # Errors

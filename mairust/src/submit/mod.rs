@@ -391,7 +391,8 @@ impl Submissions {
             dsn: RecipientDsn::default(),
         });
         let distribution = Distribution::of(&[destination], Keeping::inbox(self.outbound, plan.now)).pop();
-        let original = notice.write(&self.signing, plan.submission.author.tenant).await?;
+        let (original, shown) = notice.write(&self.signing, &self.hooks, plan.submission.author.tenant).await?;
+        shown.note(&self.hooks, distribution.as_ref().and_then(Distribution::id));
         Ok(distribution.map(|distribution| distribution.acceptance(&original, self.hooks.runner())))
     }
 

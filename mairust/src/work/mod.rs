@@ -6,6 +6,7 @@ mod deliver;
 mod doubt;
 pub(crate) mod dsn;
 pub(crate) mod index;
+pub(crate) mod internal;
 pub(crate) mod job;
 mod lanes;
 mod local;

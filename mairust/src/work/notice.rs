@@ -4,12 +4,14 @@
 use mairust_core::{
     Body, Content, EmailAddress, MessageDsn, MessageId, RecipientDsn, ReversePath, TenantId, Timestamp, TlsWish,
 };
-use mairust_store::{Acceptance, Marks, MessageRow, StoreError, StoreErrorKind};
+use mairust_store::{Acceptance, MessageRow, StoreError, StoreErrorKind};
 
 use super::Workers;
 use super::dsn::{Notice, Report};
+use super::internal::Shown;
 use crate::distribution::{Destination, Distribution, Keeping, LocalDestination, Original};
 use crate::expansion::{Expansion, expand};
+use crate::hooks::BoundHooks;
 use crate::outbound::Outbound;
 use crate::signing::Signing;
 
@@ -37,7 +39,8 @@ impl Workers {
         let destination = self.goes_to(row, sender).await?;
         let distribution = Distribution::of(&[destination], Keeping::inbox(Outbound::Deliver, now)).pop();
         let distribution = distribution.ok_or_else(|| unwritten(&"it goes nowhere"))?;
-        let original = notice.write(&self.signing, row.tenant).await?;
+        let (original, shown) = notice.write(&self.signing, &self.hooks, row.tenant).await?;
+        shown.note(&self.hooks, distribution.id());
         Ok(distribution.acceptance(&original, self.hooks.current().await?))
     }
 
@@ -61,19 +64,27 @@ impl Workers {
 }
 
 impl Notice {
-    /// The notice as a message that is to be kept, signed; written off the async threads.
+    /// The notice as a message that is to be kept, with what hooks want done with it, signed; written off the async
+    /// threads.
     ///
     /// # Errors
-    /// When the original message can't be read.
-    pub(crate) async fn write(self, signing: &Signing, tenant: TenantId) -> Result<Original, StoreError> {
-        let (now, hostname, receiver) = (self.now, self.hostname.clone(), self.sender.domain().clone());
+    /// When the original message can't be read, or the store can't tell which hooks there are.
+    pub(crate) async fn write(
+        self,
+        signing: &Signing,
+        hooks: &BoundHooks,
+        tenant: TenantId,
+    ) -> Result<(Original, Shown), StoreError> {
+        let (now, hostname, receiver) = (self.now, self.hostname.clone(), self.sender.clone());
         // RFC 8689 §5: what a notice tells of a message is as confidential as the message.
         let tls = if self.tls == TlsWish::Required { TlsWish::Required } else { TlsWish::AsDemanded };
         let written = tokio::task::spawn_blocking(move || self.render()).await.map_err(|error| unwritten(&error))?;
         let raw = written.map_err(|error| unwritten(&error))?;
         let (content, body) = (Content::parse(&raw), Body::from(raw));
-        Ok(Original {
-            prefix: signing.sign_notice(&hostname, tenant, &receiver, &body).await,
+        let shown = Shown::new(hooks, tenant, &receiver, &body, &content).await?;
+        let (added, marks) = (&shown.wanted.fields, shown.wanted.marks.clone());
+        let original = Original {
+            prefix: signing.sign_notice(&hostname, tenant, receiver.domain(), added, &body).await + added,
             content,
             body,
             sender: ReversePath::Null,
@@ -84,8 +95,9 @@ impl Notice {
             arrival: None,
             fingerprint: None,
             received_at: now,
-            marks: Marks::default(),
-        })
+            marks,
+        };
+        Ok((original, shown))
     }
 }
 

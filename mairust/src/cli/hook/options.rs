@@ -70,6 +70,9 @@ pub(crate) struct Options {
     /// Ask it at pre_send before the policy judges what a message looks like
     #[arg(long, value_name = "YES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     before_policy: Option<bool>,
+    /// Ask it at pre_send about mail of the server itself, too, such as notices about deliveries
+    #[arg(long, value_name = "YES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    include_internal: Option<bool>,
     /// Ask it later about mail that passed pre_receive without it [default: if it may decide quarantine and is not
     /// required]
     #[arg(long, value_name = "YES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -120,6 +123,7 @@ impl Options {
         set("max_inflight", self.max_inflight.map(Value::from));
         set("mode", text(&self.mode));
         set("before_policy", self.before_policy.map(Value::from));
+        set("include_internal", self.include_internal.map(Value::from));
         set("catch_up", self.catch_up.map(Value::from));
         set("recipients", text(&self.recipients));
         set("config", self.plugin_config.clone().map(Value::from));

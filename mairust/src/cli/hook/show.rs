@@ -68,6 +68,7 @@ fn settings_in_full(text: &mut String, settings: &HookSettings) {
     }
     if settings.points.contains(&HookPoint::PreSend) {
         add("before policy", &yes(settings.before_policy));
+        add("internal mail", &yes(settings.include_internal));
     }
     add("recipients", &settings.recipients.as_deref().unwrap_or("all"));
     add("grants", &serde_json::to_value(&settings.grants).unwrap_or_default());
