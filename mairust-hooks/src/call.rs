@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::binding::{Binding, Circuit, OnFailure};
 use crate::breaker::{Breaker, CallResult, Fingerprint, OpenReason, Refused};
 use crate::handler::{FailureKind, HookCall, HookError, HookPoint};
+use crate::observer::{Observed, TenantHook};
 use crate::protocol::request::SessionOrigin;
 use crate::protocol::{Answer, Mode};
 use crate::run::{HookRun, RunOutcome};
@@ -27,8 +28,7 @@ const REFUSED_AS_POISON: Duration = Duration::from_secs(2 * 3_600);
 #[derive(Debug)]
 pub(crate) struct Bound {
     binding: Binding,
-    /// What tells the binding of a tenant, in this state of its settings, from others.
-    key: Option<String>,
+    of_tenant: Option<TenantHook>,
     pre_receive: Lane,
     post_receive: Lane,
     pre_send: Lane,
@@ -62,7 +62,7 @@ pub struct Called {
 }
 
 impl Bound {
-    pub(crate) fn new(binding: Binding, key: Option<String>, now: Timestamp) -> Self {
+    pub(crate) fn new(binding: Binding, of_tenant: Option<TenantHook>, now: Timestamp) -> Self {
         let lane = |point: HookPoint, settings: &crate::breaker::BreakerSettings| {
             let breaker = Breaker::new(settings.clone());
             match binding.circuit {
@@ -75,19 +75,21 @@ impl Bound {
         let pre_receive = lane(HookPoint::PreReceive, &binding.pre_receive_breaker);
         let post_receive = lane(HookPoint::PostReceive, &binding.other_breakers);
         let pre_send = lane(HookPoint::PreSend, &binding.other_breakers);
-        Self { binding, key, pre_receive, post_receive, pre_send }
+        Self { binding, of_tenant, pre_receive, post_receive, pre_send }
     }
 
     pub(crate) fn name(&self) -> &str {
         self.binding.handler.name()
     }
 
-    pub(crate) fn key(&self) -> Option<&str> {
-        self.key.as_deref()
+    /// Which of a tenant it is; `None` if it is one of the server's own.
+    pub(crate) fn of_tenant(&self) -> Option<&TenantHook> {
+        self.of_tenant.as_ref()
     }
 
-    pub(crate) fn is_of_tenant(&self) -> bool {
-        self.key.is_some()
+    /// As observers hear of it.
+    pub(crate) fn observed(&self) -> Observed<'_> {
+        Observed { name: self.name(), of_tenant: self.of_tenant(), required: self.binding.required }
     }
 
     pub(crate) fn binding(&self) -> &Binding {

@@ -12,9 +12,10 @@ use mairust_core::{Clock, EmailAddress, Mail, SystemClock, TenantId, Timestamp};
 use tokio::time::Instant;
 
 use crate::binding::Binding;
-use crate::breaker::{BreakerState, Transition};
+use crate::breaker::BreakerState;
 use crate::call::{Bound, Called};
 use crate::handler::{HealthReport, HookCall, HookError, HookPoint};
+use crate::observer::{HookObserver, TenantHook};
 use crate::protocol::request::SessionOrigin;
 use crate::protocol::{Answer, InvocationId, MailFacts, Merged, Mode, merge};
 use crate::run::{HookRun, RunOutcome};
@@ -43,7 +44,7 @@ pub struct Hooks {
 struct Shared {
     budgets: Budgets,
     clock: Arc<dyn Clock>,
-    observer: Option<Arc<dyn HookObserver>>,
+    observers: Vec<Arc<dyn HookObserver>>,
 }
 
 /// How long all hooks of a stage together may hold a message up.
@@ -58,22 +59,10 @@ pub struct Budgets {
 /// A hook that a tenant has bound.
 #[derive(Debug, Clone)]
 pub struct TenantBinding {
-    /// Whose mail it sees.
-    pub tenant: TenantId,
-    /// What tells this binding, in this state of its settings, from all others: as long as it stays the same, so do its
-    /// breakers.
-    pub key: String,
+    /// Which one it is.
+    pub hook: TenantHook,
     /// The hook in its place.
     pub binding: Binding,
-}
-
-/// Hears what hooks do.
-pub trait HookObserver: Send + Sync + 'static {
-    /// A call of a hook has ended.
-    fn called(&self, run: &HookRun);
-
-    /// The breaker of a hook at a point has changed its state.
-    fn breaker_changed(&self, hook: &str, point: HookPoint, change: &Transition);
 }
 
 /// What the hooks of a stage came to.
@@ -119,7 +108,7 @@ impl HookRunner {
     /// A runner for these hooks of the server.
     pub fn new(bindings: Vec<Binding>, budgets: Budgets) -> Self {
         let bound = |binding: Binding| Arc::new(Bound::new(binding, None, Timestamp::default()));
-        let shared = Shared { budgets, clock: Arc::new(SystemClock), observer: None };
+        let shared = Shared { budgets, clock: Arc::new(SystemClock), observers: Vec::new() };
         let mut own: Vec<_> = bindings.into_iter().map(bound).collect();
         own.sort_by(|a, b| a.order().cmp(&b.order()));
         Self::of_parts(own, shared)
@@ -134,16 +123,17 @@ impl HookRunner {
     /// Has breakers open and close by this clock.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        let Shared { budgets, observer, .. } = &*self.shared;
-        let shared = Shared { budgets: *budgets, observer: observer.clone(), clock };
+        let Shared { budgets, observers, .. } = &*self.shared;
+        let shared = Shared { budgets: *budgets, observers: observers.clone(), clock };
         Self::of_parts(self.own, shared)
     }
 
-    /// Tells this observer about calls and breakers.
+    /// Tells this observer, too, about calls and breakers.
     #[must_use]
     pub fn with_observer(self, observer: Arc<dyn HookObserver>) -> Self {
-        let Shared { budgets, clock, .. } = &*self.shared;
-        let shared = Shared { budgets: *budgets, clock: clock.clone(), observer: Some(observer) };
+        let Shared { budgets, clock, observers } = &*self.shared;
+        let observers = observers.iter().cloned().chain([observer]).collect();
+        let shared = Shared { budgets: *budgets, clock: clock.clone(), observers };
         Self::of_parts(self.own, shared)
     }
 
@@ -152,17 +142,15 @@ impl HookRunner {
     pub fn bind(&self, bindings: Vec<TenantBinding>) {
         let now = self.shared.clock.now();
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        let known: HashMap<(TenantId, String), Arc<Bound>> = tenants
-            .iter()
-            .flat_map(|(tenant, hooks)| {
-                hooks.bound.iter().map(move |bound| ((*tenant, bound.key().unwrap_or_default().to_owned()), bound))
-            })
-            .map(|(key, bound)| (key, bound.clone()))
+        let known: HashMap<TenantHook, Arc<Bound>> = tenants
+            .values()
+            .flat_map(Hooks::of_tenant)
+            .filter_map(|bound| Some((bound.of_tenant()?.clone(), bound.clone())))
             .collect();
         let mut bound: HashMap<TenantId, Vec<Arc<Bound>>> = HashMap::new();
-        for TenantBinding { tenant, key, binding } in bindings {
-            let kept = known.get(&(tenant, key.clone())).cloned();
-            let one = kept.unwrap_or_else(|| Arc::new(Bound::new(binding, Some(key), now)));
+        for TenantBinding { hook, binding } in bindings {
+            let (tenant, kept) = (hook.tenant, known.get(&hook).cloned());
+            let one = kept.unwrap_or_else(|| Arc::new(Bound::new(binding, Some(hook), now)));
             bound.entry(tenant).or_default().push(one);
         }
         *tenants = bound.into_iter().map(|(tenant, bound)| (tenant, self.hooks(bound))).collect();
@@ -292,7 +280,7 @@ impl Hooks {
 
     /// Those that the tenant has bound.
     fn of_tenant(&self) -> impl Iterator<Item = &Arc<Bound>> {
-        self.bound.iter().filter(|bound| bound.is_of_tenant())
+        self.bound.iter().filter(|bound| bound.of_tenant().is_some())
     }
 
     async fn check(&self, bound: &Bound) -> Option<HealthReport> {
@@ -317,16 +305,16 @@ impl Hooks {
     }
 
     fn tell(&self, bound: &Bound, run: &HookRun) {
-        if let Some(observer) = &self.shared.observer {
-            observer.called(run);
+        for observer in &self.shared.observers {
+            observer.called(&bound.observed(), run);
         }
         self.tell_changes(bound, run.point);
     }
 
     fn tell_changes(&self, bound: &Bound, point: HookPoint) {
         for change in bound.breaker(point).take_transitions() {
-            if let Some(observer) = &self.shared.observer {
-                observer.breaker_changed(bound.name(), point, &change);
+            for observer in &self.shared.observers {
+                observer.breaker_changed(&bound.observed(), point, &change);
             }
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Nobody waits for the audit log: events go to a bounded queue, and one task writes what has
 //! gathered there. Events that come again within ten minutes, such as the attempts of somebody who
-//! guesses passwords, are counted and become one entry. While the storage is down events wait; what
+//! guesses passwords, are counted and become one entry; so is, within a minute, mail that a hook did not see. While the storage is down events wait; what
 //! does not fit any more is told to the log and counted as lost. Each entry also goes to the log,
 //! under the target `audit`.
 //!
@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::metrics::Metrics;
 
+mod hooks;
 mod repeats;
 mod sink;
 
@@ -51,6 +52,12 @@ const VIEWED: usize = 16_384;
 const FAILURES: usize = 1_000;
 /// Kinds of logins that are told apart within ten minutes.
 const LOGINS: usize = 100_000;
+/// For how long failed logins, and logins, are counted before their number is recorded.
+const LOGINS_EVERY: Duration = Duration::from_secs(600);
+/// The same for mail that passed without a hook.
+const SKIPPED_EVERY: Duration = Duration::from_secs(60);
+/// Hooks that are told apart by that.
+const SKIPPED: usize = 10_000;
 /// The longest name that is kept of those that strangers give.
 const MAX_NAME: usize = 320;
 
@@ -76,6 +83,7 @@ pub(crate) struct Recorder {
     queue: mpsc::Sender<Record>,
     failures: Mutex<Repeats>,
     logins: Mutex<Repeats>,
+    skipped: Mutex<Repeats>,
     viewed: Mutex<RecentMap<(String, MessageId), Timestamp>>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -120,8 +128,9 @@ impl AuditTask {
         let (sender, queue) = mpsc::channel(QUEUE);
         let recorder = Arc::new(Recorder {
             queue: sender,
-            failures: Mutex::new(Repeats::new(FAILURES)),
-            logins: Mutex::new(Repeats::new(LOGINS)),
+            failures: Mutex::new(Repeats::new(FAILURES, LOGINS_EVERY)),
+            logins: Mutex::new(Repeats::new(LOGINS, LOGINS_EVERY)),
+            skipped: Mutex::new(Repeats::new(SKIPPED, SKIPPED_EVERY)),
             viewed: Mutex::new(RecentMap::new(VIEWED)),
             clock,
             metrics,
@@ -197,23 +206,6 @@ impl Recorder {
         self.record(Record { owner: user.tenant.into(), event });
     }
 
-    /// A program that is called as a hook did something by the callback API: `actions`, `completed` or `progressed`.
-    pub(crate) fn hook_acted(
-        &self,
-        tenant: TenantId,
-        plugin: &str,
-        action: &str,
-        message: Option<MessageId>,
-        after: serde_json::Value,
-    ) {
-        let actor = Actor { kind: "plugin".to_owned(), id: Some(plugin.to_owned()), ip: None };
-        let event = NewAuditEvent {
-            target: message.map(|id| Target { kind: "message".to_owned(), id: id.to_string() }),
-            ..self.event(&format!("callback.{action}"), actor, after)
-        };
-        self.record(Record { owner: tenant.into(), event });
-    }
-
     /// A webhook is told of nothing any more.
     pub(crate) fn webhook_disabled(&self, webhook: &Webhook, reason: &str) {
         let event = NewAuditEvent {
@@ -262,7 +254,7 @@ impl Recorder {
         let take = |repeats: &Mutex<Repeats>| {
             repeats.lock().unwrap_or_else(PoisonError::into_inner).take_due(until, self.clock.now())
         };
-        take(&self.failures).into_iter().chain(take(&self.logins)).collect()
+        [&self.failures, &self.logins, &self.skipped].into_iter().flat_map(take).collect()
     }
 }
 

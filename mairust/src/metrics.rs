@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mairust_core::{AuthResults, ScanReport, Timestamp};
 use mairust_hooks::breaker::{BreakerState, Transition};
-use mairust_hooks::{HealthStatus, HookObserver, HookPoint, HookRun, RunOutcome};
+use mairust_hooks::{HealthStatus, HookObserver, HookPoint, HookRun, Observed, RunOutcome};
 use mairust_http::MetricsSource;
 use mairust_smtp::server::{Observer, Refusal, Service};
 use mairust_store::{AttemptOutcome, InvariantReport, QueueStats, SpoolStatistics};
@@ -514,7 +514,7 @@ impl Metrics {
 }
 
 impl HookObserver for Metrics {
-    fn called(&self, run: &HookRun) {
+    fn called(&self, _: &Observed<'_>, run: &HookRun) {
         let (point, hook, outcome) = (run.point.as_str(), &run.hook, run.outcome.as_str());
         let labels = |names: &[(&'static str, &str)]| {
             names.iter().map(|(name, value)| (*name, (*value).to_owned())).collect::<Vec<_>>()
@@ -536,7 +536,8 @@ impl HookObserver for Metrics {
         }
     }
 
-    fn breaker_changed(&self, hook: &str, point: HookPoint, change: &Transition) {
+    fn breaker_changed(&self, hook: &Observed<'_>, point: HookPoint, change: &Transition) {
+        let hook = hook.name;
         let because = match change.to {
             BreakerState::Open { because, .. } => because.as_str(),
             _ => "none",

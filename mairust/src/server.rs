@@ -225,6 +225,9 @@ impl Server {
         });
         let recipients = Arc::new(Recipients { return_paths: return_paths.clone(), ..parts.recipients });
         submissions.recorder.clone_from(&recorder);
+        if let Some(recorder) = &recorder {
+            submissions.hooks.watch().record(recorder.clone());
+        }
         submissions.recipients = recipients.clone();
         let submissions = Arc::new(submissions);
         let Submissions { hooks, memory, receipts, signing, .. } = &*submissions;

@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mairust_core::{Content, Envelope, ManualClock, Origin, ReversePath, TenantId, Timestamp};
+use mairust_core::{Content, Envelope, HookId, ManualClock, Origin, ReversePath, TenantId, Timestamp};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -160,7 +160,8 @@ async fn hooks_of_a_tenant_see_its_mail_only_and_keep_their_state() {
     let (ours, other) = (mail().tenant(), TenantId::new(Timestamp::from_unix(9)));
     let bind = |tenant, key: &str| {
         let fails = HookFn::pre_receive("theirs", |_: Mail| async { Err::<Verdict, _>("no idea") });
-        TenantBinding { tenant, key: key.to_owned(), binding: Binding::new(Arc::new(fails)) }
+        let hook = TenantHook { tenant, id: HookId::from_bytes([1; 16]), key: key.to_owned() };
+        TenantBinding { hook, binding: Binding::new(Arc::new(fails)) }
     };
     runner.bind(vec![bind(ours, "1"), bind(other, "1")]);
     assert_eq!(runner.of(ours).names(HookPoint::PreReceive, &[]), ["own", "theirs"]);

@@ -4,29 +4,28 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use mairust_core::{IpNetwork, Timestamp};
-use mairust_store::Owner;
 use mairust_store::audit::Actor;
+use mairust_store::{NewAuditEvent, Owner};
 use serde_json::json;
 
 use super::Record;
 
-/// For how long events are counted before their number is recorded.
-const WINDOW: Duration = Duration::from_secs(600);
-
-/// Counts events of the same kind: of one owner and type, by one actor from one client.
+/// Counts events of the same kind: of one owner and type, by one actor from one client, about one thing.
 #[derive(Debug)]
 pub(super) struct Repeats {
     kinds: HashMap<Kind, Repeat>,
     /// Kinds that are told apart; the others are counted together.
     bound: usize,
+    /// For how long events are counted before their number is recorded.
+    window: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind {
     owner: Owner,
     event_type: String,
-    /// `None` for all that are not told apart.
-    actor: Option<(Option<String>, Option<IpNetwork>)>,
+    /// The actor, its client and the target; `None` for all that are not told apart.
+    apart: Option<(Option<String>, Option<IpNetwork>, Option<String>)>,
 }
 
 #[derive(Debug)]
@@ -37,17 +36,18 @@ struct Repeat {
 }
 
 impl Repeats {
-    pub(super) fn new(bound: usize) -> Self {
-        Self { kinds: HashMap::new(), bound }
+    pub(super) fn new(bound: usize, window: Duration) -> Self {
+        Self { kinds: HashMap::new(), bound, window }
     }
 
     /// The event, if it is the first of its kind for some time.
     pub(super) fn admit(&mut self, record: Record, now: Timestamp) -> Option<Record> {
-        let actor = &record.event.actor;
+        let NewAuditEvent { actor, target, .. } = &record.event;
+        let target = target.as_ref().map(|target| target.id.clone());
         let mut kind = Kind {
             owner: record.owner,
             event_type: record.event.event_type.clone(),
-            actor: Some((actor.id.clone(), actor.ip.map(IpNetwork::client))),
+            apart: Some((actor.id.clone(), actor.ip.map(IpNetwork::client), target)),
         };
         if let Some(repeat) = self.kinds.get_mut(&kind) {
             repeat.count += 1;
@@ -57,8 +57,9 @@ impl Repeats {
         let told = if self.kinds.len() < self.bound {
             Some(record)
         } else {
-            kind.actor = None;
+            kind.apart = None;
             (first.event.actor, first.event.after) = (Actor { id: None, ip: None, ..first.event.actor }, None);
+            first.event.target = None;
             None
         };
         let repeat = self.kinds.entry(kind).or_insert(Repeat { first, since: now, count: 0 });
@@ -69,7 +70,7 @@ impl Repeats {
     /// Events that say how often something came again, of all that began to be counted long enough
     /// before `until`. The next one of each kind is a first one.
     pub(super) fn take_due(&mut self, until: Timestamp, now: Timestamp) -> Vec<Record> {
-        let due = self.kinds.extract_if(|_, repeat| until.since(repeat.since) >= WINDOW);
+        let due = self.kinds.extract_if(|_, repeat| until.since(repeat.since) >= self.window);
         let repeated = due.filter(|(_, repeat)| repeat.count > 0).map(|(_, repeat)| {
             let mut record = repeat.first;
             record.event.at = now;
@@ -86,9 +87,9 @@ impl Repeats {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use mairust_store::NewAuditEvent;
-
     use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(600);
 
     const NOW: Timestamp = Timestamp::from_unix(1_763_780_646);
 
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_guesser_makes_two_entries() {
-        let mut repeats = Repeats::new(10);
+        let mut repeats = Repeats::new(10, WINDOW);
         let told: Vec<_> = (0..100).filter_map(|_| repeats.admit(failure("alice", 1), NOW)).collect();
         assert_eq!(told, [failure("alice", 1)]);
         assert!(repeats.admit(failure("alice", 2), NOW).is_some(), "another client");
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn many_names_become_one_entry() {
-        let mut repeats = Repeats::new(10);
+        let mut repeats = Repeats::new(10, WINDOW);
         let told = (0..1_000).filter_map(|number| repeats.admit(failure(&format!("name {number}"), 1), NOW)).count();
         assert_eq!(told, 10);
         assert!(repeats.kinds.len() <= 11);

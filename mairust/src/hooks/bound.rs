@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use mairust_core::{HookId, TenantId};
-use mairust_hooks::{Binding, HookRun, HookRunner, HookSettings, TenantBinding};
+use mairust_hooks::{Binding, HookRun, HookRunner, HookSettings, TenantBinding, TenantHook};
 use mairust_store::{HookBinding, StorageBackend, StoreError};
 use tokio::sync::Mutex;
 
 use super::calls::{About, CallLog};
 use super::handlers::{Handlers, Unusable};
+use super::watch::HookWatch;
 
 /// Nothing was read yet.
 const UNREAD: u64 = u64::MAX;
@@ -27,13 +28,15 @@ pub(crate) struct BoundHooks {
     bindings: Mutex<HashMap<String, Binding>>,
     ids: RwLock<HashMap<(TenantId, String), HookId>>,
     calls: CallLog,
+    watch: Arc<HookWatch>,
 }
 
 impl BoundHooks {
     pub(crate) fn new(runner: HookRunner, storage: Arc<dyn StorageBackend>, handlers: Handlers) -> Self {
-        let calls = CallLog::new(storage.clone());
+        let (calls, watch) = (CallLog::new(storage.clone()), Arc::<HookWatch>::default());
+        let runner = runner.with_observer(watch.clone());
         let (revision, bindings, ids) = (AtomicU64::new(UNREAD), Mutex::default(), RwLock::default());
-        Self { runner, storage, handlers, revision, bindings, ids, calls }
+        Self { runner, storage, handlers, revision, bindings, ids, calls, watch }
     }
 
     /// The runner, with what tenants have bound by now.
@@ -76,6 +79,10 @@ impl BoundHooks {
         &self.calls
     }
 
+    pub(crate) fn watch(&self) -> &HookWatch {
+        &self.watch
+    }
+
     /// The binding of a hook of a tenant; `None` if it is one of the server's own.
     pub(crate) fn id(&self, tenant: TenantId, hook: &str) -> Option<HookId> {
         let ids = self.ids.read().unwrap_or_else(PoisonError::into_inner);
@@ -102,7 +109,8 @@ impl BoundHooks {
                 None => self.make(&hook).await,
             };
             ids.insert((tenant, hook.plugin_id), hook.id);
-            of_tenants.push(TenantBinding { tenant, key: key.clone(), binding: binding.clone() });
+            let of_tenant = TenantHook { tenant, id: hook.id, key: key.clone() };
+            of_tenants.push(TenantBinding { hook: of_tenant, binding: binding.clone() });
             bound.insert(key, binding);
         }
         self.runner.bind(of_tenants);

@@ -12,6 +12,7 @@ pub(crate) mod process;
 mod stored;
 mod tenants;
 pub(crate) mod wanted;
+mod watch;
 mod way;
 
 pub(crate) use self::bound::BoundHooks;

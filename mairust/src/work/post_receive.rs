@@ -198,6 +198,9 @@ impl Workers {
             changed => changed?,
         };
         tracing::warn!(component = "hooks", hook, hook_id = %id, reason = REASON, "a hook is disabled");
+        if let Some(recorder) = &self.recorder {
+            recorder.hook_disabled((lease.tenant, id), hook, REASON);
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod connections;
+mod watched;
 mod whole;
 
 use std::convert::Infallible;

@@ -1,0 +1,140 @@
+//! What whoever runs hooks is told of them: a whole server with a hook that a tenant has bound.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+use mairust::testkit::Server;
+use mairust::{Clock, LocalKeys, Sealer, Secret, ServerKey};
+use mairust_core::{HookId, TenantId};
+use mairust_store::hook::keys;
+use mairust_store::{AuditEntry, AuditQuery, HookState, NewHookBinding, StorageBackend};
+use serde_json::{Value, json};
+
+use super::{Act, Got, PLUGIN, Stand, response};
+
+const ALICE: &str = "alice@here.example";
+/// Longer than a breaker is open the first time.
+const OPEN: Duration = Duration::from_secs(70);
+
+/// A server, and a program that answers its calls by this status.
+struct World {
+    server: Server,
+    stand: Stand,
+    status: Arc<AtomicU16>,
+    tenant: TenantId,
+    hook: HookId,
+}
+
+impl World {
+    /// With a hook that is bound by these settings, apart from the transport.
+    async fn new(status: u16, mut settings: Value) -> Self {
+        let status = Arc::new(AtomicU16::new(status));
+        let now = status.clone();
+        let answer = move |_: &Got| says(now.load(Ordering::SeqCst));
+        let answer: super::Serve = Arc::new(answer);
+        let stand = Stand::start(move |_| Act::Serve(answer.clone())).await;
+        let sealer = Sealer::new(Arc::new(LocalKeys::new(&Secret::new([1; 32]))));
+        let given = sealer.clone();
+        let setup = Server::builder()
+            .user(ALICE, "correct horse")
+            .with(move |builder| builder.sealer(given).server_key(ServerKey::new([7; 32])));
+        let server = setup.start().await.unwrap();
+        let tenant = server.storage().directory().tenants().await.unwrap()[0].id;
+        settings["transport"] = json!({
+            "kind": "http",
+            "endpoint": stand.url("/in"),
+            "response_signature": "off",
+            "private_address": true,
+        });
+        let hook = HookId::new(server.clock().now());
+        let new = NewHookBinding { id: hook, plugin_id: PLUGIN.to_owned(), settings, state: HookState::Enabled };
+        keys::create(server.storage(), &sealer, tenant, new).await.unwrap();
+        Self { server, stand, status, tenant, hook }
+    }
+
+    fn answer(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+
+    /// A message comes; the code of the reply.
+    async fn receive(&self, text: &str) -> u16 {
+        let letter = format!("From: bob@remote.example\r\n\r\n{text}\r\n");
+        let replies = self.server.receive("bob@remote.example", &[ALICE], letter).await.unwrap();
+        self.server.settled().await.unwrap();
+        replies[0].code()
+    }
+
+    /// Ends the server; its storage.
+    async fn stop(self) -> Arc<dyn StorageBackend> {
+        let storage = self.server.storage().clone();
+        self.server.stop().await.unwrap();
+        storage
+    }
+}
+
+fn says(status: u16) -> Response<Full<Bytes>> {
+    let body = if status == 200 { r#"{"verdict":"allow"}"# } else { "" };
+    response(status).body(Full::from(body)).unwrap()
+}
+
+/// What the audit log says about hooks, oldest first.
+async fn audited(storage: &dyn StorageBackend, tenant: TenantId) -> Vec<AuditEntry> {
+    let query = AuditQuery { limit: 100, ..AuditQuery::default() };
+    let mut entries = storage.audit().list(tenant.into(), &query).await.unwrap().items;
+    entries.sort_by_key(|entry| entry.sequence);
+    entries.into_iter().filter(|entry| entry.event_type.starts_with("hook.")).collect()
+}
+
+fn after(entry: &AuditEntry) -> Value {
+    serde_json::from_str(entry.after.as_ref().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_audit_log_tells_of_breakers_and_of_mail_that_passed() {
+    let world = World::new(500, json!({"points": ["pre_receive"]})).await;
+    for text in ["a", "b", "c", "d"] {
+        assert_eq!(world.receive(text).await, 250);
+    }
+    assert_eq!(world.stand.got().len(), 3);
+    world.answer(200);
+    world.server.pass(OPEN).await.unwrap();
+    for text in ["e", "f"] {
+        assert_eq!(world.receive(text).await, 250);
+    }
+    let (tenant, hook) = (world.tenant, world.hook);
+    let entries = audited(&*world.stop().await, tenant).await;
+    let told: Vec<_> = entries.iter().map(|entry| (entry.event_type.as_str(), after(entry))).collect();
+    let skipped = told[0].1.clone();
+    assert_eq!((&skipped["outcome"], &skipped["plugin_id"]), (&json!("http"), &json!(PLUGIN)));
+    let mut repeated = skipped.clone();
+    repeated["repeated"] = json!(3);
+    let opened = json!({"plugin_id": PLUGIN, "point": "pre_receive", "reason": "consecutive"});
+    let closed = json!({"plugin_id": PLUGIN, "point": "pre_receive"});
+    let wanted = [
+        ("hook.skipped", skipped),
+        ("hook.breaker_opened", opened),
+        ("hook.breaker_closed", closed),
+        ("hook.skipped", repeated),
+    ];
+    assert_eq!(told, wanted);
+    for entry in entries {
+        assert_eq!((entry.actor.kind.as_str(), entry.target.unwrap().id), ("system", hook.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn the_audit_log_tells_of_a_hook_that_is_gone() {
+    let world = World::new(410, json!({"points": ["post_receive"]})).await;
+    assert_eq!(world.receive("a").await, 250);
+    let (tenant, hook) = (world.tenant, world.hook);
+    let storage = world.stop().await;
+    assert_eq!(storage.hooks().get(tenant, hook).await.unwrap().unwrap().state.reason(), Some("it answered 410 Gone"));
+    let entries = audited(&*storage, tenant).await;
+    let told: Vec<_> = entries.iter().map(|entry| (&*entry.event_type, &*entry.actor.kind, after(entry))).collect();
+    let wanted = json!({"plugin_id": PLUGIN, "reason": "it answered 410 Gone"});
+    assert_eq!(told, [("hook.disabled", "system", wanted)]);
+}
