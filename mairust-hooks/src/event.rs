@@ -30,6 +30,8 @@ macro_rules! kinds {
 }
 
 kinds! {
+    /// Something about a hook is to be looked at: [`HookAlert`]. Told once an hour for each reason.
+    HookAlert "hook.alert"
     /// A message was taken to be sent, from a user here or on behalf of an alias: [`MessageAccepted`].
     MessageAccepted "message.accepted"
     /// A recipient was not reached, and is not tried any more; or the message came back after it was taken:
@@ -81,6 +83,23 @@ pub struct MessageFacts {
     pub message_id: Option<String>,
     /// Its size in octets, with the fields that MaiRust put in front.
     pub size: u64,
+}
+
+/// `hook.alert`: what is to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HookAlert {
+    /// The hook.
+    pub hook_id: String,
+    /// The name of the program.
+    pub plugin_id: String,
+    /// Where in the way of mail it was: `pre_receive`, `post_receive` or `pre_send`.
+    pub point: String,
+    /// Why: `auth`, `breaker_open`, `gone` or `verdict_denied`.
+    pub reason: String,
+    /// The same, for people.
+    pub detail: String,
+    /// The call that showed it, if it was one: `inv_…`.
+    pub invocation_id: Option<String>,
 }
 
 /// `message.received`.

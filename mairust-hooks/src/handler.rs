@@ -126,6 +126,8 @@ pub enum FailureKind {
     Gone,
     /// It answered with an HTTP status that is no answer.
     Http,
+    /// It decided what it has no leave to decide; told as a wrong answer.
+    NoLeave,
     /// Its answer is wrong.
     Protocol,
     /// It did not answer in time.
@@ -179,7 +181,7 @@ impl FailureKind {
             Self::Crash | Self::CrashLoop => "crash",
             Self::Gone => "gone",
             Self::Http => "http",
-            Self::Protocol => "protocol",
+            Self::NoLeave | Self::Protocol => "protocol",
             Self::Timeout => "timeout",
         }
     }

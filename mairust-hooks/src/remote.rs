@@ -68,7 +68,6 @@ impl Remote {
         call: &HookCall,
         open: Option<&dyn OpenCallback>,
     ) -> Result<Answer, HookError> {
-        let wrong = |error: &dyn std::fmt::Display| HookError::of(FailureKind::Protocol, error);
         match incoming {
             Incoming::Nothing => Ok(Answer::allow()),
             Incoming::Accepted if call.point.is_async() => match open {
@@ -76,10 +75,13 @@ impl Remote {
                 // There is no way to tell more: it has taken note, and that is all.
                 None => Ok(Answer::allow()),
             },
-            Incoming::Accepted => Err(wrong(&"it wants to answer later, but somebody waits for the answer")),
+            Incoming::Accepted => {
+                let text = "it wants to answer later, but somebody waits for the answer";
+                Err(HookError::of(FailureKind::Protocol, text))
+            }
             Incoming::Answer(octets) => {
-                let answer = Answer::parse(&octets, call.point, &call.id).map_err(|error| wrong(&error))?;
-                answer.under(&self.declared, &self.granted).map_err(|error| wrong(&error))
+                let answer = Answer::parse(&octets, call.point, &call.id)?;
+                Ok(answer.under(&self.declared, &self.granted)?)
             }
         }
     }

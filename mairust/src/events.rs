@@ -2,7 +2,7 @@
 
 use mairust_core::{EventId, MessageId, ReversePath, Timestamp};
 use mairust_hooks::event::{
-    DeliveryResult, MessageAccepted, MessageFacts, MessageReceived, ReplyFacts, SendingLimited, SpamFacts,
+    DeliveryResult, HookAlert, MessageAccepted, MessageFacts, MessageReceived, ReplyFacts, SendingLimited, SpamFacts,
 };
 use mairust_hooks::{EventKind, PolicyRequest, Score};
 use mairust_store::{MessageRow, NewEvent, NewMessage, Placement, Spam, Suspension, User};
@@ -95,6 +95,11 @@ pub(crate) fn suspended(user: &User, suspension: &Suspension, score: f64) -> New
         until: suspension.until.map(Timestamp::to_rfc3339),
     };
     event(EventKind::SendingSuspended, suspension.since, &data)
+}
+
+/// Something about a hook that somebody is to look at.
+pub(crate) fn alert(alert: &HookAlert, at: Timestamp) -> NewEvent {
+    event(EventKind::HookAlert, at, alert)
 }
 
 fn facts(message: &NewMessage, place: &Placement) -> MessageFacts {

@@ -49,6 +49,7 @@ pub struct Metrics {
     authentication: Counters,
     hook_calls: Counters,
     hook_fail_open: Counters,
+    hook_alerts: Counters,
     hook_health: Family<Labels, Gauge<f64, AtomicU64>>,
     breaker_transitions: Counters,
     hook_seconds: Histograms,
@@ -175,6 +176,12 @@ impl Metrics {
                 "hook_fail_open",
                 "counter",
                 "Messages that went on although a hook did not answer, by hook and outcome",
+                counters(),
+            ),
+            hook_alerts: table.add(
+                "hook_alerts",
+                "counter",
+                "What somebody is to look at about hooks, by hook and reason; once an hour for each",
                 counters(),
             ),
             breaker_transitions: table.add(
@@ -505,6 +512,11 @@ impl Metrics {
 
     pub(crate) fn objects_removed(&self, objects: u32) {
         self.objects_removed.inc_by(objects.into());
+    }
+
+    pub(crate) fn hook_alerted(&self, hook: &str, reason: &str) {
+        let labels = vec![("hook", hook.to_owned()), ("reason", reason.to_owned())];
+        self.hook_alerts.get_or_create(&labels).inc();
     }
 
     fn count_scan(&self, engine: &str, outcome: &str) {

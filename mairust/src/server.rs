@@ -329,6 +329,11 @@ impl Server {
             calls.calls().run(stopped).await;
             Ok(())
         });
+        let (watched, stopped) = (hooks.clone(), running.stopped());
+        running.tasks.spawn(async move {
+            watched.watch().alerts().run(stopped).await;
+            Ok(())
+        });
         let (checked, stopped) = (hooks.clone(), running.stopped());
         running.tasks.spawn(async move {
             tokio::select! {

@@ -46,6 +46,14 @@ fn examples() -> Vec<String> {
     let reply = |code, class, text| Reply::new(code, EnhancedCode(class, 1, 1), text);
     let (taken, later, no) = (reply(250, 2, "OK"), reply(451, 4, "come back"), reply(550, 5, "no such user"));
     let data = |kind: EventKind| match kind {
+        EventKind::HookAlert => json!(HookAlert {
+            hook_id: id(0x60),
+            plugin_id: "com.example.spam-filter".to_owned(),
+            point: "pre_receive".to_owned(),
+            reason: "auth".to_owned(),
+            detail: "it answered 401: the keys differ".to_owned(),
+            invocation_id: Some("inv_01JABCDEFGHJKMNPQRSTVWXYZ0".to_owned()),
+        }),
         EventKind::MessageAccepted => json!(MessageAccepted {
             message: message(0x11),
             mail_from: Some("alice@example.com".to_owned()),

@@ -92,7 +92,7 @@ impl Answer {
         let mut denied = self.denied.clone();
         let verdict = match decision(&self.verdict) {
             Some(decide) if !declared.decide.contains(&decide) => {
-                return Err(ResponseError::Undeclared(self.verdict.as_str().to_owned()));
+                return Err(ResponseError::Undecidable(self.verdict.as_str()));
             }
             Some(decide) if !granted.decide.contains(&decide) => {
                 denied.push(self.verdict.as_str());
@@ -109,6 +109,12 @@ impl Answer {
         let (actions, refused): (Vec<_>, Vec<_>) = self.actions.into_iter().partition(|action| granted.permits(action));
         denied.extend(refused.iter().map(Action::op));
         Ok(Self { verdict, actions, denied, ..self })
+    }
+
+    /// The verdict that it wanted and may not decide, if it is so.
+    pub fn denied_verdict(&self) -> Option<&'static str> {
+        let names = [VerdictName::Quarantine, VerdictName::Reject, VerdictName::Tempfail].map(VerdictName::as_str);
+        self.denied.iter().copied().find(|name| names.contains(name))
     }
 }
 

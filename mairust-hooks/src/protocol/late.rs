@@ -94,11 +94,8 @@ impl LateResult {
         declared: &Grants,
         granted: &Grants,
     ) -> Result<Answer, HookError> {
-        let wrong = |error: ResponseError| HookError::of(FailureKind::Protocol, error);
         match self {
-            Self::Done(response) => {
-                response.into_answer(invocation).and_then(|answer| answer.under(declared, granted)).map_err(wrong)
-            }
+            Self::Done(response) => Ok(response.into_answer(invocation)?.under(declared, granted)?),
             Self::Missing => Err(HookError::of(FailureKind::Timeout, "it did not tell the result in time")),
             Self::Failed(why) => Err(HookError::of(FailureKind::Crash, format_args!("it failed at last: {why}"))),
         }

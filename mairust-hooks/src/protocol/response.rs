@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::strict;
-use crate::handler::HookPoint;
+use crate::handler::{FailureKind, HookError, HookPoint};
 
 mod check;
 
@@ -194,9 +194,22 @@ pub enum ResponseError {
         /// The length that is allowed.
         limit: usize,
     },
-    /// It wants something that the program never said it would want.
+    /// It decides what the program never said it would decide.
+    #[error("the manifest of the plugin does not ask for leave to {0}")]
+    Undecidable(&'static str),
+    /// It wants something done that the program never said it would want.
     #[error("the manifest of the plugin does not ask for leave to {0}")]
     Undeclared(String),
+}
+
+impl From<ResponseError> for HookError {
+    fn from(error: ResponseError) -> Self {
+        let kind = match error {
+            ResponseError::Undecidable(_) => FailureKind::NoLeave,
+            _ => FailureKind::Protocol,
+        };
+        Self::of(kind, error)
+    }
 }
 
 impl HookResponse {

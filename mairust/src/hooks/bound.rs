@@ -10,6 +10,7 @@ use mairust_hooks::{Binding, HookRun, HookRunner, HookSettings, TenantBinding, T
 use mairust_store::{HookBinding, StorageBackend, StoreError};
 use tokio::sync::Mutex;
 
+use super::alerts::Alerts;
 use super::calls::{About, CallLog};
 use super::handlers::{Handlers, Unusable};
 use super::watch::HookWatch;
@@ -33,7 +34,8 @@ pub(crate) struct BoundHooks {
 
 impl BoundHooks {
     pub(crate) fn new(runner: HookRunner, storage: Arc<dyn StorageBackend>, handlers: Handlers) -> Self {
-        let (calls, watch) = (CallLog::new(storage.clone()), Arc::<HookWatch>::default());
+        let alerts = Alerts::new(storage.clone(), handlers.metrics.clone(), handlers.clock.clone());
+        let (calls, watch) = (CallLog::new(storage.clone()), Arc::new(HookWatch::new(alerts)));
         let runner = runner.with_observer(watch.clone());
         let (revision, bindings, ids) = (AtomicU64::new(UNREAD), Mutex::default(), RwLock::default());
         Self { runner, storage, handlers, revision, bindings, ids, calls, watch }
@@ -65,6 +67,9 @@ impl BoundHooks {
     pub(crate) async fn close(&self) {
         self.runner.close().await;
         self.calls.write().await;
+        if !self.watch.alerts().write().await {
+            tracing::error!(component = "hooks", "not all alerts about hooks are events: the storage is down");
+        }
     }
 
     pub(crate) fn handlers(&self) -> &Handlers {

@@ -1,6 +1,7 @@
 //! Hooks in the flow of mail: what they are told about a message, how those elsewhere are asked, what becomes of what
 //! they want, and where those of tenants come from.
 
+mod alerts;
 mod bound;
 mod callbacks;
 mod calls;

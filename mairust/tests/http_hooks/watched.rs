@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
-use mairust::testkit::Server;
+use mairust::testkit::{Mishap, Server, StoreErrorKind};
 use mairust::{Clock, LocalKeys, Sealer, Secret, ServerKey};
 use mairust_core::{HookId, TenantId};
 use mairust_store::hook::keys;
-use mairust_store::{AuditEntry, AuditQuery, HookState, NewHookBinding, StorageBackend};
+use mairust_store::{AuditEntry, AuditQuery, EventQuery, HookChange, HookState, NewHookBinding, StorageBackend};
 use serde_json::{Value, json};
 
 use super::{Act, Got, PLUGIN, Stand, response};
@@ -76,9 +76,30 @@ impl World {
     }
 }
 
+/// 299 stands for a verdict that it has no leave to say.
 fn says(status: u16) -> Response<Full<Bytes>> {
-    let body = if status == 200 { r#"{"verdict":"allow"}"# } else { "" };
+    let (status, body) = match status {
+        200 => (200, r#"{"verdict":"allow"}"#),
+        299 => (200, r#"{"verdict":"quarantine"}"#),
+        other => (other, ""),
+    };
     response(status).body(Full::from(body)).unwrap()
+}
+
+/// The events about hooks, oldest first: the reason, the point and the detail of each.
+async fn alerts(storage: &dyn StorageBackend, tenant: TenantId, hook: HookId) -> Vec<(String, String, String)> {
+    let query = EventQuery { kinds: vec!["hook.alert".to_owned()], limit: 100, ..EventQuery::default() };
+    let events = storage.events().list(tenant, &query).await.unwrap().items;
+    let told = |data: &Value| {
+        assert_eq!((&data["hook_id"], &data["plugin_id"]), (&json!(hook.to_string()), &json!(PLUGIN)));
+        let text = |name: &str| data[name].as_str().unwrap().to_owned();
+        (text("reason"), text("point"), text("detail"))
+    };
+    events.iter().map(|event| told(&event.data)).collect()
+}
+
+fn alert(reason: &str, point: &str, detail: &str) -> (String, String, String) {
+    (reason.to_owned(), point.to_owned(), detail.to_owned())
 }
 
 /// What the audit log says about hooks, oldest first.
@@ -137,4 +158,66 @@ async fn the_audit_log_tells_of_a_hook_that_is_gone() {
     let told: Vec<_> = entries.iter().map(|entry| (&*entry.event_type, &*entry.actor.kind, after(entry))).collect();
     let wanted = json!({"plugin_id": PLUGIN, "reason": "it answered 410 Gone"});
     assert_eq!(told, [("hook.disabled", "system", wanted)]);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_once_an_hour() {
+    let world = World::new(401, json!({"points": ["pre_receive"], "circuit": "disabled"})).await;
+    for status in [401, 403, 410, 410, 299, 299, 500] {
+        world.answer(status);
+        assert_eq!(world.receive(&status.to_string()).await, 250);
+    }
+    world.server.pass(Duration::from_secs(3_600)).await.unwrap();
+    world.answer(403);
+    world.receive("again").await;
+    let (tenant, hook) = (world.tenant, world.hook);
+    let storage = world.stop().await;
+    let wanted = [
+        alert("auth", "pre_receive", "it answered 401: the keys differ"),
+        alert("gone", "pre_receive", "it answered 410"),
+        alert("verdict_denied", "pre_receive", "the manifest of the plugin does not ask for leave to quarantine"),
+        alert("auth", "pre_receive", "it answered 403: the keys differ"),
+    ];
+    assert_eq!(alerts(&*storage, tenant, hook).await, wanted);
+    assert!(storage.hooks().get(tenant, hook).await.unwrap().unwrap().state.is_enabled());
+}
+
+#[tokio::test]
+async fn a_required_hook_that_is_left_alone_is_told_of() {
+    let world = World::new(500, json!({"points": ["pre_receive", "post_receive"], "required": true})).await;
+    for text in ["a", "b", "c"] {
+        assert_eq!(world.receive(text).await, 451);
+    }
+    // That it stays open is no news.
+    world.server.pass(OPEN).await.unwrap();
+    assert_eq!(world.receive("d").await, 451);
+    let (tenant, hook) = (world.tenant, world.hook);
+    let wanted = alert("breaker_open", "pre_receive", "no mail passes without it, and it is left alone: consecutive");
+    assert_eq!(alerts(&*world.stop().await, tenant, hook).await, [wanted]);
+}
+
+#[tokio::test]
+async fn a_hook_that_is_gone_is_told_of_once_for_each_time_that_it_is_bound() {
+    let world = World::new(410, json!({"points": ["post_receive"]})).await;
+    let (tenant, hook) = (world.tenant, world.hook);
+    let storage = world.server.storage().clone();
+    for text in ["a", "b"] {
+        assert_eq!(world.receive(text).await, 250);
+        let change = HookChange { state: Some(HookState::Enabled), ..HookChange::default() };
+        storage.hooks().change(tenant, hook, &change).await.unwrap();
+    }
+    let wanted = alert("gone", "post_receive", "it answered 410, and is disabled");
+    assert_eq!(alerts(&*world.stop().await, tenant, hook).await, [wanted.clone(), wanted]);
+}
+
+#[tokio::test]
+async fn alerts_wait_for_the_storage() {
+    let world = World::new(401, json!({"points": ["pre_receive"]})).await;
+    let mishaps = world.server.mishaps().clone();
+    mishaps.once("allowances.take", Mishap::Fail(StoreErrorKind::Unavailable));
+    assert_eq!(world.receive("a").await, 250);
+    mishaps.until(async || mishaps.calls("allowances.take") > 0).await;
+    let (tenant, hook) = (world.tenant, world.hook);
+    let wanted = alert("auth", "pre_receive", "it answered 401: the keys differ");
+    assert_eq!(alerts(&*world.stop().await, tenant, hook).await, [wanted]);
 }

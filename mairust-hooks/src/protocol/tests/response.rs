@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::response::SmtpAnswer;
 use super::*;
+use crate::handler::{FailureKind, HookError};
 use crate::verdict::Verdict;
 
 /// Answers that are good or bad, and why. The end-to-end suite holds the schema against the same ones.
@@ -153,7 +154,6 @@ fn what_is_not_granted_is_dropped_and_what_was_never_declared_is_an_error() {
         grants
     };
     for (what, grants) in [
-        ("reject", all_but(|grants| _ = grants.decide.remove(&Decide::Reject))),
         ("tag.add", all_but(|grants| grants.write_tags = false)),
         ("flag.add", all_but(|grants| grants.write_flags = false)),
         ("move", all_but(|grants| grants.move_message = false)),
@@ -165,12 +165,15 @@ fn what_is_not_granted_is_dropped_and_what_was_never_declared_is_an_error() {
         let permitted = all.clone().under(&all_grants(), &grants).unwrap();
         assert!(what.starts_with(permitted.denied[0]), "{:?}", permitted.denied);
     }
-    let other = [("quarantine", Decide::Quarantine), ("tempfail", Decide::Tempfail)];
+    let other = [("quarantine", Decide::Quarantine), ("reject", Decide::Reject), ("tempfail", Decide::Tempfail)];
     for (verdict, decide) in other {
         let answer = answer(&json!({"verdict": verdict}));
         let granted = Grants { decide: [decide].into(), ..Grants::default() };
         assert!(answer.clone().under(&granted, &granted).unwrap().denied.is_empty());
-        assert!(answer.under(&Grants::default(), &granted).is_err());
+        assert_eq!(answer.clone().under(&granted, &Grants::default()).unwrap().denied, [verdict]);
+        let error = answer.under(&Grants::default(), &granted).unwrap_err();
+        assert_eq!(error, ResponseError::Undecidable(verdict));
+        assert_eq!(HookError::from(error).kind(), FailureKind::NoLeave);
     }
 }
 
