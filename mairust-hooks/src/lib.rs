@@ -46,7 +46,7 @@ pub use policy::{Decision, PolicyEngine, PolicyError, PolicyRequest, Score, Sign
 pub use protocol::{Answer, IntoAnswer};
 pub use remote::Remote;
 pub use run::{HookRun, RunOutcome};
-pub use runner::{Abandoned, Asked, Budgets, HookRunner, Hooks, Stage, TenantBinding};
+pub use runner::{Abandoned, Asked, Budgets, Checked, HookRunner, Hooks, Stage, TenantBinding};
 pub use scan::{ScanError, ScanRequest, Scanner};
 pub use settings::{HookSettings, HookTransport, ProcessMode, SettingsError};
 pub use signature::{RequestSignature, Signable, SignableResponse, SigningSecret};

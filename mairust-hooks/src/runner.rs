@@ -65,6 +65,18 @@ pub struct TenantBinding {
     pub binding: Binding,
 }
 
+/// What a hook said about itself.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Checked {
+    /// Its name.
+    pub hook: String,
+    /// Which of a tenant it is; `None` if it is one of the server's own.
+    pub of_tenant: Option<TenantHook>,
+    /// What it said.
+    pub report: HealthReport,
+}
+
 /// What the hooks of a stage came to.
 #[derive(Debug)]
 pub struct Asked {
@@ -168,14 +180,17 @@ impl HookRunner {
         tenants.iter().map(|(tenant, hooks)| (*tenant, hooks.clone())).collect()
     }
 
-    /// Asks all hooks how they do that can be asked, at the same time, and has their breakers know. What comes back names
-    /// each.
-    pub async fn check(&self) -> Vec<(String, HealthReport)> {
+    /// Asks all hooks how they do that can be asked, at the same time, and has their breakers know.
+    pub async fn check(&self) -> Vec<Checked> {
         let of_tenants = self.bound().into_iter().flat_map(|(_, hooks)| hooks.of_tenant().cloned().collect::<Vec<_>>());
         let all: Vec<_> = self.own.iter().cloned().chain(of_tenants).collect();
         let reports = join_all(all.iter().map(|bound| self.bare.check(bound))).await;
-        let named = all.iter().zip(reports).filter_map(|(bound, report)| Some((bound.name().to_owned(), report?)));
-        named.collect()
+        let of = |bound: &Bound, report| Checked {
+            hook: bound.name().to_owned(),
+            of_tenant: bound.of_tenant().cloned(),
+            report,
+        };
+        all.iter().zip(reports).filter_map(|(bound, report)| Some(of(bound, report?))).collect()
     }
 
     /// Ends what hooks keep running, and waits for that. Nothing is to be asked any more.

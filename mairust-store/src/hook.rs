@@ -13,11 +13,13 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::message::Page;
 
 mod awaited;
+mod health;
 mod invocation;
 pub mod keys;
 mod shared;
 
 pub use awaited::AwaitedResult;
+pub use health::{HEALTH_RESULTS, HookHealth, HookHealthResult, NewHookHealth};
 pub use invocation::{HookActionReport, HookInvocation, HookInvocationQuery, HookReport};
 
 /// The kind of secret that the keys of hooks are, each named by the id of its binding.
@@ -89,7 +91,7 @@ pub struct HookChange {
 }
 
 /// Hooks and what they did. Methods that change something happen whole or not at all, also when they are dropped;
-/// all but [`record`](Self::record) are durable on return. Times of change are taken from the backend's clock.
+/// all but [`record`](Self::record) and [`record_health`](Self::record_health) are durable on return. Times of change are taken from the backend's clock.
 #[async_trait]
 pub trait HookStore: fmt::Debug + Send + Sync + 'static {
     /// A number that grows with each change of any hook of any tenant. One read of one row.
@@ -140,6 +142,14 @@ pub trait HookStore: fmt::Debug + Send + Sync + 'static {
         tenant: TenantId,
         query: &HookInvocationQuery,
     ) -> Result<Page<HookInvocation>, StoreError>;
+
+    /// Writes down how hooks said that they do, all in one statement; the last [`HEALTH_RESULTS`] of each are kept, on
+    /// whichever node they were asked for. What is said of hooks that are gone is passed over. A loss of power may undo
+    /// it: nothing waits for the disk.
+    async fn record_health(&self, results: Vec<NewHookHealth>) -> Result<(), StoreError>;
+
+    /// How hooks of a tenant do that were asked: this one, or all.
+    async fn health(&self, tenant: TenantId, hook: Option<HookId>) -> Result<Vec<HookHealth>, StoreError>;
 
     /// Keeps in mind that the result of a call comes later. What was known of the same job is replaced.
     ///

@@ -64,8 +64,8 @@ pub use error::{StoreError, StoreErrorKind};
 pub use event::{Event, EventLog, EventPage, EventQuery, EventSpan, NewEvent};
 pub use group_commit::GroupCommit;
 pub use hook::{
-    AwaitedResult, HookActionReport, HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookReport,
-    HookState, HookStore, NewHookBinding,
+    AwaitedResult, HookActionReport, HookBinding, HookChange, HookHealth, HookHealthResult, HookInvocation,
+    HookInvocationQuery, HookReport, HookState, HookStore, NewHookBinding, NewHookHealth,
 };
 pub use invariant::{Invariant, InvariantCheck, InvariantReport, InvariantViolation};
 pub use lifecycle::{Lifecycle, Purge, Retention};

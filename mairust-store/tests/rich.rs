@@ -11,10 +11,10 @@ use mairust_store::registry::Expected;
 use mairust_store::{
     Acceptance, Allowance, Attempt, AttemptOutcome, AuditKey, AwaitedResult, DeliveryState, Direction, Folder,
     HookInvocation, HookReport, HookState, LocalKeys, MessageChange, MessageQuery, MessageRow, MessageStatus, Metadata,
-    MetadataChange, NewAlias, NewApiKey, NewAuditEvent, NewDkimKey, NewEvent, NewHookBinding, NewJob, NewRecipient,
-    NewSuppression, NewUser, NewWebhook, NewWebhookDelivery, Owner, PasswordRecord, Priority, RegistryExt, Sealer,
-    SenderAction, SenderRule, Spam, SpamVerdict, SqlStorage, StorageBackend, SuppressionReason, Suspension, User,
-    UserChange, WebhookAttempt,
+    MetadataChange, NewAlias, NewApiKey, NewAuditEvent, NewDkimKey, NewEvent, NewHookBinding, NewHookHealth, NewJob,
+    NewRecipient, NewSuppression, NewUser, NewWebhook, NewWebhookDelivery, Owner, PasswordRecord, Priority,
+    RegistryExt, Sealer, SenderAction, SenderRule, Spam, SpamVerdict, SqlStorage, StorageBackend, SuppressionReason,
+    Suspension, User, UserChange, WebhookAttempt,
 };
 
 use crate::sample::{NOW, alice, entry, id, job};
@@ -189,6 +189,11 @@ async fn bind(storage: &SqlStorage, tenant: TenantId) {
         expires_at: later(86_400),
         result,
     };
+    for status in ["error", "ok"] {
+        let (status, details) = (status.to_owned(), "three of four filters".to_owned());
+        let said = NewHookHealth { tenant, hook: hook.id, at: NOW, status, details };
+        storage.hooks().record_health(vec![said]).await.unwrap();
+    }
     storage.hooks().await_result(awaited(1, None)).await.unwrap();
     storage.hooks().await_result(awaited(2, Some(serde_json::json!({"failed": "\u{0}no"})))).await.unwrap();
 }

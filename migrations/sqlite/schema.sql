@@ -211,6 +211,21 @@ CREATE TABLE hook_bindings (
     CHECK ((enabled = 0) = (disabled_because IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE hook_health (
+    tenant_id BLOB NOT NULL,
+    hook_id BLOB NOT NULL,
+    -- Results are counted from 1; each takes the place of one that is so old that it is not kept any more.
+    place INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    details TEXT NOT NULL,
+    -- When the status became what it is.
+    since INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, hook_id, place),
+    FOREIGN KEY (tenant_id, hook_id) REFERENCES hook_bindings (tenant_id, id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE hook_invocations (
     tenant_id BLOB NOT NULL REFERENCES tenants (id),
     -- `inv_` and a ULID: in the order of their times.

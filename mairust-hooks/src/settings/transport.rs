@@ -52,6 +52,14 @@ pub enum ProcessMode {
 }
 
 impl HookTransport {
+    /// Whether the program can be asked how it does.
+    pub fn tells_health(&self) -> bool {
+        match self {
+            Self::Http { health_endpoint, .. } => health_endpoint.is_some(),
+            Self::Process { mode, .. } => *mode == ProcessMode::Worker,
+        }
+    }
+
     /// Whether the program is on this machine, as far as the settings say.
     pub fn is_local(&self) -> bool {
         match self {

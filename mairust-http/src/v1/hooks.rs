@@ -21,6 +21,7 @@ use crate::problem::{ErrorCode, FieldError, Problem};
 use crate::state::ApiState;
 use crate::v1::InPath;
 use crate::v1::hook_fields::HookFields;
+use crate::v1::hook_health::HookHealthEntry;
 use crate::v1::webhooks::{reveal, sealer};
 
 /// The hooks of the tenant, oldest first.
@@ -45,6 +46,15 @@ pub(crate) struct HookEntry {
     updated_at: String,
     #[serde(flatten)]
     settings: HookFields,
+}
+
+/// A hook, and how it does.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HookDetails {
+    #[serde(flatten)]
+    hook: HookEntry,
+    /// What it said when it was asked; null if it was not, or can't be. Does not change the entity tag.
+    health: Option<HookHealthEntry>,
 }
 
 /// A hook that was bound.
@@ -147,7 +157,7 @@ pub(crate) async fn create(
     get, path = "/hooks/{id}", tag = "hooks", operation_id = "read_hook",
     params(("id" = String, Path, description = "The hook"), CacheHeaders), security(("api_key" = ["hooks:read"])),
     responses(
-        (status = 200, description = "The hook", body = HookEntry, headers(("ETag" = String))),
+        (status = 200, description = "The hook", body = HookDetails, headers(("ETag" = String))),
         (status = 304, description = "It is as the client knows it"),
         MissingErrors, AccessErrors,
     )
@@ -162,7 +172,11 @@ pub(crate) async fn read(
     let hook = path.find(&state, &principal).await?;
     match HeaderValue::try_from(tag(&hook)) {
         Ok(tag) if download::is_current(&headers, &tag) => Ok(download::not_modified(tag)),
-        _ => answer(&hook),
+        _ => {
+            let health = health(&state, &hook).await?;
+            let details = HookDetails { hook: HookEntry::new(&hook)?, health };
+            Ok(([(ETAG, tag(&hook))], Json(details)).into_response())
+        }
     }
 }
 
@@ -242,6 +256,15 @@ pub(super) async fn apply(
     })?;
     caller.changed_hook(state, principal, action, after.id, (Some(facts(before)), Some(facts(&after))));
     answer(&after)
+}
+
+/// How a hook does; `None` if it was not asked, or can't be any more.
+async fn health(state: &ApiState, hook: &HookBinding) -> Result<Option<HookHealthEntry>, Problem> {
+    if !HookSettings::kept(&hook.settings).is_ok_and(|settings| settings.transport.tells_health()) {
+        return Ok(None);
+    }
+    let found = state.storage().hooks().health(hook.tenant, Some(hook.id)).await;
+    Ok(found.map_err(|error| Problem::store(&error))?.into_iter().next().map(HookHealthEntry::from))
 }
 
 fn answer(hook: &HookBinding) -> Result<Response, Problem> {

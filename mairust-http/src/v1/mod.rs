@@ -8,6 +8,7 @@ mod events;
 mod hook_actions;
 mod hook_deliveries;
 mod hook_fields;
+mod hook_health;
 mod hooks;
 mod lifecycle;
 mod messages;

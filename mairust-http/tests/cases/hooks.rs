@@ -10,7 +10,7 @@ use mairust_core::MessageId;
 use mairust_hooks::HookPoint;
 use mairust_hooks::breaker::{BreakerState, OpenReason};
 use mairust_http::{CircuitState, HookControl, HookControlError, HookTrial, Scope, Shown, Subject};
-use mairust_store::{HookActionReport, HookBinding, HookInvocation, HookReport, HookStore};
+use mairust_store::{HookActionReport, HookBinding, HookInvocation, HookReport, HookStore, NewHookHealth};
 use serde_json::{Value, json};
 
 use super::support::{Answer, START, World, call, mail, request};
@@ -109,7 +109,9 @@ async fn a_key_is_shown_once() {
     let expected = json!([true, "enforce", 100, null, {"kind": "http", "endpoint": URL, "private_address": false}]);
     let found = json!([made["enabled"], made["mode"], made["priority"], made["timeout_ms"], made["transport"]]);
     assert_eq!(found, expected);
-    assert_eq!(send(&app, key, "GET", &path(&made), None).await.json(), made);
+    let mut read = send(&app, key, "GET", &path(&made), None).await.json();
+    assert_eq!(read.as_object_mut().unwrap().remove("health"), Some(Value::Null));
+    assert_eq!(read, made);
     assert_eq!(send(&app, key, "GET", "/api/v1/hooks", None).await.json(), json!({"items": [made]}));
 
     let rotate = format!("{}/rotate-secret", path(&made));
@@ -224,6 +226,35 @@ async fn changes_are_made_and_told() {
     let expected =
         ["created", "changed", "changed", "disabled", "enabled", "circuit_changed", "circuit_reset", "removed"];
     assert_eq!(actions, expected);
+}
+
+#[tokio::test]
+async fn a_hook_is_shown_with_how_it_does() {
+    let world = World::new().await;
+    let (app, _) = world.with_hooks(false, None);
+    let key = &world.alice.key;
+    let made = make(&app, key, "a").await;
+    let health = async || send(&app, key, "GET", &path(&made), None).await.json()["health"].clone();
+    assert_eq!(health().await, Value::Null);
+    let hook = made["id"].as_str().unwrap().parse().unwrap();
+    let said = |status: &str, seconds| NewHookHealth {
+        tenant: world.alice.user.tenant,
+        hook,
+        at: START.plus(std::time::Duration::from_secs(seconds)),
+        status: status.to_owned(),
+        details: "three of four filters".to_owned(),
+    };
+    for (status, seconds) in [("ok", 1), ("degraded", 2), ("degraded", 3)] {
+        HookStore::record_health(&*world.storage, vec![said(status, seconds)]).await.unwrap();
+    }
+    assert_eq!(health().await, Value::Null, "it can't be asked");
+    let transport = json!({"kind": "http", "endpoint": URL, "health_endpoint": "https://spam.example/health"});
+    send(&app, key, "PATCH", &path(&made), Some(json!({"transport": transport}))).await;
+    let health = health().await;
+    let at = |seconds| START.plus(std::time::Duration::from_secs(seconds)).to_rfc3339();
+    assert_eq!((&health["status"], &health["since"]), (&json!("degraded"), &json!(at(2))));
+    let newest = json!({"at": at(3), "status": "degraded", "details": "three of four filters"});
+    assert_eq!((health["results"].as_array().unwrap().len(), &health["results"][0]), (3, &newest));
 }
 
 #[tokio::test]

@@ -15,6 +15,10 @@ use crate::hook::{
     HookState, MAX_HOOKS, NewHookBinding,
 };
 
+mod health;
+
+pub use health::keeps_how_hooks_do;
+
 /// A hook of this name that is to be bound.
 pub(crate) fn new(plugin_id: &str) -> NewHookBinding {
     let settings = json!({"points": ["pre_receive"], "config": {"b": [1.5, "ü\u{0}"], "a": null}});

@@ -92,6 +92,7 @@ macro_rules! conformance_tests {
             keeps_what_calls_came_to lists_calls forgets_old_calls changes_whole_or_not_at_all_when_dropped
             hides_hooks_from_other_tenants
             waits_for_results_of_hooks
+            keeps_how_hooks_do
             wakes_jobs_whose_results_are_there
             forgets_results_whose_tokens_expired
         );

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use mairust_core::{HookId, JobId, TenantId, Timestamp};
 use serde_json::Value;
 
-use super::{AwaitedResult, HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookStore, NewHookBinding};
+use super::{
+    AwaitedResult, HookBinding, HookChange, HookHealth, HookInvocation, HookInvocationQuery, HookStore, NewHookBinding,
+    NewHookHealth,
+};
 use crate::error::StoreError;
 use crate::message::Page;
 
@@ -46,6 +49,12 @@ impl<T: HookStore + ?Sized> HookStore for Arc<T> {
         query: &HookInvocationQuery,
     ) -> Result<Page<HookInvocation>, StoreError> {
         (**self).invocations(tenant, query).await
+    }
+    async fn record_health(&self, results: Vec<NewHookHealth>) -> Result<(), StoreError> {
+        (**self).record_health(results).await
+    }
+    async fn health(&self, tenant: TenantId, hook: Option<HookId>) -> Result<Vec<HookHealth>, StoreError> {
+        (**self).health(tenant, hook).await
     }
     async fn await_result(&self, awaited: AwaitedResult) -> Result<(), StoreError> {
         (**self).await_result(awaited).await

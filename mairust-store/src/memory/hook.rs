@@ -11,8 +11,8 @@ use super::queue::JobState;
 use super::{MemoryStorage, State};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::hook::{
-    AwaitedResult, HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookStore, MAX_HOOKS, NewHookBinding,
-    too_many,
+    AwaitedResult, HEALTH_RESULTS, HookBinding, HookChange, HookHealth, HookHealthResult, HookInvocation,
+    HookInvocationQuery, HookStore, MAX_HOOKS, NewHookBinding, NewHookHealth, too_many,
 };
 use crate::message::Page;
 
@@ -23,6 +23,7 @@ pub(super) struct Hooks {
     bindings: BTreeMap<(TenantId, HookId), HookBinding>,
     invocations: BTreeMap<(TenantId, String), HookInvocation>,
     awaited: BTreeMap<(TenantId, JobId), AwaitedResult>,
+    health: BTreeMap<(TenantId, HookId), HookHealth>,
 }
 
 #[async_trait]
@@ -80,6 +81,7 @@ impl HookStore for MemoryStorage {
         let mut state = self.state();
         state.expect_hook("delete hook", (tenant, id), expected)?;
         state.hooks.bindings.remove(&(tenant, id));
+        state.hooks.health.remove(&(tenant, id));
         state.hooks.revision += 1;
         Ok(())
     }
@@ -110,6 +112,30 @@ impl HookStore for MemoryStorage {
         let mut found = of_tenant.filter(|one| query.wants(one));
         let items = found.by_ref().take(query.limit as usize).cloned().collect();
         Ok(Page { items, has_more: found.next().is_some() })
+    }
+
+    async fn record_health(&self, results: Vec<NewHookHealth>) -> Result<(), StoreError> {
+        let Hooks { bindings, health, .. } = &mut self.state().hooks;
+        for NewHookHealth { tenant, hook, at, status, details } in results.into_iter().map(NewHookHealth::cut) {
+            if !bindings.contains_key(&(tenant, hook)) {
+                continue;
+            }
+            let fresh = || HookHealth { hook, status: String::new(), since: at, results: Vec::new() };
+            let known = health.entry((tenant, hook)).or_insert_with(fresh);
+            if known.status != status {
+                (known.status, known.since) = (status.clone(), at);
+            }
+            known.results.insert(0, HookHealthResult { at, status, details });
+            known.results.truncate(HEALTH_RESULTS as usize);
+        }
+        Ok(())
+    }
+
+    async fn health(&self, tenant: TenantId, hook: Option<HookId>) -> Result<Vec<HookHealth>, StoreError> {
+        let state = self.state();
+        let of_tenant = state.hooks.health.iter().filter(|((owner, _), _)| *owner == tenant);
+        let wanted = of_tenant.map(|(_, health)| health).filter(|health| hook.is_none_or(|hook| hook == health.hook));
+        Ok(wanted.cloned().collect())
     }
 
     async fn await_result(&self, awaited: AwaitedResult) -> Result<(), StoreError> {

@@ -11,11 +11,13 @@ use super::driver::{Columns, Json, Query, Row, Rows, Scope, Transaction, failed}
 use super::storage::Parts;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::hook::{
-    AwaitedResult, HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookState, HookStore, MAX_HOOKS,
-    NewHookBinding, too_many,
+    AwaitedResult, HookBinding, HookChange, HookHealth, HookInvocation, HookInvocationQuery, HookState, HookStore,
+    MAX_HOOKS, NewHookBinding, NewHookHealth, too_many,
 };
 use crate::message::Page;
 use crate::sql::statement;
+
+mod health;
 
 const READ_RESULT: &str = "read result of hook";
 
@@ -161,6 +163,14 @@ impl HookStore for Parts {
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let items = rows.iter().take(limit).map(invocation).collect::<Result<_, _>>()?;
         Ok(Page { items, has_more: rows.len() > limit })
+    }
+
+    async fn record_health(&self, results: Vec<NewHookHealth>) -> Result<(), StoreError> {
+        health::record(self, results).await
+    }
+
+    async fn health(&self, tenant: TenantId, hook: Option<HookId>) -> Result<Vec<HookHealth>, StoreError> {
+        health::read(self, tenant, hook).await
     }
 
     async fn await_result(&self, awaited: AwaitedResult) -> Result<(), StoreError> {

@@ -171,6 +171,7 @@ const SQLITE: &[Source] = &[
     (17, "hooks", include_str!("../../migrations/sqlite/0017_hooks.sql")),
     (19, "marks", include_str!("../../migrations/sqlite/0019_marks.sql")),
     (20, "hook_results", include_str!("../../migrations/sqlite/0020_hook_results.sql")),
+    (21, "hook_health", include_str!("../../migrations/sqlite/0021_hook_health.sql")),
 ];
 
 /// Begins where SQLite stood when PostgreSQL came.
@@ -191,6 +192,7 @@ const POSTGRES: &[Source] = &[
     (17, "hooks", include_str!("../../migrations/postgres/0017_hooks.sql")),
     (19, "marks", include_str!("../../migrations/postgres/0019_marks.sql")),
     (20, "hook_results", include_str!("../../migrations/postgres/0020_hook_results.sql")),
+    (21, "hook_health", include_str!("../../migrations/postgres/0021_hook_health.sql")),
 ];
 
 #[cfg(test)]

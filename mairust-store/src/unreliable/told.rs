@@ -9,7 +9,8 @@ use crate::backend::StorageBackend;
 use crate::error::StoreError;
 use crate::event::{Event, EventLog, EventPage, EventQuery, EventSpan};
 use crate::hook::{
-    AwaitedResult, HookBinding, HookChange, HookInvocation, HookInvocationQuery, HookStore, NewHookBinding,
+    AwaitedResult, HookBinding, HookChange, HookHealth, HookInvocation, HookInvocationQuery, HookStore, NewHookBinding,
+    NewHookHealth,
 };
 use crate::message::Page;
 use crate::queue::NewJob;
@@ -69,6 +70,8 @@ unreliable! { HookStore, hooks {
     async fn record(&self, invocations: Vec<HookInvocation>) -> ();
     async fn invocation(&self, tenant: TenantId, id: &str) -> Option<HookInvocation>;
     async fn invocations(&self, tenant: TenantId, query: &HookInvocationQuery) -> Page<HookInvocation>;
+    async fn record_health(&self, results: Vec<NewHookHealth>) -> ();
+    async fn health(&self, tenant: TenantId, hook: Option<HookId>) -> Vec<HookHealth>;
     async fn await_result(&self, awaited: AwaitedResult) -> ();
     async fn awaited(&self, tenant: TenantId, job: JobId) -> Option<AwaitedResult>;
     async fn awaited_with(&self, token_hash: &[u8; 32]) -> Option<AwaitedResult>;

@@ -1,7 +1,7 @@
 //! What whoever runs hooks is told of them: a whole server with a hook that a tenant has bound.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,16 +25,23 @@ struct World {
     server: Server,
     stand: Stand,
     status: Arc<AtomicU16>,
+    /// What it says when it is asked how it does.
+    health: Arc<Mutex<&'static str>>,
     tenant: TenantId,
     hook: HookId,
 }
 
 impl World {
-    /// With a hook that is bound by these settings, apart from the transport.
+    /// With a hook that is bound by these settings, apart from the transport; `asked` says that it can be asked how it
+    /// does.
     async fn new(status: u16, mut settings: Value) -> Self {
         let status = Arc::new(AtomicU16::new(status));
-        let now = status.clone();
-        let answer = move |_: &Got| says(now.load(Ordering::SeqCst));
+        let health = Arc::new(Mutex::new("ok"));
+        let (now, healthy) = (status.clone(), health.clone());
+        let answer = move |got: &Got| match got.line.starts_with("GET ") {
+            true => does(*healthy.lock().unwrap()),
+            false => says(now.load(Ordering::SeqCst)),
+        };
         let answer: super::Serve = Arc::new(answer);
         let stand = Stand::start(move |_| Act::Serve(answer.clone())).await;
         let sealer = Sealer::new(Arc::new(LocalKeys::new(&Secret::new([1; 32]))));
@@ -50,10 +57,13 @@ impl World {
             "response_signature": "off",
             "private_address": true,
         });
+        if settings.as_object_mut().unwrap().remove("asked").is_some() {
+            settings["transport"]["health_endpoint"] = json!(stand.url("/health"));
+        }
         let hook = HookId::new(server.clock().now());
         let new = NewHookBinding { id: hook, plugin_id: PLUGIN.to_owned(), settings, state: HookState::Enabled };
         keys::create(server.storage(), &sealer, tenant, new).await.unwrap();
-        Self { server, stand, status, tenant, hook }
+        Self { server, stand, status, health, tenant, hook }
     }
 
     fn answer(&self, status: u16) {
@@ -74,6 +84,11 @@ impl World {
         self.server.stop().await.unwrap();
         storage
     }
+}
+
+fn does(status: &str) -> Response<Full<Bytes>> {
+    let body = json!({"status": status, "details": "three of four filters"}).to_string();
+    response(200).body(Full::from(body)).unwrap()
 }
 
 /// 299 stands for a verdict that it has no leave to say.
@@ -220,4 +235,24 @@ async fn alerts_wait_for_the_storage() {
     let (tenant, hook) = (world.tenant, world.hook);
     let wanted = alert("auth", "pre_receive", "it answered 401: the keys differ");
     assert_eq!(alerts(&*world.stop().await, tenant, hook).await, [wanted]);
+}
+
+#[tokio::test]
+async fn how_a_hook_does_is_kept() {
+    let world = World::new(200, json!({"points": ["pre_receive"], "asked": true})).await;
+    let (storage, mishaps) = (world.server.storage().clone(), world.server.mishaps().clone());
+    let (tenant, hook) = (world.tenant, world.hook);
+    let mut rounds = mishaps.calls("hooks.record_health");
+    for status in ["ok", "degraded", "degraded"] {
+        *world.health.lock().unwrap() = status;
+        // It is asked about every 30 seconds.
+        world.server.pass(Duration::from_secs(40)).await.unwrap();
+        mishaps.until(async || mishaps.calls("hooks.record_health") > rounds).await;
+        rounds = mishaps.calls("hooks.record_health");
+    }
+    mishaps.until(async || storage.hooks().health(tenant, Some(hook)).await.unwrap()[0].results.len() >= 3).await;
+    let health = storage.hooks().health(tenant, Some(hook)).await.unwrap().remove(0);
+    let said: Vec<_> = health.results.iter().rev().map(|result| result.status.as_str()).collect();
+    assert_eq!((said, health.status.as_str()), (vec!["ok", "degraded", "degraded"], "degraded"));
+    assert_eq!((health.since, health.results[0].details.as_str()), (health.results[1].at, "three of four filters"));
 }

@@ -66,6 +66,26 @@ pub(crate) const FORGET: &str = "\
     DELETE FROM hook_invocations WHERE tenant_id = $1 AND at < $2 AND id IN \
         (SELECT i.id FROM hook_invocations i WHERE i.tenant_id = $1 ORDER BY i.id LIMIT $3)";
 
+/// Each takes the place of the result of the hook that is 20 before it.
+pub(crate) const RECORD_HEALTH: (&str, &str) = (
+    "INSERT INTO hook_health (tenant_id, hook_id, place, number, at, status, details, since) \
+    SELECT v.column1, v.column2, (coalesce(h.number, 0) + 1) % 20, coalesce(h.number, 0) + 1, v.column3, v.column4, \
+        v.column5, CASE WHEN h.status = v.column4 THEN h.since ELSE v.column3 END \
+    FROM (VALUES ",
+    ") AS v \
+    JOIN hook_bindings b ON b.tenant_id = v.column1 AND b.id = v.column2 \
+    LEFT JOIN hook_health h ON h.tenant_id = v.column1 AND h.hook_id = v.column2 AND h.number = \
+        (SELECT max(m.number) FROM hook_health m WHERE m.tenant_id = v.column1 AND m.hook_id = v.column2) \
+    WHERE v.column1 IS NOT NULL \
+    ON CONFLICT (tenant_id, hook_id, place) DO UPDATE SET number = excluded.number, at = excluded.at, \
+        status = excluded.status, details = excluded.details, since = excluded.since",
+);
+
+/// $2 is a hook, or NULL for all.
+pub(crate) const HEALTH: &str = "\
+    SELECT hook_id, at, status, details, since FROM hook_health \
+    WHERE tenant_id = $1 AND ($2 IS NULL OR hook_id = $2) ORDER BY hook_id, number DESC";
+
 macro_rules! result_columns {
     () => {
         "tenant_id, job_id, hook_id, message_id, token_hash, attempt, accepted_at, result_by, latest, expires_at, result"

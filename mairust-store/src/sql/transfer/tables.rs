@@ -374,6 +374,20 @@ pub(crate) const TABLES: &[Table] = &[
         ],
     ),
     table(
+        "hook_health",
+        &["tenant_id", "hook_id", "place"],
+        &[
+            ("tenant_id", Kind::Id),
+            ("hook_id", Kind::Id),
+            ("place", Kind::Int),
+            ("number", Kind::Int),
+            ("at", Kind::Time),
+            ("status", Kind::Text),
+            ("details", Kind::Text),
+            ("since", Kind::Time),
+        ],
+    ),
+    table(
         "hook_results",
         &["tenant_id", "job_id"],
         &[

@@ -19,6 +19,7 @@ use super::output::{Failure, print_as};
 use super::trail::{Changed, Trail};
 
 mod calls;
+mod health;
 mod options;
 mod show;
 mod trial;
@@ -143,12 +144,20 @@ pub(super) async fn run(command: HookCommand) -> Result<(), Failure> {
         HookCommand::List { tenant: arguments } => {
             let (storage, tenant) = arguments.open().await?;
             let found = storage.hooks().list(tenant.id).await?;
-            print_list(arguments.format(), found.iter().map(|hook| (show::line(hook), show::json(hook))))
+            let health = storage.hooks().health(tenant.id, None).await?;
+            let entry = |hook| {
+                let health = health::of(hook, &health);
+                (show::line(hook) + &health::word(health), health::with(show::json(hook), health))
+            };
+            print_list(arguments.format(), found.iter().map(entry))
         }
         HookCommand::Show { hook, tenant: arguments } => {
             let (storage, tenant) = arguments.open().await?;
             let hook = find(&storage, &tenant, &hook).await?;
-            print_as(arguments.format(), &show::in_full(&hook), &show::json(&hook))
+            let health = storage.hooks().health(tenant.id, Some(hook.id)).await?;
+            let health = health::of(&hook, &health);
+            let text = show::in_full(&hook) + &health::in_full(health);
+            print_as(arguments.format(), &text, &health::with(show::json(&hook), health))
         }
         HookCommand::Change { hook, options, tenant } => change(&hook, options.patch()?, &tenant).await,
         HookCommand::Rm { hook, tenant } => remove(&hook, &tenant).await,
