@@ -112,7 +112,7 @@ pub enum OpenReason {
     Rate,
     /// The program behind the hook ends again and again.
     CrashLoop,
-    /// HealthStatus checks failed.
+    /// It says itself that it does not work.
     Unhealthy,
 }
 
@@ -398,6 +398,14 @@ impl Breaker {
         }
     }
 
+    /// Opens again without a probe.
+    fn give_up(&self, permit: &Permit<'_>, now: Timestamp) {
+        let mut inner = self.lock();
+        if inner.epoch == permit.epoch && matches!(inner.state, State::HalfOpen { .. }) {
+            self.open(&mut inner, OpenReason::Unhealthy, now);
+        }
+    }
+
     /// Gives a permit back that was not used.
     fn release(&self, permit: &Permit<'_>) {
         let mut inner = self.lock();
@@ -414,6 +422,18 @@ impl Breaker {
 }
 
 impl Permit<'_> {
+    /// Whether this is the one call while the breaker is half open.
+    pub fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+
+    /// The hook says that it would not work, so it is not called: the breaker opens again, as after a probe that failed.
+    /// The message has nothing to do with it.
+    pub fn give_up(mut self, now: Timestamp) {
+        self.breaker.give_up(&self, now);
+        self.is_probe = false;
+    }
+
     /// Tells how the call ended.
     pub fn record(mut self, result: CallResult, now: Timestamp) {
         self.breaker.record(&self, result, now);

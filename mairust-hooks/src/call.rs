@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::binding::{Binding, Circuit, OnFailure};
 use crate::breaker::{Breaker, CallResult, Fingerprint, OpenReason, Refused};
-use crate::handler::{FailureKind, HookCall, HookError, HookPoint};
+use crate::handler::{FailureKind, HealthStatus, HookCall, HookError, HookPoint};
 use crate::observer::{Observed, TenantHook};
 use crate::protocol::request::SessionOrigin;
 use crate::protocol::{Answer, Mode};
@@ -198,6 +198,11 @@ impl Bound {
         if call.deadline.saturating_duration_since(Instant::now()) < LEAST_TIME.min(time) {
             return Err(RunOutcome::Overload.into());
         }
+        // What is asked costs no mail.
+        if permit.is_probe() && !call.point.is_async() && !self.would_work(call.deadline).await {
+            permit.give_up(clock.now());
+            return Err(RunOutcome::Open(OpenReason::Unhealthy).into());
+        }
         let answering = AssertUnwindSafe(self.binding.handler.call(call)).catch_unwind();
         let (outcome, wait) = match tokio::time::timeout_at(call.deadline, answering).await {
             Ok(Ok(Ok(answer))) => {
@@ -216,6 +221,18 @@ impl Bound {
         };
         permit.record(CallResult::Failure, clock.now());
         Err(Missed { outcome, first: None, wait })
+    }
+
+    /// Whether the hook says that it would work, if it can be asked. It gets half of the time that is left: the call needs
+    /// the rest.
+    async fn would_work(&self, deadline: Instant) -> bool {
+        let now = Instant::now();
+        let half = now + deadline.saturating_duration_since(now) / 2;
+        let asking = AssertUnwindSafe(self.binding.handler.health()).catch_unwind();
+        match tokio::time::timeout_at(half, asking).await {
+            Ok(Ok(report)) => report.is_none_or(|report| report.status != HealthStatus::Error),
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 
     /// What becomes of a message about which the hook says nothing.

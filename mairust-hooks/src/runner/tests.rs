@@ -302,3 +302,5 @@ async fn a_program_that_ends_again_and_again_is_left_alone_at_once() {
         clock.advance(Duration::from_secs(660));
     }
 }
+
+mod probes;

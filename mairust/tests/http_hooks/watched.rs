@@ -256,3 +256,20 @@ async fn how_a_hook_does_is_kept() {
     assert_eq!((said, health.status.as_str()), (vec!["ok", "degraded", "degraded"], "degraded"));
     assert_eq!((health.since, health.results[0].details.as_str()), (health.results[1].at, "three of four filters"));
 }
+
+#[tokio::test]
+async fn a_hook_that_says_it_does_not_work_sees_no_probe() {
+    let world = World::new(500, json!({"points": ["pre_receive"], "asked": true})).await;
+    *world.health.lock().unwrap() = "error";
+    for text in ["a", "b", "c"] {
+        world.receive(text).await;
+    }
+    let calls = || world.stand.got().iter().filter(|got| got.line.starts_with("POST ")).count();
+    assert_eq!(calls(), 3);
+    world.answer(200);
+    world.server.pass(OPEN).await.unwrap();
+    assert_eq!((world.receive("d").await, calls()), (250, 3));
+    *world.health.lock().unwrap() = "ok";
+    world.server.pass(2 * OPEN).await.unwrap();
+    assert_eq!((world.receive("d").await, calls()), (250, 4));
+}
