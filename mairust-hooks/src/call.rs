@@ -16,7 +16,7 @@ use crate::handler::{FailureKind, HealthStatus, HookCall, HookError, HookPoint};
 use crate::observer::{Observed, TenantHook};
 use crate::protocol::request::SessionOrigin;
 use crate::protocol::{Answer, Mode};
-use crate::run::{HookRun, RunOutcome};
+use crate::run::{HookRun, Instead, InsteadBecause, RunOutcome};
 use crate::verdict::Verdict;
 
 /// Less time than this, and a hook is not called at all.
@@ -163,6 +163,7 @@ impl Bound {
             outcome: RunOutcome::Accepted,
             answer: None,
             let_pass: false,
+            instead: None,
             catch_up: false,
             duration,
         };
@@ -175,8 +176,11 @@ impl Bound {
                 Called { answer, run, wait: None }
             }
             Err(missed) => {
-                let instead = if goes_on { Verdict::Allow } else { self.instead(&missed, &run, clock.now()) };
-                let answer = Answer::from(instead);
+                let instead = self.instead(&missed, clock.now());
+                let verdict = if goes_on { Verdict::Allow } else { self.verdict(instead.mode, &missed, &run) };
+                let answer = Answer::from(verdict);
+                run.instead =
+                    (!goes_on && run.mode == Mode::Enforce && !run.point.is_async()).then_some(instead);
                 run.let_pass = answer.verdict == Verdict::Allow && run.mode == Mode::Enforce;
                 run.catch_up = run.let_pass && self.binding.catch_up && run.point == HookPoint::PreReceive;
                 run.outcome = missed.outcome;
@@ -236,18 +240,22 @@ impl Bound {
     }
 
     /// What becomes of a message about which the hook says nothing.
-    fn instead(&self, missed: &Missed, run: &HookRun, now: Timestamp) -> Verdict {
+    fn instead(&self, missed: &Missed, now: Timestamp) -> Instead {
         let Binding { required, on_failure, on_open, .. } = self.binding;
-        let mode = match (&missed.outcome, missed.first) {
-            (RunOutcome::Poison, Some(first)) if required && now.since(first) < REFUSED_AS_POISON => {
-                OnFailure::Tempfail
+        let (mode, because) = match (&missed.outcome, missed.first, on_open) {
+            (RunOutcome::Poison, Some(first), _) if required && now.since(first) < REFUSED_AS_POISON => {
+                (OnFailure::Tempfail, InsteadBecause::Poison)
             }
-            (RunOutcome::Poison, _) => OnFailure::Quarantine,
+            (RunOutcome::Poison, ..) => (OnFailure::Quarantine, InsteadBecause::Poison),
             // Nobody is there to hear it, and nothing is to be taken.
-            (RunOutcome::Cancelled, _) => OnFailure::Tempfail,
-            (RunOutcome::Open(_), _) => on_open.unwrap_or(on_failure),
-            _ => on_failure,
+            (RunOutcome::Cancelled, ..) => (OnFailure::Tempfail, InsteadBecause::Cancelled),
+            (RunOutcome::Open(_), _, Some(on_open)) => (on_open, InsteadBecause::OnOpen),
+            _ => (on_failure, InsteadBecause::OnFailure),
         };
+        Instead { mode, because }
+    }
+
+    fn verdict(&self, mode: OnFailure, missed: &Missed, run: &HookRun) -> Verdict {
         let reason = format!("hook {} had no answer: {}", self.name(), missed.outcome);
         let refusal = |code, enhanced, text: &str| Rejection::new(code, enhanced, format!("{text} [{}]", run.id));
         match mode {

@@ -45,7 +45,7 @@ pub use observer::{HookObserver, Observed, TenantHook};
 pub use policy::{Decision, PolicyEngine, PolicyError, PolicyRequest, Score, Signal};
 pub use protocol::{Answer, IntoAnswer};
 pub use remote::Remote;
-pub use run::{HookRun, RunOutcome};
+pub use run::{HookRun, Instead, InsteadBecause, RunOutcome};
 pub use runner::{Abandoned, Asked, Budgets, Checked, HookRunner, Hooks, Stage, TenantBinding};
 pub use scan::{ScanError, ScanRequest, Scanner};
 pub use settings::{HookSettings, HookTransport, ProcessMode, SettingsError};

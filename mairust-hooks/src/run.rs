@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mairust_core::Timestamp;
 
+use crate::binding::OnFailure;
 use crate::breaker::OpenReason;
 use crate::handler::{FailureKind, HookPoint};
 use crate::protocol::{Answer, InvocationId, Mode};
@@ -31,10 +32,46 @@ pub struct HookRun {
     pub answer: Option<Answer>,
     /// Whether the message went on as if the hook had allowed it, although it did not answer.
     pub let_pass: bool,
+    /// What became of the message without an answer of the hook, at a point where somebody waits.
+    pub instead: Option<Instead>,
     /// Whether it is to be asked later what it would have said.
     pub catch_up: bool,
     /// How long it took.
     pub duration: Duration,
+}
+
+/// What became of a message about which a hook said nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instead {
+    /// What became of it.
+    pub mode: OnFailure,
+    /// What said so.
+    pub because: InsteadBecause,
+}
+
+/// What said what became of a message about which a hook said nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InsteadBecause {
+    /// That nobody waits for it any more.
+    Cancelled,
+    /// The setting for failures.
+    OnFailure,
+    /// The setting for the time while the hook is left alone.
+    OnOpen,
+    /// That the hook had failed at the message before.
+    Poison,
+}
+
+impl InsteadBecause {
+    /// For records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::OnFailure => "on_failure",
+            Self::OnOpen => "on_open",
+            Self::Poison => "poison",
+        }
+    }
 }
 
 /// How one call of one hook ended.

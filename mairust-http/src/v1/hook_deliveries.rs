@@ -72,6 +72,12 @@ pub(crate) struct CallEntry {
     verdict: Option<String>,
     /// Whether the message went on as if the hook had allowed it, although it did not answer.
     let_pass: bool,
+    /// What became of the message without an answer, while somebody waited: `allow`, `quarantine`, `tempfail` or
+    /// `reject`; null if it answered.
+    instead: Option<String>,
+    /// What said so: `on_failure`, `on_open`; `poison`, since it had failed at the message before; `cancelled`, since
+    /// nobody waited any more.
+    instead_because: Option<String>,
     /// How long it took, in milliseconds.
     ms: u64,
     /// The message, if it was stored by then.
@@ -311,6 +317,7 @@ impl From<HookInvocation> for CallDetail {
     fn from(call: HookInvocation) -> Self {
         let HookInvocation { id, point, outcome, message, at, report, .. } = call;
         let HookReport { mode, attempt, verdict, let_pass, mail_from, rcpt_to, detail, .. } = report;
+        let (instead, instead_because) = (report.instead, report.instead_because);
         let actions = report.actions.into_iter();
         Self {
             call: CallEntry {
@@ -321,6 +328,8 @@ impl From<HookInvocation> for CallDetail {
                 outcome,
                 verdict,
                 let_pass,
+                instead,
+                instead_because,
                 ms: report.duration_ms,
                 message_id: message.map(|id| id.to_string()),
                 mail_from,

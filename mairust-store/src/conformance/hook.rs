@@ -178,6 +178,8 @@ pub async fn keeps_what_calls_came_to(storage: Storage) {
             rcpt_to: vec!["bob@a.example".to_owned()],
             verdict: Some("quarantine".to_owned()),
             let_pass: true,
+            instead: Some("allow".to_owned()),
+            instead_because: Some("on_failure".to_owned()),
             duration_ms: 12,
             request_bytes: Some(3_456),
             status: Some(500),

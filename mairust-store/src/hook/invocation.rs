@@ -48,6 +48,10 @@ pub struct HookReport {
     pub verdict: Option<String>,
     /// Whether the message went on as if the hook had allowed it, although it did not answer.
     pub let_pass: bool,
+    /// What became of the message without an answer, for example `tempfail`. `None` if it answered, or if nobody waited.
+    pub instead: Option<String>,
+    /// What said so, for example `on_open`.
+    pub instead_because: Option<String>,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
     /// Octets of the request, if there was one.

@@ -142,6 +142,8 @@ impl<'a> About<'a> {
                 rcpt_to: self.recipients.iter().map(ToString::to_string).collect(),
                 verdict: answer.map(|answer| answer.verdict.as_str().to_owned()),
                 let_pass: run.let_pass,
+                instead: run.instead.map(|instead| instead.mode.as_str().to_owned()),
+                instead_because: run.instead.map(|instead| instead.because.as_str().to_owned()),
                 duration_ms: u64::try_from(run.duration.as_millis()).unwrap_or(u64::MAX),
                 detail: error.or_else(|| answer.and_then(|answer| answer.reason.clone())),
                 score: answer.and_then(|answer| answer.score),

@@ -2,10 +2,9 @@
 
 use clap::Args;
 use mairust_core::{Clock, JobId, MessageId, SystemClock, Timestamp};
-use mairust_hooks::HookSettings;
 use mairust_hooks::protocol::InvocationId;
 use mairust_http::retry_given_up;
-use mairust_store::{HookBinding, HookInvocation, HookInvocationQuery, HookReport, Page, StorageBackend};
+use mairust_store::{HookInvocation, HookInvocationQuery, HookReport, Page, StorageBackend};
 use serde_json::{Value, json};
 
 use super::{Site, find};
@@ -110,12 +109,8 @@ impl Explain {
         let id = &self.invocation;
         let missing = || Failure::not_found(format_args!("there is no call {id}; see mairust hook deliveries"));
         let call = storage.hooks().invocation(tenant.id, id).await?.ok_or_else(missing)?;
-        let binding = match call.hook {
-            Some(hook) => storage.hooks().get(tenant.id, hook).await?,
-            None => None,
-        };
         let format = if self.json { crate::cli::output::OutputFormat::Json } else { self.tenant.format() };
-        print_as(format, &explained(&call, binding.as_ref()), &as_json(&call))
+        print_as(format, &explained(&call), &as_json(&call))
     }
 }
 
@@ -128,7 +123,7 @@ fn line(call: &HookInvocation) -> String {
 }
 
 /// What happened, for people.
-fn explained(call: &HookInvocation, binding: Option<&HookBinding>) -> String {
+fn explained(call: &HookInvocation) -> String {
     let HookInvocation { id, point, at, report, .. } = call;
     let HookReport { mode, attempt, duration_ms, .. } = report;
     let mut lines = vec![
@@ -139,7 +134,7 @@ fn explained(call: &HookInvocation, binding: Option<&HookBinding>) -> String {
     let stored = call.message.map_or_else(String::new, |message| format!(", stored as {message}"));
     lines.push(format!("a message from {sender} to {}{stored}", report.rcpt_to.join(", ")));
     lines.push(said(call));
-    lines.push(became(call, binding));
+    lines.push(became(call));
     lines.extend(report.actions.iter().map(|action| format!("{}: {}", action.op, action.result)));
     if !report.denied.is_empty() {
         lines.push(format!("it has no leave for {}, which was left out", report.denied.join(", ")));
@@ -186,7 +181,7 @@ fn said(call: &HookInvocation) -> String {
 }
 
 /// What became of the message by that.
-fn became(call: &HookInvocation, binding: Option<&HookBinding>) -> String {
+fn became(call: &HookInvocation) -> String {
     let report = &call.report;
     match (report.mode.as_str(), report.verdict.as_deref()) {
         ("enforce" | "catch_up", _) => {}
@@ -201,19 +196,34 @@ fn became(call: &HookInvocation, binding: Option<&HookBinding>) -> String {
         Some("reject") => "so the message was refused for good",
         Some("tempfail") => "so the message was refused for the time being",
         Some(other) => return format!("so the message was treated as {other} says"),
-        None if report.let_pass => "so the message went on as if the hook had allowed it",
         None if call.outcome == "cancelled" => "so the message was not taken: whoever sent it has to send it again",
-        None if call.outcome == "poison" => {
-            "so the message was put aside: refused for the time being, or into quarantine"
+        None if call.point == "post_receive" || report.mode == "catch_up" => {
+            "so nothing was done with the message; the hook is called again, unless this was the last time"
         }
-        None => {
-            let settings = binding.and_then(|binding| HookSettings::kept(&binding.settings).ok());
-            let now = settings.map(|settings| settings.on_failure().as_str());
-            let now = now.map_or_else(String::new, |now| format!(" (which is {now} now)"));
-            return format!("so the message was treated as the hook's settings say for that{now}");
-        }
+        None => return instead(call),
     };
     text.to_owned()
+}
+
+/// What became of the message since the hook said nothing, by what counted then.
+fn instead(call: &HookInvocation) -> String {
+    let report = &call.report;
+    let became = match report.instead.as_deref() {
+        None if report.let_pass => return "so the message went on as if the hook had allowed it".to_owned(),
+        None => return "so the message was treated as the hook's settings said then".to_owned(),
+        Some("allow") => "went on as if the hook had allowed it",
+        Some("quarantine") if call.point == "pre_send" => "was held, unless another hook refused it",
+        Some("quarantine") => "was taken into quarantine, unless another hook refused it",
+        Some("reject") => "was refused for good",
+        Some("tempfail") => "was refused for the time being",
+        Some(other) => return format!("so the message was treated as {other} says"),
+    };
+    let because = match report.instead_because.as_deref() {
+        Some("on_failure") => ", as --on-failure said then",
+        Some("on_open") => ", as --on-open said then",
+        _ => "",
+    };
+    format!("so the message {became}{because}")
 }
 
 /// A text on one line, without what a terminal would obey.
