@@ -138,7 +138,7 @@ error_sets! {
         "403" "`insufficient_scope`, `forbidden`, `sender_not_allowed`, `policy_denied`",
         "429" "`rate_limited`",
         "500" "`internal_error`",
-        "503" "`database_unavailable`, `storage_unavailable`",
+        "503" "`database_unavailable`, `storage_unavailable`, `hook_unavailable`, `policy_deferred`",
     }
     /// Of all operations of programs that are called as hooks.
     CallbackErrors {

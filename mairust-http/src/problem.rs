@@ -62,6 +62,7 @@ error_codes! {
     PayloadTooLarge "payload_too_large" PAYLOAD_TOO_LARGE "Payload too large";
     PermissionDenied "permission_denied" FORBIDDEN "Permission denied";
     PluginError "plugin_error" BAD_GATEWAY "Plugin error";
+    PolicyDeferred "policy_deferred" SERVICE_UNAVAILABLE "Deferred by policy";
     PolicyDenied "policy_denied" FORBIDDEN "Denied by policy";
     PreconditionFailed "precondition_failed" PRECONDITION_FAILED "Precondition failed";
     RangeNotSatisfiable "range_not_satisfiable" RANGE_NOT_SATISFIABLE "Range not satisfiable";
@@ -76,6 +77,9 @@ error_codes! {
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "Unsupported media type";
     ValidationFailed "validation_failed" UNPROCESSABLE_ENTITY "Validation failed";
 }
+
+/// When a client may come again whose message a hook does not want now: hooks don't say.
+const DEFERRED: Duration = Duration::from_secs(60);
 
 /// An error on its way to the client. As a response it has no body yet: the outermost layer knows
 /// the id of the request and writes the body with [`render`].
@@ -241,6 +245,9 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::HookUnavailable(text) => Self::new(ErrorCode::HookUnavailable, text),
+            SubmitError::PolicyDeferred(text) => {
+                Self { retry_after: Some(DEFERRED), ..Self::new(ErrorCode::PolicyDeferred, text) }
+            }
             SubmitError::PolicyDenied(text) => Self::new(ErrorCode::PolicyDenied, text),
             SubmitError::RateLimited { text, retry_after } => Self::rate_limited(text, retry_after),
             SubmitError::RecipientSuppressed(recipients) => Self::suppressed(&recipients),

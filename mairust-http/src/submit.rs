@@ -126,6 +126,9 @@ pub enum SubmitError {
     /// A hook that no mail is to pass without has no answer.
     #[error("a hook has no answer: {0}")]
     HookUnavailable(String),
+    /// A hook said that the message is not to be taken now.
+    #[error("policy deferred: {0}")]
+    PolicyDeferred(String),
     /// A policy or a hook said no.
     #[error("policy denied: {0}")]
     PolicyDenied(String),

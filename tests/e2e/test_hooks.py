@@ -180,6 +180,8 @@ subject = {field["name"]: field["value"] for field in request["message"]["header
 answer = {"verdict": "allow", "actions": [{"op": "header.add", "name": "X-Looked-At", "value": request["session"]["origin"]}]}
 if subject == "secret":
     answer = {"verdict": "reject", "smtp": {"code": 550, "text": "Not this"}}
+if subject == "later":
+    answer = {"verdict": "tempfail", "smtp": {"code": 451, "text": "Not now"}}
 if subject == "odd":
     answer = {"verdict": "quarantine", "reason": "odd"}
 if subject == "broken":
@@ -192,7 +194,7 @@ def test_hooks_see_mail_before_it_is_sent(site, tmp_path):
     script = tmp_path / "look.py"
     script.write_text(PRE_SEND)
     bind_program(site, "com.example.dlp", "--on", "pre_send", "--process", "oneshot", "--required",
-                 "--grant=read-headers", "--grant=add-headers=X-Looked-At", "--grant=decide=reject,quarantine",
+                 "--grant=read-headers", "--grant=add-headers=X-Looked-At", "--grant=decide=reject,tempfail,quarantine",
                  "--timeout", "5s", program=[sys.executable, script])
 
     def submit(subject):
@@ -214,6 +216,10 @@ def test_hooks_see_mail_before_it_is_sent(site, tmp_path):
     assert code == 550 and text.startswith("5.7.1 Not this [inv_"), text
     status, problem = post("secret")
     assert (status, problem["code"]) == (403, "policy_denied") and "Not this" in problem["message"]
+    code, text = submit("later")
+    assert code == 451 and text.startswith("4.7.1 Not now [inv_"), text
+    status, problem = post("later")
+    assert (status, problem["code"]) == (503, "policy_deferred") and "Not now" in problem["message"]
     code, text = submit("broken")
     assert code == 451 and text.startswith("4.3.0 Policy service unavailable"), text
     status, problem = post("broken")

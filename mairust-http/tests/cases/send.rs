@@ -208,6 +208,9 @@ async fn refusals_of_the_submitter_have_their_codes() {
         let problem = answer.expect_problem(status, code);
         assert!(!problem.to_string().contains("secret"), "{problem}");
     }
+    let answer = world.post("/api/v1/send", &body(json!({"subject": "later"}))).await;
+    assert_eq!(answer.expect_problem(503, "policy_deferred")["message"], "not now");
+    assert_eq!(answer.header("retry-after"), "61");
 }
 
 #[tokio::test]

@@ -340,6 +340,7 @@ impl Submitter for FakeSubmitter {
         match draft.subject.as_str() {
             "sender" => return Err(SubmitError::SenderNotAllowed("not yours".to_owned())),
             "time" => return Err(SubmitError::SendAt("too late".to_owned())),
+            "later" => return Err(SubmitError::PolicyDeferred("not now".to_owned())),
             "policy" => return Err(SubmitError::PolicyDenied("no".to_owned())),
             "rate" => {
                 let (text, retry_after) = ("too much mail".to_owned(), Duration::from_millis(60_500));

@@ -118,6 +118,9 @@ fn refused(error: SubmissionError) -> SubmitError {
         SubmissionError::HookUnavailable(rejection) => {
             SubmitError::HookUnavailable(rejection.reply().lines().join(" "))
         }
+        SubmissionError::Screened(rejection) if rejection.reply().code() < 500 => {
+            SubmitError::PolicyDeferred(rejection.reply().lines().join(" "))
+        }
         SubmissionError::Screened(rejection) => SubmitError::PolicyDenied(rejection.reply().lines().join(" ")),
         SubmissionError::Refused(rejection) => {
             let text = rejection.reply().lines().join(" ");
