@@ -179,8 +179,7 @@ impl Bound {
                 let instead = self.instead(&missed, clock.now());
                 let verdict = if goes_on { Verdict::Allow } else { self.verdict(instead.mode, &missed, &run) };
                 let answer = Answer::from(verdict);
-                run.instead =
-                    (!goes_on && run.mode == Mode::Enforce && !run.point.is_async()).then_some(instead);
+                run.instead = (!goes_on && run.mode == Mode::Enforce && !run.point.is_async()).then_some(instead);
                 run.let_pass = answer.verdict == Verdict::Allow && run.mode == Mode::Enforce;
                 run.catch_up = run.let_pass && self.binding.catch_up && run.point == HookPoint::PreReceive;
                 run.outcome = missed.outcome;
