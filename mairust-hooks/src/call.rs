@@ -176,10 +176,12 @@ impl Bound {
                 Called { answer, run, wait: None }
             }
             Err(missed) => {
-                let instead = self.instead(&missed, clock.now());
-                let verdict = if goes_on { Verdict::Allow } else { self.verdict(instead.mode, &missed, &run) };
-                let answer = Answer::from(verdict);
-                run.instead = (!goes_on && run.mode == Mode::Enforce && !run.point.is_async()).then_some(instead);
+                let instead = match goes_on {
+                    true => Instead { mode: OnFailure::Allow, because: InsteadBecause::Internal },
+                    false => self.instead(&missed, clock.now()),
+                };
+                let answer = Answer::from(self.verdict(instead.mode, &missed, &run));
+                run.instead = (run.mode == Mode::Enforce && !run.point.is_async()).then_some(instead);
                 run.let_pass = answer.verdict == Verdict::Allow && run.mode == Mode::Enforce;
                 run.catch_up = run.let_pass && self.binding.catch_up && run.point == HookPoint::PreReceive;
                 run.outcome = missed.outcome;

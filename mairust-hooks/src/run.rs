@@ -54,6 +54,8 @@ pub struct Instead {
 pub enum InsteadBecause {
     /// That nobody waits for it any more.
     Cancelled,
+    /// That the server itself wrote it: such mail goes on.
+    Internal,
     /// The setting for failures.
     OnFailure,
     /// The setting for the time while the hook is left alone.
@@ -67,6 +69,7 @@ impl InsteadBecause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",
+            Self::Internal => "internal",
             Self::OnFailure => "on_failure",
             Self::OnOpen => "on_open",
             Self::Poison => "poison",

@@ -76,7 +76,7 @@ pub(crate) struct CallEntry {
     /// `reject`; null if it answered.
     instead: Option<String>,
     /// What said so: `on_failure`, `on_open`; `poison`, since it had failed at the message before; `cancelled`, since
-    /// nobody waited any more.
+    /// nobody waited any more; `internal`, since the server itself wrote it.
     instead_because: Option<String>,
     /// How long it took, in milliseconds.
     ms: u64,
