@@ -105,10 +105,12 @@ impl Throttle {
 
     /// Counts a failed login.
     pub(crate) fn failed(&self, account: &str, client: IpAddr) {
-        let now = self.clock.now();
-        self.client_failed(client, now);
+        self.client_failed(client);
         let key = self.account_key(account, client);
         let mut table = self.table();
+        // Asked under the lock: of two at the same moment, none is to look older than the one before, for a clock that
+        // went back begins a new count.
+        let now = self.clock.now();
         let failures = table.accounts.entry(key, || Failures::none(now));
         if failures.add(now, self.limits.max_failures, self.limits.lock_time) {
             self.metrics.login_locked("account");
@@ -127,11 +129,12 @@ impl Throttle {
         self.table().clients.get_mut(&key).map_or(Ok(()), |failures| failures.check(now, self.limits.lock_time))
     }
 
-    fn client_failed(&self, client: IpAddr, now: Timestamp) {
+    fn client_failed(&self, client: IpAddr) {
         if self.limits.trusted.iter().any(|network| network.contains(client)) {
             return;
         }
         let mut table = self.table();
+        let now = self.clock.now();
         let failures = table.clients.entry(IpNetwork::client(client), || Failures::none(now));
         if failures.add(now, self.limits.max_failures_per_client, self.limits.lock_time) {
             self.metrics.login_locked("client");
@@ -162,7 +165,7 @@ impl KeyGuard for Throttle {
 
     fn failed(&self, client: IpAddr) {
         self.metrics.login_attempted("api", AuthOutcome::Failure);
-        self.client_failed(client, self.clock.now());
+        self.client_failed(client);
     }
 }
 
@@ -196,7 +199,7 @@ impl Failures {
 
 #[cfg(test)]
 mod tests {
-    use mairust_core::ManualClock;
+    use mairust_core::{ManualClock, SystemClock};
 
     use super::*;
 
@@ -250,6 +253,19 @@ mod tests {
         let world = World::new(LoginLimits::default());
         let tries: usize = (0..10).map(|host| world.fail("alice", &format!("2001:db8::{host}"), 1)).sum();
         assert_eq!(tries, 5);
+    }
+
+    #[test]
+    fn failures_at_the_same_moment_all_count() {
+        let limits = LoginLimits { max_failures: 8 * 200, max_failures_per_client: u32::MAX, ..LoginLimits::default() };
+        let throttle = Throttle::new(limits, Arc::new(SystemClock), Arc::new(Metrics::new()));
+        let client = "192.0.2.1".parse().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..200).for_each(|_| throttle.failed("alice", client)));
+            }
+        });
+        assert!(throttle.admit("alice", client).is_err());
     }
 
     #[test]
