@@ -277,6 +277,10 @@ async fn odd_requests_are_refused() {
             "not_found",
         ),
     ];
+    // Not even what is no text is answered by anything but an error object.
+    for (path, status) in [(format!("/messages/{id}/body?part=a&part=b"), 400), ("/messages/%ff".to_owned(), 404)] {
+        assert_eq!(world.ask(&got, "GET", &path, "-", Value::Null).await.body["status"], status, "{path}");
+    }
     for (path, key, body, status, code) in cases {
         let answered = world.ask(&got, "POST", path, key, body.clone()).await;
         assert_eq!((answered.status, &answered.body["code"]), (status, &json!(code)), "{path} {body}");

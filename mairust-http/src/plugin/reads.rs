@@ -1,7 +1,7 @@
 //! What programs may ask about a call and its message. They are shown what hooks are shown, and no more.
 
 use axum::Json;
-use axum::extract::{Path, Query};
+use axum::extract::OriginalUri;
 use axum::http::header::CONTENT_DISPOSITION;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
@@ -18,7 +18,9 @@ use super::{BODY_LIMIT, denied};
 use crate::callbacks::{BURST, OpenCall, REQUESTS_PER_SECOND};
 use crate::download::{self, disposition, etag, guarded, media_type};
 use crate::openapi::{Binary, CacheHeaders, CallbackErrors, MissingContentErrors, RangeErrors, RangeHeaders};
+use crate::page;
 use crate::problem::Problem;
+use crate::v1::InPath;
 
 /// Who asks, and about what.
 #[derive(Debug, Serialize, ToSchema)]
@@ -98,7 +100,8 @@ pub(crate) async fn own(InCall(call): InCall) -> Json<OwnView> {
         MissingContentErrors, CallbackErrors,
     )
 )]
-pub(crate) async fn message(InCall(call): InCall, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn message(InCall(call): InCall, path: InPath<String>) -> Result<Json<Value>, Problem> {
+    let id = path.id()?;
     let (mail, facts) = mail(&*call, &id).await?;
     let (hook, granted) = (call.facts().point, call.facts().granted.clone());
     let links = format!("messages/{id}");
@@ -135,10 +138,12 @@ pub(crate) async fn message(InCall(call): InCall, Path(id): Path<String>) -> Res
 )]
 pub(crate) async fn body(
     InCall(call): InCall,
-    Path(id): Path<String>,
-    Query(query): Query<BodyQuery>,
+    path: InPath<String>,
+    OriginalUri(uri): OriginalUri,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
+    let id = path.id()?;
+    let query: BodyQuery = page::parse_query(&uri)?;
     let is_html = match query.part.as_deref() {
         None | Some("text") => false,
         Some("html") => true,
@@ -172,12 +177,12 @@ pub(crate) async fn body(
 )]
 pub(crate) async fn attachment(
     InCall(call): InCall,
-    Path((id, index)): Path<(String, String)>,
+    path: InPath<String>,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
     needs(call.facts().granted.read_attachments == AttachmentGrant::Full, "read_attachments: full")?;
-    let (mail, _) = mail(&*call, &id).await?;
-    let index: usize = index.parse().map_err(|_| Problem::not_found())?;
+    let (mail, _) = mail(&*call, &path.id()?).await?;
+    let index = path.part()?;
     let found = read(mail.body().clone(), move |octets| {
         let attachment = Content::parse(octets).attachments.into_iter().nth(index)?;
         Some((attachment, content::attachment_bytes(octets, index)?))
@@ -202,7 +207,8 @@ pub(crate) async fn attachment(
         RangeErrors, MissingContentErrors, CallbackErrors,
     )
 )]
-pub(crate) async fn raw(InCall(call): InCall, Path(id): Path<String>, request: HeaderMap) -> Result<Response, Problem> {
+pub(crate) async fn raw(InCall(call): InCall, path: InPath<String>, request: HeaderMap) -> Result<Response, Problem> {
+    let id = path.id()?;
     let granted = &call.facts().granted;
     needs(granted.read_headers && granted.read_headers_only.is_none(), "read_headers: all of them")?;
     needs(granted.read_body == BodyGrant::Full, "read_body: full")?;

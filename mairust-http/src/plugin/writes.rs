@@ -1,6 +1,6 @@
 //! What programs want done, and what they tell.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use mairust_hooks::HookPoint;
 use mairust_hooks::protocol::{Action, HookResponse, LateResult};
@@ -15,6 +15,7 @@ use crate::callbacks::OpenCall;
 use crate::openapi::{BodyErrors, CallbackErrors, IdempotencyErrors, IdempotencyHeaders, MissingErrors};
 use crate::problem::{FieldError, Problem};
 use crate::state::ApiState;
+use crate::v1::InPath;
 
 /// The most entries for the log in one request.
 const MAX_ENTRIES: usize = 100;
@@ -116,10 +117,10 @@ pub(crate) struct LogsAnswer {
 pub(crate) async fn actions(
     State(state): State<ApiState>,
     InCall(call): InCall,
-    Path(id): Path<String>,
+    path: InPath<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    if id != call.facts().message_name() {
+    if path.id()? != call.facts().message_name() {
         return Err(Problem::not_found());
     }
     once(&state, &*call, request, |value| act(&*call, value)).await
@@ -140,10 +141,10 @@ pub(crate) async fn actions(
 pub(crate) async fn complete(
     State(state): State<ApiState>,
     InCall(call): InCall,
-    Path(id): Path<String>,
+    path: InPath<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    is_of(&*call, &id)?;
+    is_of(&*call, &path.id()?)?;
     once(&state, &*call, request, |value| settle(&*call, value)).await
 }
 
@@ -162,10 +163,10 @@ pub(crate) async fn complete(
 pub(crate) async fn progress(
     State(state): State<ApiState>,
     InCall(call): InCall,
-    Path(id): Path<String>,
+    path: InPath<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    is_of(&*call, &id)?;
+    is_of(&*call, &path.id()?)?;
     once(&state, &*call, request, |_| async {
         let until = call.progress().await?;
         Ok(json!({"result_by": until.to_rfc3339()}))

@@ -119,12 +119,12 @@ pub(crate) struct InPath<Id, Part = usize> {
 /// A message, and the index of an attachment.
 pub(crate) type MessagePath = InPath<MessageId>;
 
-impl<Id: Copy, Part: Clone> InPath<Id, Part> {
-    fn id(&self) -> Result<Id, Problem> {
-        self.id.ok_or_else(Problem::not_found)
+impl<Id: Clone, Part: Clone> InPath<Id, Part> {
+    pub(crate) fn id(&self) -> Result<Id, Problem> {
+        self.id.clone().ok_or_else(Problem::not_found)
     }
 
-    fn part(&self) -> Result<Part, Problem> {
+    pub(crate) fn part(&self) -> Result<Part, Problem> {
         self.part.clone().ok_or_else(Problem::not_found)
     }
 }
